@@ -1,0 +1,76 @@
+//! What an app is told: the trait `App` and who its peers are.
+
+use std::sync::Arc;
+
+use crate::{Message, ShardId, cx::Cx};
+
+/// An app on one shard. All methods get the time and their wishes' queue in `cx`; none may block.
+pub trait App {
+    /// What this app sends itself on other shards.
+    type Mail: Send + 'static;
+
+    /// A session opened.
+    fn on_open(&mut self, cx: &mut Cx<'_, Self::Mail>, peer: Peer, info: &PeerInfo);
+    /// A session asks for something.
+    fn on_message(&mut self, cx: &mut Cx<'_, Self::Mail>, peer: Peer, message: Message<'_>);
+    /// A session's outbound queue crossed its soft limit, or is empty again.
+    fn on_pressure(&mut self, cx: &mut Cx<'_, Self::Mail>, peer: Peer, pressure: Pressure);
+    /// A session is gone. Its handle is dead after this.
+    fn on_close(&mut self, cx: &mut Cx<'_, Self::Mail>, peer: Peer, reason: Close);
+    /// The app on another shard sent mail. Mail of one shard arrives in order.
+    fn on_mail(&mut self, cx: &mut Cx<'_, Self::Mail>, from: ShardId, mail: Self::Mail);
+    /// A timer that [`Cx::wake_at`] set is due.
+    fn on_timer(&mut self, cx: &mut Cx<'_, Self::Mail>, timer: Timer);
+}
+
+/// A connected client as an app sees it: a slot of this shard and the generation of its use.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Peer {
+    /// The slot, dense and small: good as an index into a table.
+    pub index: u32,
+    /// Counts the uses of the slot, so that mail for a gone peer never reaches its successor.
+    pub generation: u32,
+}
+
+/// Who a peer is; all of it was authenticated.
+#[derive(Clone, Debug)]
+pub struct PeerInfo {
+    /// The user's name: what `from` will say.
+    pub user: Arc<str>,
+    /// The user's device: the scope of its publish counters.
+    pub device: Arc<str>,
+}
+
+/// What a peer's outbound queue does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pressure {
+    /// It crossed the soft limit while `offset` of the topic with `alias` was pushed; this and later pushes of
+    /// [`Push::Msg`] and [`Push::Eph`] were not queued, and none will be until `Drained`.
+    Lagging {
+        /// The alias of the topic.
+        alias: u32,
+        /// The first offset that this peer did not get; `None` for an ephemeral message.
+        offset: Option<u64>,
+    },
+    /// It is empty again: the app may pull what is missing.
+    Drained,
+}
+
+/// Why a session is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Close {
+    /// The client left.
+    PeerLeft,
+    /// The client was silent for too long.
+    PeerSilent,
+    /// The client broke a rule.
+    PeerMisbehaved,
+    /// A limit of ours.
+    OutOfLimit,
+    /// The server is stopping.
+    Draining,
+}
+
+/// A timer of an app, named by the app.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Timer(pub u64);
