@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 /// Bytes of a chunk. 64 KiB hold some hundred small frames, so a chunk's turn-over costs little.
-pub const CHUNK_BYTES: usize = 64 * 1024;
+pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Chunks that wait until their last slice is dropped. Beyond it the oldest is left to its readers and freed by them.
-pub const RETIRED_MAX: usize = 64;
+pub(crate) const RETIRED_MAX: usize = 64;
 
 /// Builds [`Bytes`] one after the other in pooled chunks. A chunk is used again once all its slices are gone.
 #[derive(Debug, Default)]

@@ -219,6 +219,12 @@ impl<M> Io<M> {
         &mut self.arena
     }
 
+    /// The random numbers and the arena at once, for whoever needs both.
+    pub fn rng_and_arena(&mut self) -> (&mut StdRng, &mut Arena) {
+        self.seal();
+        (&mut self.rng, &mut self.arena)
+    }
+
     /// Queues bytes, copied. The cheap way for small answers: sends in a row on one stream leave as one.
     pub fn send_slice(&mut self, stream: Stream, bytes: &[u8]) {
         match &mut self.open {

@@ -1,0 +1,139 @@
+//! One open file: direct I/O in whole blocks where the file system allows it, through the page cache where not.
+
+use std::{cell::Cell, io, path::Path};
+
+use bytes::Bytes;
+use glommio::{
+    io::{BufferedFile, DmaFile, OpenOptions},
+    sync::Semaphore,
+};
+
+/// An open file.
+pub(crate) struct File {
+    access: Access,
+    // Writes one after the other: two that share a block would each bring back the other's old bytes.
+    writes: Semaphore,
+}
+
+enum Access {
+    // The length that a reader sees; blocks are padded while they are written.
+    Direct { file: DmaFile, len: Cell<u64> },
+    Buffered(BufferedFile),
+}
+
+impl File {
+    /// Opens for reading and writing; the file and its length.
+    pub(crate) async fn open(path: &Path, create: bool) -> io::Result<(Self, u64)> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(create).mode(0o640);
+        let writes = Semaphore::new(1);
+        match options.dma_open(path).await {
+            Ok(file) => {
+                let len = file.file_size().await?;
+                let access = Access::Direct { file, len: Cell::new(len) };
+                Ok((Self { access, writes }, len))
+            }
+            Err(error) => {
+                let error = io::Error::from(error);
+                if error.kind() != io::ErrorKind::InvalidInput {
+                    return Err(error);
+                }
+                let file = options.buffered_open(path).await?;
+                let len = file.file_size().await?;
+                Ok((Self { access: Access::Buffered(file), writes }, len))
+            }
+        }
+    }
+
+    /// Reads up to `len` bytes.
+    pub(crate) async fn read(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        match &self.access {
+            Access::Buffered(file) => Ok(Bytes::copy_from_slice(&file.read_at(offset, len).await?)),
+            Access::Direct { file, .. } => {
+                let start = file.align_down(offset);
+                let end = file.align_up(offset.saturating_add(len as u64));
+                let read = file.read_at_aligned(start, (end - start) as usize).await?;
+                let skip = ((offset - start) as usize).min(read.len());
+                let stop = skip.saturating_add(len).min(read.len());
+                Ok(Bytes::copy_from_slice(&read[skip..stop]))
+            }
+        }
+    }
+
+    /// Writes all bytes; with `sync` they are on disk afterwards.
+    pub(crate) async fn write(&self, offset: u64, bytes: &[u8], sync: bool) -> io::Result<()> {
+        let _turn = self.writes.acquire_permit(1).await?;
+        match &self.access {
+            Access::Direct { file, len } => write_direct(file, len, offset, bytes).await?,
+            Access::Buffered(file) => {
+                let mut done = 0;
+                while done < bytes.len() {
+                    let count = file.write_at(bytes[done..].to_vec(), offset + done as u64).await?;
+                    done += progress(count)?;
+                }
+            }
+        }
+        if sync { self.sync_now().await } else { Ok(()) }
+    }
+
+    /// fdatasync, after the writes that were started before.
+    pub(crate) async fn sync(&self) -> io::Result<()> {
+        let _turn = self.writes.acquire_permit(1).await?;
+        self.sync_now().await
+    }
+
+    async fn sync_now(&self) -> io::Result<()> {
+        match &self.access {
+            Access::Direct { file, .. } => file.fdatasync().await?,
+            Access::Buffered(file) => file.fdatasync().await?,
+        }
+        Ok(())
+    }
+
+    /// Closes the descriptor.
+    pub(crate) async fn close(self) -> io::Result<()> {
+        match self.access {
+            Access::Direct { file, .. } => file.close().await?,
+            Access::Buffered(file) => file.close().await?,
+        }
+        Ok(())
+    }
+}
+
+fn progress(count: usize) -> io::Result<usize> {
+    if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count) }
+}
+
+// Whole blocks: what is missing at both ends is read first, and a padded end is cut off again.
+async fn write_direct(file: &DmaFile, len: &Cell<u64>, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let start = file.align_down(offset);
+    let stop = offset + bytes.len() as u64;
+    let end = file.align_up(stop);
+    let mut buffer = file.alloc_dma_buffer((end - start) as usize);
+    let block = file.alignment();
+    buffer.as_bytes_mut().fill(0);
+    if start < offset {
+        let read = file.read_at_aligned(start, block as usize).await?;
+        buffer.as_bytes_mut()[..read.len()].copy_from_slice(&read);
+    }
+    if stop < end && stop < len.get() && (end - block > start || start == offset) {
+        let read = file.read_at_aligned(end - block, block as usize).await?;
+        let at = (end - block - start) as usize;
+        buffer.as_bytes_mut()[at..at + read.len()].copy_from_slice(&read);
+    }
+    let at = (offset - start) as usize;
+    buffer.as_bytes_mut()[at..at + bytes.len()].copy_from_slice(bytes);
+    let wanted = (end - start) as usize;
+    let written = file.write_at(buffer, start).await?;
+    if written < wanted {
+        return Err(io::ErrorKind::WriteZero.into());
+    }
+    len.set(len.get().max(stop));
+    if end > len.get() {
+        file.truncate(len.get()).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,293 @@
+//! UDP on the ring: trains in by GRO, trains out by GSO, with the ECN bits.
+
+use std::{ptr, sync::Arc};
+
+use bytes::Bytes;
+use io_uring::{opcode, squeue, types};
+
+use crate::{
+    address::{self, Name},
+    bufring::BufferRing,
+    control::{Control, Received},
+    io::Train,
+    reactor::{Datagrams, Socket},
+    ring::{Completion, Ring},
+    stats::ShardStats,
+    tag::{Operation, tag},
+    tcp::Sink,
+};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// The group of the buffers that trains are received into.
+pub(crate) const TRAIN_GROUP: u16 = 1;
+
+/// Buffers for trains: with fewer than 64 the kernel runs out of them between two turns, and joins less.
+pub(crate) const TRAIN_BUFFERS: u16 = 64;
+
+/// A train is at most one maximal UDP payload; beside it lie the kernel's header, the sender's name and the control
+/// messages.
+pub(crate) const TRAIN_BUFFER_BYTES: usize = TRAIN_BYTES_MAX + 512;
+const TRAIN_BYTES_MAX: usize = 65_536;
+
+/// The most payload of one send: what fits in an IPv4 packet.
+const SEND_BYTES_MAX: usize = 65_507;
+
+/// The most datagrams of one send: UDP_MAX_SEGMENTS of the oldest kernels.
+const SEND_SEGMENTS_MAX: usize = 64;
+
+/// Sends that may be with the kernel. Beyond it datagrams are dropped and counted, as a full queue in a router does.
+const IN_FLIGHT_MAX: usize = 1024;
+
+/// Bytes that the kernel writes before the name: `struct io_uring_recvmsg_out`.
+const HEADER_BYTES: usize = 16;
+const NAME_BYTES: usize = size_of::<libc::sockaddr_in6>();
+const PAYLOAD_AT: usize = HEADER_BYTES + NAME_BYTES + Control::BYTES;
+const _: () = assert!(PAYLOAD_AT <= 512, "a whole train fits in a buffer");
+
+/// One bound address of this shard. Boxed: the kernel reads the message header while it receives.
+struct Inlet {
+    fd: OwnedFd,
+    v6: bool,
+    segments_max: usize,
+    message: libc::msghdr,
+    name: Name,
+    control: Control,
+    vector: libc::iovec,
+}
+
+/// One send with the kernel.
+struct Outlet {
+    message: libc::msghdr,
+    name: Name,
+    control: Control,
+    vector: libc::iovec,
+    bytes: Bytes,
+    socket: Socket,
+    train: Train,
+}
+
+/// All UDP sockets of a shard.
+pub(crate) struct Udp {
+    inlets: Vec<Box<Inlet>>,
+    #[allow(clippy::vec_box, reason = "the kernel points into an outlet while the table may grow")]
+    outlets: Vec<Box<Outlet>>,
+    free: Vec<u32>,
+    buffers: Option<BufferRing>,
+    stats: Arc<ShardStats>,
+    multishot: bool,
+}
+
+impl Udp {
+    pub(crate) fn new(
+        ring: &Ring,
+        sockets: Vec<(OwnedFd, bool)>,
+        stats: Arc<ShardStats>,
+    ) -> Result<Self, crate::EngineError> {
+        let buffers = match sockets.is_empty() {
+            true => None,
+            false => Some(BufferRing::new(ring, TRAIN_GROUP, TRAIN_BUFFERS, TRAIN_BUFFER_BYTES)?),
+        };
+        let inlets = sockets.into_iter().map(|(fd, v6)| Box::new(Inlet::new(fd, v6))).collect();
+        let multishot = ring.features().multishot_receive;
+        Ok(Self { inlets, outlets: Vec::new(), free: Vec::new(), buffers, stats, multishot })
+    }
+
+    pub(crate) fn start(&mut self, ring: &mut Ring) {
+        for index in 0..self.inlets.len() {
+            self.arm(ring, index);
+        }
+    }
+
+    /// Shows the kernel the buffers that were read.
+    pub(crate) fn flush(&mut self) {
+        if let Some(buffers) = &mut self.buffers {
+            buffers.publish();
+        }
+    }
+
+    pub(crate) fn unregister(&self, ring: &Ring) {
+        if let Some(buffers) = &self.buffers {
+            buffers.unregister(ring);
+        }
+    }
+
+    /// Sends datagrams, in as few operations as the kernel takes them.
+    pub(crate) fn send(&mut self, ring: &mut Ring, socket: Socket, train: Train, mut bytes: Bytes) {
+        let Some(inlet) = self.inlets.get(usize::from(socket.0)) else {
+            return self.stats.stale_effects.add(1);
+        };
+        let segment = usize::from(train.segment.max(1));
+        let most = (SEND_BYTES_MAX / segment).min(inlet.segments_max).max(1) * segment;
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(most));
+            self.send_piece(ring, socket, train, piece);
+        }
+    }
+
+    fn send_piece(&mut self, ring: &mut Ring, socket: Socket, train: Train, bytes: Bytes) {
+        let datagrams = bytes.len().div_ceil(usize::from(train.segment.max(1))) as u64;
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None if self.outlets.len() < IN_FLIGHT_MAX => {
+                self.outlets.push(Box::new(Outlet::new()));
+                (self.outlets.len() - 1) as u32
+            }
+            None => return self.stats.datagrams_dropped.add(datagrams),
+        };
+        let inlet = &self.inlets[usize::from(socket.0)];
+        let entry = self.outlets[index as usize].prepare(inlet, socket, train, bytes);
+        self.stats.trains_out.add(1);
+        // SAFETY: the outlet is boxed, holds the bytes, and is not used again until `on_sent` for this index.
+        unsafe { ring.push(&entry.user_data(tag(Operation::SendTrain, index))) };
+    }
+
+    /// A train is out, or was refused.
+    pub(crate) fn on_sent(&mut self, ring: &mut Ring, done: Completion, index: u32) {
+        let outlet = &mut self.outlets[index as usize];
+        let (bytes, socket, train) = (std::mem::take(&mut outlet.bytes), outlet.socket, outlet.train);
+        self.free.push(index);
+        let datagrams = bytes.len().div_ceil(usize::from(train.segment.max(1))) as u64;
+        match done.error().and_then(|error| error.raw_os_error()) {
+            None => self.stats.datagrams_out.add(datagrams),
+            Some(libc::EIO | libc::EINVAL | libc::EOPNOTSUPP) if datagrams > 1 => {
+                // The path cannot split trains (no checksum offload, a tunnel): from now on one by one.
+                self.inlets[usize::from(socket.0)].segments_max = 1;
+                self.send(ring, socket, train, bytes);
+            }
+            Some(_) => self.stats.datagrams_dropped.add(datagrams),
+        }
+    }
+
+    /// A train arrived.
+    pub(crate) fn on_received<S: Sink>(&mut self, ring: &mut Ring, done: Completion, index: u32, sink: &mut S) {
+        let (Some(buffers), Some(inlet)) = (&mut self.buffers, self.inlets.get(index as usize)) else { return };
+        if let Some(id) = done.buffer() {
+            if done.result > 0 {
+                let bytes = buffers.bytes_mut(id, done.result as usize);
+                let train = if self.multishot { split(bytes) } else { inlet.received(bytes) };
+                match train {
+                    Some(train) if !train.bytes.is_empty() => {
+                        self.stats.trains_in.add(1);
+                        self.stats.datagrams_in.add(train.count() as u64);
+                        sink.on_datagrams(Socket(index as u16), train);
+                    }
+                    Some(_) => {}
+                    None => self.stats.datagrams_dropped.add(1),
+                }
+            }
+            buffers.give_back(id);
+        }
+        if done.result == -libc::ENOBUFS {
+            self.stats.buffers_exhausted.add(1);
+        }
+        if !done.more() && done.result != -libc::ECANCELED {
+            self.arm(ring, index as usize);
+        }
+    }
+
+    fn arm(&mut self, ring: &mut Ring, index: usize) {
+        let inlet = &mut self.inlets[index];
+        let entry = if self.multishot { inlet.receive_many() } else { inlet.receive_one() };
+        // SAFETY: the inlet is boxed and lives until the shard has taken all completions; payloads go to provided
+        // buffers.
+        unsafe { ring.push(&entry.user_data(tag(Operation::ReceiveTrain, index as u32))) };
+    }
+}
+
+fn no_message() -> libc::msghdr {
+    // SAFETY: a msghdr is plain numbers and pointers, for which all zeros mean "nothing".
+    unsafe { std::mem::zeroed() }
+}
+
+impl Inlet {
+    fn new(fd: OwnedFd, v6: bool) -> Self {
+        Self {
+            fd,
+            v6,
+            segments_max: SEND_SEGMENTS_MAX,
+            message: no_message(),
+            name: Name::new(),
+            control: Control::new(),
+            vector: libc::iovec { iov_base: ptr::null_mut(), iov_len: TRAIN_BYTES_MAX },
+        }
+    }
+
+    // Name, control messages and payload all go to the provided buffer.
+    fn receive_many(&mut self) -> squeue::Entry {
+        self.message.msg_namelen = NAME_BYTES as u32;
+        self.message.msg_controllen = Control::BYTES;
+        opcode::RecvMsgMulti::new(types::Fd(self.fd.as_raw_fd()), &self.message, TRAIN_GROUP).build()
+    }
+
+    // Before 6.0: name and control messages come here, the payload goes to a provided buffer.
+    fn receive_one(&mut self) -> squeue::Entry {
+        let (name, _) = self.name.for_kernel();
+        self.message.msg_name = name.cast();
+        self.message.msg_namelen = NAME_BYTES as u32;
+        self.message.msg_control = self.control.for_kernel();
+        self.message.msg_controllen = Control::BYTES;
+        self.message.msg_iov = &mut self.vector;
+        self.message.msg_iovlen = 1;
+        opcode::RecvMsg::new(types::Fd(self.fd.as_raw_fd()), &mut self.message)
+            .buf_group(TRAIN_GROUP)
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT)
+    }
+
+    fn received<'a>(&self, bytes: &'a mut [u8]) -> Option<Datagrams<'a>> {
+        if self.message.msg_flags & libc::MSG_TRUNC != 0 {
+            return None;
+        }
+        let peer = self.name.address()?;
+        let received = Received::parse(self.control.bytes(self.message.msg_controllen));
+        let segment = received.segment.unwrap_or(bytes.len());
+        Some(Datagrams { peer, segment, ecn: received.ecn, bytes })
+    }
+}
+
+// The kernel's layout of a multishot receive: header, name, control messages, payload, each at its fixed place.
+fn split(bytes: &mut [u8]) -> Option<Datagrams<'_>> {
+    let (head, payload) = bytes.split_at_mut_checked(PAYLOAD_AT)?;
+    let number = |at: usize| Some(u32::from_ne_bytes(head.get(at..at + 4)?.try_into().ok()?));
+    let (name_len, control_len) = (number(0)? as usize, number(4)? as usize);
+    let (payload_len, flags) = (number(8)? as usize, number(12)?);
+    if flags & libc::MSG_TRUNC as u32 != 0 || payload_len > payload.len() {
+        return None;
+    }
+    let peer = address::parse(&head[HEADER_BYTES..HEADER_BYTES + name_len.min(NAME_BYTES)])?;
+    let control = HEADER_BYTES + NAME_BYTES;
+    let received = Received::parse(&head[control..control + control_len.min(Control::BYTES)]);
+    let bytes = &mut payload[..payload_len];
+    Some(Datagrams { peer, segment: received.segment.unwrap_or(payload_len), ecn: received.ecn, bytes })
+}
+
+impl Outlet {
+    fn new() -> Self {
+        let nobody = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
+        Self {
+            message: no_message(),
+            name: Name::new(),
+            control: Control::new(),
+            vector: libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 },
+            bytes: Bytes::new(),
+            socket: Socket(0),
+            train: Train { to: nobody, segment: 0, ecn: 0 },
+        }
+    }
+
+    fn prepare(&mut self, inlet: &Inlet, socket: Socket, train: Train, bytes: Bytes) -> squeue::Entry {
+        self.vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let segment = (bytes.len() > usize::from(train.segment)).then_some(train.segment);
+        (self.bytes, self.socket, self.train) = (bytes, socket, train);
+        self.name = Name::from_address(train.to);
+        let (name, name_len) = self.name.as_raw();
+        self.message.msg_name = name.cast_mut().cast();
+        self.message.msg_namelen = name_len;
+        self.message.msg_iov = &mut self.vector;
+        self.message.msg_iovlen = 1;
+        let control_len = self.control.write(inlet.v6, segment, train.ecn);
+        self.message.msg_control = if control_len == 0 { ptr::null_mut() } else { self.control.for_kernel() };
+        self.message.msg_controllen = control_len;
+        opcode::SendMsg::new(types::Fd(inlet.fd.as_raw_fd()), &self.message).build()
+    }
+}

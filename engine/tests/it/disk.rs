@@ -1,0 +1,154 @@
+//! Disk tickets: results, errors, odd offsets, and network traffic meanwhile.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    path::Path,
+};
+
+use bytes::Bytes;
+use engine::{DiskOperation, FileId, Ticket};
+
+use crate::world::{DEADLINE, Habit, Happened, World};
+
+fn perform(world: &World, number: u64, operation: DiskOperation) -> (String, Vec<u8>) {
+    world.order(0, move |io| io.disk(Ticket(number), operation));
+    world.until(|happened| match happened {
+        Happened::Disk(ticket, text, bytes) if ticket == Ticket(number) => Some((text, bytes)),
+        _ => None,
+    })
+}
+
+fn open(world: &World, path: &Path, create: bool) -> String {
+    perform(world, 1, DiskOperation::Open { path: path.to_owned(), create }).0
+}
+
+const FILE: FileId = FileId(0);
+
+#[test]
+fn odd_offsets_and_lengths_read_back_what_was_written() {
+    let directory = tempfile::tempdir_in(".").expect("a directory on disk");
+    let path = directory.path().join("file");
+    let world = World::tcp(Habit::Report, 1);
+    assert_eq!(open(&world, &path, true), "opened 0 0");
+    let mut model: Vec<u8> = Vec::new();
+    let writes = [(0u64, 10usize), (10, 4096), (4000, 300), (9000, 1), (8191, 2), (5, 12_000), (12_288, 4096), (511, 1)];
+    for (n, (offset, len)) in writes.into_iter().enumerate() {
+        let bytes: Vec<u8> = (0..len).map(|at| (at * 7 + n * 31 + 1) as u8).collect();
+        let end = offset as usize + len;
+        model.resize(model.len().max(end), 0);
+        model[offset as usize..end].copy_from_slice(&bytes);
+        let write = DiskOperation::Write { file: FILE, offset, bytes: bytes.into(), sync: n % 2 == 0 };
+        assert_eq!(perform(&world, 2, write).0, "done");
+        assert!(fs::read(&path).expect("readable") == model, "after write {n}");
+    }
+    for (offset, len) in [(0, 20_000), (1, 1), (4095, 2), (16_383, 10), (16_384, 10), (50_000, 10)] {
+        let (text, bytes) = perform(&world, 3, DiskOperation::Read { file: FILE, offset, len });
+        let from = (offset as usize).min(model.len());
+        assert_eq!((text.as_str(), &bytes[..]), ("read", &model[from..(from + len).min(model.len())]));
+    }
+    assert_eq!(perform(&world, 4, DiskOperation::Sync { file: FILE }).0, "done");
+    assert_eq!(perform(&world, 5, DiskOperation::Close { file: FILE }).0, "done");
+    assert_eq!(open(&world, &path, false), format!("opened 0 {}", model.len()));
+    world.stop();
+}
+
+#[test]
+fn writes_that_share_a_block_do_not_lose_each_other() {
+    let directory = tempfile::tempdir_in(".").expect("a directory on disk");
+    let path = directory.path().join("file");
+    let world = World::tcp(Habit::Report, 1);
+    open(&world, &path, true);
+    world.order(0, |io| {
+        for n in 0..100u64 {
+            let bytes = Bytes::from(vec![n as u8; 50]);
+            io.disk(Ticket(100 + n), DiskOperation::Write { file: FILE, offset: n * 50, bytes, sync: false });
+        }
+    });
+    for _ in 0..100 {
+        world.until(|happened| matches!(happened, Happened::Disk(_, text, _) if text == "done").then_some(()));
+    }
+    let expected: Vec<u8> = (0..5000).map(|at| (at / 50) as u8).collect();
+    assert!(fs::read(&path).expect("readable") == expected);
+    world.stop();
+}
+
+#[test]
+fn every_error_comes_back_with_its_ticket() {
+    let directory = tempfile::tempdir_in(".").expect("a directory on disk");
+    let world = World::tcp(Habit::Report, 1);
+    assert_eq!(open(&world, &directory.path().join("absent"), false), "failed NotFound");
+    let bad = [
+        DiskOperation::Read { file: FileId(9), offset: 0, len: 1 },
+        DiskOperation::Write { file: FileId(9), offset: 0, bytes: Bytes::new(), sync: true },
+        DiskOperation::Sync { file: FileId(9) },
+        DiskOperation::Close { file: FileId(9) },
+        DiskOperation::Remove { path: directory.path().join("absent") },
+        DiskOperation::Rename { from: directory.path().join("absent"), to: directory.path().join("b") },
+    ];
+    for operation in bad {
+        assert!(perform(&world, 2, operation).0.starts_with("failed"));
+    }
+    assert_eq!(world.stats(0).disk_errors.get(), 7);
+    world.stop();
+}
+
+#[test]
+fn a_file_is_renamed_and_removed_also_where_direct_access_is_refused() {
+    // /dev/shm is a tmpfs nearly everywhere; where it is not, the test still holds.
+    for root in [Path::new("."), Path::new("/dev/shm")].into_iter().filter(|root| root.is_dir()) {
+        let directory = tempfile::tempdir_in(root).expect("a directory");
+        let (from, to) = (directory.path().join("a"), directory.path().join("b"));
+        let world = World::tcp(Habit::Report, 1);
+        open(&world, &from, true);
+        let write = DiskOperation::Write { file: FILE, offset: 3, bytes: Bytes::from_static(b"tail"), sync: true };
+        assert_eq!(perform(&world, 2, write).0, "done");
+        assert_eq!(perform(&world, 3, DiskOperation::Read { file: FILE, offset: 2, len: 9 }).1, b"\0tail");
+        assert_eq!(perform(&world, 4, DiskOperation::Close { file: FILE }).0, "done");
+        assert_eq!(perform(&world, 5, DiskOperation::Rename { from: from.clone(), to: to.clone() }).0, "done");
+        assert_eq!(fs::read(&to).expect("there"), b"\0\0\0tail");
+        assert_eq!(perform(&world, 6, DiskOperation::Remove { path: to.clone() }).0, "done");
+        assert!(!from.exists() && !to.exists());
+        world.stop();
+    }
+}
+
+#[test]
+fn network_and_disk_go_on_side_by_side() {
+    let directory = tempfile::tempdir_in(".").expect("a directory on disk");
+    let path = directory.path().join("file");
+    let world = World::tcp(Habit::Report, 1);
+    open(&world, &path, true);
+    let mut client = TcpStream::connect(world.addr()).expect("connected");
+    client.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    let stream = world.until(|happened| match happened {
+        Happened::Accepted(stream, _) => Some(stream),
+        _ => None,
+    });
+    let (mut done, mut echoed) = (0, 0);
+    for round in 0..50u64 {
+        world.order(0, move |io| {
+            let bytes = Bytes::from(vec![round as u8; 4096]);
+            io.disk(Ticket(round), DiskOperation::Write { file: FILE, offset: round * 4096, bytes, sync: true });
+        });
+        for _ in 0..10 {
+            client.write_all(b"ping").expect("sent");
+            world.until(|happened| {
+                done += u64::from(matches!(&happened, Happened::Disk(_, text, _) if text == "done"));
+                matches!(happened, Happened::Data(..)).then_some(())
+            });
+            world.order(0, move |io| io.send_slice(stream, b"pong"));
+            let mut pong = [0; 4];
+            client.read_exact(&mut pong).expect("an answer while the disk works");
+            echoed += 1;
+        }
+    }
+    while done < 50 {
+        world.until(|happened| matches!(happened, Happened::Disk(_, text, _) if text == "done").then_some(()));
+        done += 1;
+    }
+    assert_eq!((done, echoed), (50, 500));
+    assert_eq!(fs::metadata(&path).expect("there").len(), 50 * 4096);
+    world.stop();
+}
