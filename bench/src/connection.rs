@@ -1,0 +1,348 @@
+//! One connection of the generator: handshake, requests, and the account of what came back.
+
+use std::{collections::VecDeque, mem};
+
+use engine::Stream;
+use thiserror::Error;
+
+use crate::{
+    ledger::Ledger,
+    options::{Operation, Options, Proto},
+    speech::{self, Speech, SpeechError, Told},
+    stamp::Stamp,
+    tally::Tally,
+    wire::{self, Item, Wire, WireError},
+};
+
+/// Correlation ids of requests start here: 0 means a push, 1 is the hello's.
+const REQUEST_ID_MIN: u32 = 2;
+const HELLO_ID: u32 = 1;
+
+/// What all connections of a run are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// Requests and answers on each connection.
+    Echo,
+    /// The last connection publishes, all others subscribe.
+    Fanout,
+    /// Nothing but keeping alive.
+    Idle,
+}
+
+/// What all connections of a run have in common.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// What they are for.
+    pub scenario: Scenario,
+    /// The command line.
+    pub options: Options,
+    /// How session messages are written.
+    pub speech: Speech,
+}
+
+/// Why a connection ended early.
+#[derive(Debug, Error)]
+pub enum Fault {
+    /// Bytes that make no sense.
+    #[error("{0}")]
+    Wire(#[from] WireError),
+    /// A message that makes no sense.
+    #[error("{0}")]
+    Speech(#[from] SpeechError),
+    /// The server closed the WebSocket.
+    #[error("the server closed with code {0}")]
+    Closed(u16),
+    /// The server sent us away.
+    #[error("the server is going away")]
+    GoAway,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Connection {
+    id: u32,
+    /// The engine's handle while it is open.
+    pub stream: Option<Stream>,
+    wire: Wire,
+    ready: bool,
+    rest: Vec<u8>,
+    ledger: Ledger,
+    sent: u64,
+    answered: u64,
+    pings: VecDeque<(u64, u64, u32)>,
+    mask: u32,
+}
+
+impl Setup {
+    /// How many connections there are: a fan-out has a publisher beside its subscribers.
+    #[must_use]
+    pub fn connections(&self) -> u32 {
+        self.options.amount.connections + u32::from(self.scenario == Scenario::Fanout)
+    }
+
+    /// Whether connection `id` publishes what others count.
+    #[must_use]
+    pub fn is_publisher(&self, id: u32) -> bool {
+        self.scenario == Scenario::Fanout && id == self.options.amount.connections
+    }
+
+    fn topic(&self, id: u32) -> String {
+        match self.scenario {
+            Scenario::Echo => format!("chat/{}-{id}", self.options.room),
+            Scenario::Fanout | Scenario::Idle => format!("chat/{}", self.options.room),
+        }
+    }
+
+    fn subscribes(&self, id: u32) -> bool {
+        match self.scenario {
+            Scenario::Echo => self.options.operation == Operation::Pub,
+            Scenario::Fanout => !self.is_publisher(id),
+            Scenario::Idle => false,
+        }
+    }
+}
+
+impl Connection {
+    /// Connection number `id` of the whole run.
+    #[must_use]
+    pub fn new(id: u32, setup: &Setup) -> Self {
+        let wire = match setup.options.proto {
+            Proto::Ws => Wire::WebSocket { upgraded: false, text: setup.speech.is_text() && !setup.options.raw },
+            _ if setup.options.raw => Wire::Raw { size: setup.options.payload_bytes() },
+            _ => Wire::Framed,
+        };
+        Self {
+            id,
+            stream: None,
+            wire,
+            ready: false,
+            rest: Vec::new(),
+            ledger: Ledger::default(),
+            sent: 0,
+            answered: 0,
+            pings: VecDeque::new(),
+            mask: id.wrapping_mul(0x9e37_79b9) | 1,
+        }
+    }
+
+    /// Whether requests may be sent.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Requests without an answer, for scenarios in which each request has one.
+    #[must_use]
+    pub fn outstanding(&self) -> u64 {
+        self.sent - self.answered.min(self.sent)
+    }
+
+    /// Requests so far.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// What arrived.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The stream is up: what to send first.
+    pub fn open(&mut self, setup: &Setup, out: &mut Vec<u8>) {
+        let options = &setup.options;
+        match self.wire {
+            Wire::Raw { .. } => self.ready = true,
+            Wire::WebSocket { .. } => {
+                let protocol = (!options.raw).then(|| setup.speech.subprotocol());
+                wire::put_upgrade(&options.target.to_string(), options.path(), protocol, out);
+            }
+            Wire::Framed => {
+                out.extend_from_slice(speech::PREFACE);
+                self.hello(setup, out);
+            }
+        }
+    }
+
+    /// The stream is gone.
+    pub fn close(&mut self) {
+        self.stream = None;
+        self.ready = false;
+        self.rest = Vec::new();
+    }
+
+    /// Bytes arrived; what to answer goes to `out`.
+    pub fn handle(
+        &mut self,
+        setup: &Setup,
+        now_ns: u64,
+        bytes: &[u8],
+        tally: &mut Tally,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        if self.rest.is_empty() {
+            let used = self.take(setup, now_ns, bytes, tally, out)?;
+            self.rest.extend_from_slice(&bytes[used..]);
+            return Ok(());
+        }
+        let mut whole = mem::take(&mut self.rest);
+        whole.extend_from_slice(bytes);
+        let used = self.take(setup, now_ns, &whole, tally, out)?;
+        // An idle connection holds no buffer.
+        if used < whole.len() {
+            whole.drain(..used);
+            self.rest = whole;
+        }
+        Ok(())
+    }
+
+    /// Sends one request that was meant to leave at `planned_ns`.
+    pub fn request(&mut self, setup: &Setup, now_ns: u64, planned_ns: u64, tally: &mut Tally, out: &mut Vec<u8>) {
+        let late_ns = tally.request(now_ns, planned_ns);
+        let stamp = Stamp { connection: self.id, number: self.sent, planned_ns, late_ns };
+        let size = setup.options.payload_bytes();
+        let id = REQUEST_ID_MIN + (self.sent % u64::from(u32::MAX - REQUEST_ID_MIN)) as u32;
+        let (wire, mask) = (self.wire, self.next_mask());
+        if setup.options.raw {
+            wire.put(size, mask, out, |out| stamp.write(size, out));
+        } else if setup.scenario == Scenario::Echo && setup.options.operation == Operation::Ping {
+            self.pings.push_back((self.sent, planned_ns, late_ns));
+            wire.put_slice(&setup.speech.ping(id), mask, out);
+        } else {
+            let mut text = String::with_capacity(size);
+            stamp.write_text(size, &mut text);
+            wire.put_slice(&setup.speech.publish(id, &setup.topic(self.id), self.sent + 1, &text), mask, out);
+        }
+        self.sent += 1;
+    }
+
+    /// Keeps an idle session alive; its answer is not accounted for.
+    pub fn keep_alive(&mut self, setup: &Setup, out: &mut Vec<u8>) {
+        if !setup.options.raw {
+            let (wire, mask) = (self.wire, self.next_mask());
+            wire.put_slice(&setup.speech.ping(HELLO_ID), mask, out);
+        }
+    }
+
+    fn take(
+        &mut self,
+        setup: &Setup,
+        now_ns: u64,
+        bytes: &[u8],
+        tally: &mut Tally,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, Fault> {
+        let mut used = 0;
+        while let Some((len, item)) = self.wire.parse(&bytes[used..])? {
+            used += len;
+            match item {
+                Item::Message(payload) if setup.options.raw => self.echoed(now_ns, Stamp::read(payload), tally),
+                Item::Message(message) => self.told(setup, now_ns, message, tally)?,
+                Item::Upgraded => self.upgraded(setup, out),
+                Item::Ping(payload) => {
+                    let mask = self.next_mask();
+                    self.wire.put_pong(payload, mask, out);
+                }
+                Item::Pong => {}
+                Item::Close(code) => return Err(Fault::Closed(code)),
+            }
+        }
+        Ok(used)
+    }
+
+    fn upgraded(&mut self, setup: &Setup, out: &mut Vec<u8>) {
+        if let Wire::WebSocket { upgraded, .. } = &mut self.wire {
+            *upgraded = true;
+        }
+        if setup.options.raw {
+            self.ready = true;
+        } else {
+            self.hello(setup, out);
+        }
+    }
+
+    fn hello(&mut self, setup: &Setup, out: &mut Vec<u8>) {
+        let topic = setup.subscribes(self.id).then(|| setup.topic(self.id));
+        let hello = setup.speech.hello(HELLO_ID, &format!("load-{}", self.id), topic.as_deref());
+        let mask = self.next_mask();
+        self.wire.put_slice(&hello, mask, out);
+    }
+
+    fn told(&mut self, setup: &Setup, now_ns: u64, message: &[u8], tally: &mut Tally) -> Result<(), Fault> {
+        // Only a delivery of ours holds a stamp, in any codec; to look for it is cheaper than to decode.
+        if let Some(stamp) = Stamp::find(message) {
+            match setup.scenario {
+                Scenario::Fanout => self.delivered(setup, now_ns, stamp, tally),
+                Scenario::Echo | Scenario::Idle => self.echoed(now_ns, stamp, tally),
+            }
+            return Ok(());
+        }
+        match setup.speech.decode(message)? {
+            Told::Welcome => self.ready = true,
+            Told::Pong(id) => self.ponged(now_ns, id, tally),
+            Told::Acknowledged => tally.acknowledged += 1,
+            Told::Refused { id, code } => {
+                tally.fault(format!("err {code}"));
+                if id >= REQUEST_ID_MIN {
+                    self.answered += 1;
+                }
+            }
+            Told::Gap => tally.fault("gap in a topic"),
+            Told::GoAway => return Err(Fault::GoAway),
+            Told::Other => {}
+        }
+        Ok(())
+    }
+
+    fn echoed(&mut self, now_ns: u64, stamp: Option<Stamp>, tally: &mut Tally) {
+        match stamp {
+            Some(stamp) if stamp.connection == self.id && stamp.number < self.sent => {
+                if self.ledger.note(stamp.number) {
+                    self.answered += 1;
+                    tally.answer(now_ns, stamp.planned_ns, stamp.late_ns);
+                }
+            }
+            Some(_) => tally.fault("an answer to somebody else's request"),
+            None => tally.corrupt += 1,
+        }
+    }
+
+    fn delivered(&mut self, setup: &Setup, now_ns: u64, stamp: Option<Stamp>, tally: &mut Tally) {
+        match stamp {
+            Some(stamp) if setup.is_publisher(stamp.connection) => {
+                if self.ledger.note(stamp.number) {
+                    tally.answer(now_ns, stamp.planned_ns, stamp.late_ns);
+                }
+            }
+            Some(_) => tally.fault("a delivery from another publisher"),
+            None => tally.corrupt += 1,
+        }
+    }
+
+    fn ponged(&mut self, now_ns: u64, id: u32, tally: &mut Tally) {
+        if id == HELLO_ID {
+            return;
+        }
+        let number = u64::from(id.saturating_sub(REQUEST_ID_MIN));
+        let span = u64::from(u32::MAX - REQUEST_ID_MIN);
+        match self.pings.iter().position(|ping| ping.0 % span == number) {
+            Some(at) => {
+                if let Some((number, planned_ns, late_ns)) = self.pings.remove(at) {
+                    self.ledger.note(number);
+                    self.answered += 1;
+                    tally.answer(now_ns, planned_ns, late_ns);
+                }
+            }
+            None => tally.fault("a pong without a ping"),
+        }
+    }
+
+    fn next_mask(&mut self) -> u32 {
+        // xorshift: unpredictable enough for a load on one's own server, and cheap.
+        self.mask ^= self.mask << 13;
+        self.mask ^= self.mask >> 17;
+        self.mask ^= self.mask << 5;
+        self.mask
+    }
+}

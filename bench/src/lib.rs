@@ -1,0 +1,18 @@
+//! Load for Ringshard and for what it is measured beside: fixed schedules, latency from the intended time, and an exact
+//! account of what was lost, doubled or reordered.
+
+pub mod compare;
+pub mod connection;
+pub mod echo;
+pub mod flow;
+pub mod ledger;
+pub mod load;
+pub mod options;
+pub mod process;
+pub mod report;
+pub mod run;
+pub mod schedule;
+pub mod speech;
+pub mod stamp;
+pub mod tally;
+pub mod wire;

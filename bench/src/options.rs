@@ -1,0 +1,306 @@
+//! The command line: what to load, with what, for how long.
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{schedule::SECOND_NS, stamp};
+
+/// Load generators with open-loop schedules and exact accounting.
+#[derive(Parser, Debug)]
+#[command(name = "ringshard-load", version)]
+pub struct Command {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+/// The scenarios.
+#[derive(Subcommand, Debug)]
+pub enum Action {
+    /// Requests and their answers: ping or publish over a session, or bytes from a plain echo server.
+    Echo(Options),
+    /// One publisher, many subscribers in one room; every delivery is counted.
+    Fanout(Options),
+    /// Open connections and hold them: what one costs in memory.
+    Idle(Options),
+    /// Our echo server against others, interleaved: the ratio and its spread.
+    Compare(Compare),
+}
+
+/// The transport.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proto {
+    /// Bytes or the framed protocol over TCP.
+    Tcp,
+    /// WebSocket.
+    Ws,
+    /// Datagrams (only against plain echo servers).
+    Udp,
+}
+
+/// How session messages are written.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Codec {
+    /// One JSON object per message.
+    Json,
+    /// Binary frames.
+    Proto,
+}
+
+/// What a request of `echo` over a session is.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Operation {
+    /// `ping`, answered by `pong`.
+    Ping,
+    /// `pub` into a room of one's own, answered by its `msg`.
+    Pub,
+}
+
+/// The amount of load.
+#[derive(Args, Clone, Debug, serde::Serialize)]
+pub struct Amount {
+    /// Requests per second over all connections, from a fixed schedule; 0: closed loop.
+    #[arg(long, default_value_t = 0)]
+    pub rate: u64,
+    /// Connections (subscribers for `fanout`; UDP sockets for `--proto udp`).
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+    /// Closed loop: requests in flight per connection (messages in flight for `fanout`, trains for UDP).
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub inflight: u32,
+    /// Bytes per payload; raised to what its stamp needs.
+    #[arg(long, default_value_t = 64)]
+    pub size: usize,
+    /// Seconds that count.
+    #[arg(long, default_value_t = 5.0)]
+    pub secs: f64,
+    /// Seconds before them.
+    #[arg(long, default_value_t = 1.0)]
+    pub warmup: f64,
+    /// Datagrams per train, for UDP.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub train: u16,
+    /// Source addresses out of 127.0.0.0/8 to spread connections over; 0: the kernel's choice.
+    #[arg(long, default_value_t = 0)]
+    pub sources: u16,
+    /// Microseconds that a shard of the generator looks for work before it sleeps.
+    #[arg(long, default_value_t = 20)]
+    pub spin_us: u32,
+}
+
+/// One scenario against one server.
+#[derive(Args, Clone, Debug, serde::Serialize)]
+pub struct Options {
+    /// The amount of load.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub amount: Amount,
+    /// The transport.
+    #[arg(long, value_enum, default_value = "tcp")]
+    pub proto: Proto,
+    /// The server.
+    #[arg(long)]
+    pub target: SocketAddr,
+    /// The target is a plain echo server, not Ringshard: bytes over TCP or UDP, frames over WebSocket.
+    #[arg(long)]
+    pub raw: bool,
+    /// The path of the WebSocket; by default `/ws`, with `--raw` `/`.
+    #[arg(long)]
+    pub path: Option<String>,
+    /// The codec of sessions; TCP always uses binary frames.
+    #[arg(long, value_enum, default_value = "json")]
+    pub codec: Codec,
+    /// What `echo` asks for over a session.
+    #[arg(long, value_enum, default_value = "ping")]
+    pub operation: Operation,
+    /// The room; `echo --operation pub` appends the connection's number.
+    #[arg(long, default_value = "load")]
+    pub room: String,
+    /// The token of all sessions; by default a guest's, asked for at the target.
+    #[arg(long)]
+    #[serde(skip)]
+    pub token: Option<String>,
+    /// Shards of the generator; by default one per core of --cpu, or one.
+    #[arg(long, default_value_t = 0)]
+    pub threads: u16,
+    /// Cores of the generator: `1`, `0-3`, `0,2`.
+    #[arg(long)]
+    pub cpu: Option<CpuList>,
+    /// The server's process: its time on a core, context switches and memory are reported.
+    #[arg(long)]
+    pub server_pid: Option<u32>,
+    /// `idle`: how often memory is measured on the way to all connections.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=100))]
+    pub steps: u32,
+    /// Where to write the result as JSON; `-`: stdout.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+/// What `compare` measures.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Contest {
+    /// 64 bytes over TCP.
+    TcpEcho,
+    /// Trains over UDP.
+    UdpEcho,
+    /// WebSocket messages.
+    WsEcho,
+}
+
+/// Interleaved runs of several servers.
+#[derive(Args, Debug)]
+pub struct Compare {
+    /// What is measured.
+    #[arg(value_enum)]
+    pub contest: Contest,
+    /// The amount of load.
+    #[command(flatten)]
+    pub amount: Amount,
+    /// Rounds; each runs every server once, every second one in reverse order.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub pairs: u32,
+    /// Our server's command; it must print `listening ... ADDR`.
+    #[arg(long)]
+    pub ours: String,
+    /// Another server, as NAME=COMMAND; may be given several times.
+    #[arg(long = "peer", required = true)]
+    pub peers: Vec<Peer>,
+    /// The core of the servers.
+    #[arg(long, default_value_t = 0)]
+    pub server_cpu: usize,
+    /// The core of the load.
+    #[arg(long, default_value_t = 1)]
+    pub load_cpu: usize,
+    /// The path of the WebSocket.
+    #[arg(long, default_value = "/")]
+    pub path: String,
+    /// Where to write the result as JSON; `-`: stdout.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+/// A server to be compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// What the table calls it.
+    pub name: String,
+    /// How to start it.
+    pub command: String,
+}
+
+/// A set of cores.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct CpuList(pub Vec<usize>);
+
+impl Options {
+    /// Shards of the generator.
+    #[must_use]
+    pub fn shards(&self) -> u16 {
+        let cpus = self.cpu.as_ref().map_or(1, |cpus| cpus.0.len());
+        if self.threads > 0 { self.threads } else { u16::try_from(cpus).unwrap_or(1) }
+    }
+
+    /// Bytes per payload: at least the stamp that it carries.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.amount.size.max(if self.raw { stamp::STAMP_BYTES } else { stamp::STAMP_TEXT_BYTES })
+    }
+
+    /// Where the WebSocket is.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.path.as_deref().unwrap_or(if self.raw { "/" } else { "/ws" })
+    }
+
+    /// How session messages are written on this transport.
+    #[must_use]
+    pub fn codec(&self) -> Codec {
+        if self.proto == Proto::Ws { self.codec } else { Codec::Proto }
+    }
+
+    /// What cannot be done together, or `None`.
+    #[must_use]
+    pub fn conflict(&self) -> Option<&'static str> {
+        match self.proto {
+            Proto::Udp if !self.raw => Some("--proto udp needs --raw: sessions do not run over plain datagrams"),
+            Proto::Udp if self.shards() > 1 => {
+                Some("--proto udp runs on one shard: answers to a shared address may reach another shard")
+            }
+            Proto::Udp if self.amount.connections > 64 => Some("--proto udp has at most 64 sockets (--connections)"),
+            _ if self.shards() > 1 && self.cpu.as_ref().is_some_and(|cpus| cpus.0.len() < self.shards().into()) => {
+                Some("--cpu names fewer cores than --threads")
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Amount {
+    /// The warm-up in nanoseconds.
+    #[must_use]
+    pub fn warmup_ns(&self) -> u64 {
+        (self.warmup.max(0.0) * SECOND_NS as f64) as u64
+    }
+
+    /// What counts, in nanoseconds.
+    #[must_use]
+    pub fn window_ns(&self) -> u64 {
+        (self.secs.max(0.001) * SECOND_NS as f64) as u64
+    }
+}
+
+impl FromStr for CpuList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| text.trim().parse().map_err(|_| format!("`{text}` is not a core"));
+        let mut cpus = Vec::new();
+        for part in text.split(',') {
+            match part.split_once('-') {
+                Some((first, last)) => cpus.extend(number(first)?..=number(last)?),
+                None => cpus.push(number(part)?),
+            }
+        }
+        if cpus.is_empty() { Err(format!("`{text}` names no core")) } else { Ok(Self(cpus)) }
+    }
+}
+
+impl FromStr for Peer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, command)) if !name.is_empty() && !command.trim().is_empty() => {
+                Ok(Self { name: name.to_owned(), command: command.to_owned() })
+            }
+            _ => Err("write NAME=COMMAND".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Command::command().debug_assert();
+    }
+
+    #[test]
+    fn cores_and_peers_are_read() {
+        assert_eq!("0-2,5".parse(), Ok(CpuList(vec![0, 1, 2, 5])));
+        assert!("".parse::<CpuList>().is_err() && "a".parse::<CpuList>().is_err() && "2-1".parse::<CpuList>().is_err());
+        let peer = Peer { name: "tokio".into(), command: "./tcp_tokio --x=1".into() };
+        assert_eq!("tokio=./tcp_tokio --x=1".parse(), Ok(peer));
+        assert!("tokio".parse::<Peer>().is_err());
+    }
+}

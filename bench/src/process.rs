@@ -1,0 +1,132 @@
+//! What a server process costs: time on a core, context switches and memory, read from `/proc`.
+
+use std::{fs, io, path::PathBuf};
+
+/// A process that is watched from outside.
+#[derive(Clone, Debug)]
+pub struct Process {
+    pid: u32,
+}
+
+/// Counters of all threads that exist at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Nanoseconds on a core.
+    pub cpu_ns: u64,
+    /// Times that a thread gave its core away because it had nothing to do.
+    pub voluntary_switches: u64,
+    /// Times that a thread's core was taken away.
+    pub involuntary_switches: u64,
+}
+
+impl Process {
+    /// The process `pid`.
+    #[must_use]
+    pub fn new(pid: u32) -> Self {
+        Self { pid }
+    }
+
+    /// Counters of all its threads. Those of threads that ended are gone, so compare within a steady phase.
+    pub fn usage(&self) -> io::Result<Usage> {
+        let mut sum = Usage::default();
+        for task in fs::read_dir(self.path("task"))? {
+            let task = task?.path();
+            // A thread may end between the listing and the reading.
+            let (Ok(schedstat), Ok(status)) =
+                (fs::read_to_string(task.join("schedstat")), fs::read_to_string(task.join("status")))
+            else {
+                continue;
+            };
+            sum.cpu_ns += parse_schedstat(&schedstat).ok_or(io::ErrorKind::InvalidData)?;
+            sum.voluntary_switches += parse_field(&status, "voluntary_ctxt_switches").unwrap_or(0);
+            sum.involuntary_switches += parse_field(&status, "nonvoluntary_ctxt_switches").unwrap_or(0);
+        }
+        Ok(sum)
+    }
+
+    /// Bytes of its memory that are resident, without pages of files.
+    pub fn resident_bytes(&self) -> io::Result<u64> {
+        let status = fs::read_to_string(self.path("status"))?;
+        parse_field(&status, "RssAnon").map(|kib| kib * 1024).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        format!("/proc/{}/{file}", self.pid).into()
+    }
+}
+
+impl Usage {
+    /// What was used since `before`.
+    #[must_use]
+    pub fn since(self, before: Usage) -> Usage {
+        Usage {
+            cpu_ns: self.cpu_ns.saturating_sub(before.cpu_ns),
+            voluntary_switches: self.voluntary_switches.saturating_sub(before.voluntary_switches),
+            involuntary_switches: self.involuntary_switches.saturating_sub(before.involuntary_switches),
+        }
+    }
+}
+
+/// The first number of a `schedstat`: nanoseconds on a core.
+fn parse_schedstat(text: &str) -> Option<u64> {
+    text.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// The number after `name:` in a `status`.
+fn parse_field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// Slope and intercept of the straight line that fits `points` best; `None` for fewer than two different x.
+#[must_use]
+pub fn linear_fit(points: &[(f64, f64)]) -> Option<(f64, f64)> {
+    let count = points.len() as f64;
+    let (mean_x, mean_y) = (
+        points.iter().map(|point| point.0).sum::<f64>() / count,
+        points.iter().map(|point| point.1).sum::<f64>() / count,
+    );
+    let spread: f64 = points.iter().map(|point| (point.0 - mean_x).powi(2)).sum();
+    if points.len() < 2 || spread == 0.0 {
+        return None;
+    }
+    let slope = points.iter().map(|point| (point.0 - mean_x) * (point.1 - mean_y)).sum::<f64>() / spread;
+    Some((slope, mean_y - slope * mean_x))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUS: &str = "Name:\tringshard\nVmRSS:\t  5000 kB\nRssAnon:\t    1234 kB\nThreads:\t3\n\
+        voluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t545\n";
+
+    #[test]
+    fn fields_are_read_by_their_whole_name() {
+        assert_eq!(parse_field(STATUS, "voluntary_ctxt_switches"), Some(150));
+        assert_eq!(parse_field(STATUS, "nonvoluntary_ctxt_switches"), Some(545));
+        assert_eq!(parse_field(STATUS, "RssAnon"), Some(1_234));
+        assert_eq!(parse_field(STATUS, "Rss"), None);
+        assert_eq!(parse_schedstat("472312 53740 1\n"), Some(472_312));
+        assert_eq!(parse_schedstat(""), None);
+    }
+
+    #[test]
+    fn this_process_uses_a_core_while_it_spins() {
+        let process = Process::new(std::process::id());
+        let before = process.usage().expect("/proc is mounted");
+        let start = std::time::Instant::now();
+        while start.elapsed().as_millis() < 30 {}
+        let used = process.usage().expect("/proc is mounted").since(before);
+        assert!(used.cpu_ns > 1_000_000, "{used:?}");
+        assert!(process.resident_bytes().expect("/proc is mounted") > 100_000);
+    }
+
+    #[test]
+    fn the_fit_finds_a_line_and_refuses_a_point() {
+        let (slope, start) = linear_fit(&[(0.0, 10.0), (1.0, 12.0), (2.0, 14.0)]).expect("a line");
+        assert!((slope - 2.0).abs() < 1e-9 && (start - 10.0).abs() < 1e-9);
+        assert_eq!(linear_fit(&[(3.0, 1.0), (3.0, 2.0)]), None);
+        assert_eq!(linear_fit(&[]), None);
+    }
+}

@@ -1,0 +1,291 @@
+//! What a run comes to: the numbers, whether they count, as JSON and as lines for people.
+
+use std::sync::Arc;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::{
+    connection::{Scenario, Setup},
+    ledger::Account,
+    options::{Options, Proto},
+    process::{Usage, linear_fit},
+    schedule::{SECOND_NS, planned_between},
+    tally::Tally,
+};
+
+/// The version of the JSON below.
+const SCHEMA: u32 = 1;
+/// The part of its plan that an open loop must achieve.
+const ACHIEVED_MIN: f64 = 0.999;
+/// Lateness that never voids a run: what a timer and a busy neighbour cost anyhow.
+const LATENESS_FREE_NS: u64 = 200_000;
+/// Samples that must lie beyond a percentile before it is printed.
+const SAMPLES_BEYOND: u64 = 10;
+/// The percentiles that are printed, if there are samples for them.
+const PERCENTILES: [(&str, f64); 6] =
+    [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999), ("p99.999", 0.99999)];
+
+/// A finished run.
+#[derive(Debug)]
+pub struct Measured {
+    /// What was run.
+    pub setup: Arc<Setup>,
+    /// What the shards saw.
+    pub tally: Tally,
+    /// What the server's process used within the window.
+    pub usage: Option<Usage>,
+    /// Connections that could not be opened.
+    pub failed: u32,
+    /// The server's memory on the way to all connections.
+    pub memory: Vec<MemoryStep>,
+}
+
+/// The server's memory with some connections open.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct MemoryStep {
+    /// How many are ready.
+    pub connections: u64,
+    /// Anonymous resident bytes of the server.
+    pub resident_bytes: u64,
+}
+
+/// A run as JSON.
+#[derive(Debug, Serialize)]
+pub struct Result {
+    /// The version of this layout.
+    pub schema: u32,
+    /// The scenario.
+    pub scenario: &'static str,
+    /// `open` (a fixed schedule) or `closed` (so many in flight).
+    pub model: &'static str,
+    /// The command line.
+    pub options: Options,
+    /// Reasons why this run does not count; empty: it does.
+    pub void: Vec<String>,
+    /// Requests per second that the plan asked for, in open loop.
+    pub planned_per_s: Option<f64>,
+    /// Requests sent per second of the window.
+    pub sent_per_s: f64,
+    /// Answers (deliveries) per second of the window.
+    pub completed_per_s: f64,
+    /// Answers (deliveries) within the window.
+    pub completed: u64,
+    /// Of the whole run: what was sent, lost, doubled, reordered.
+    pub account: Account,
+    /// Payloads that came back changed.
+    pub corrupt: u64,
+    /// Planned requests that found no open connection.
+    pub unsent: u64,
+    /// Publications that were acknowledged.
+    pub acknowledged: u64,
+    /// Connections that could not be opened.
+    pub connections_failed: u32,
+    /// Everything else that went wrong, by name.
+    pub faults: std::collections::BTreeMap<String, u64>,
+    /// From the intended time to the answer.
+    pub latency_us: Spread,
+    /// From the real time of sending to the answer.
+    pub service_us: Spread,
+    /// From the intended to the real time of sending.
+    pub lateness_us: Spread,
+    /// The server's process within the window.
+    pub server: Option<Server>,
+    /// The server's memory, for `idle`.
+    pub memory: Vec<MemoryStep>,
+    /// The straight line through it.
+    pub bytes_per_connection: Option<f64>,
+}
+
+/// A distribution in microseconds.
+#[derive(Debug, Default, Serialize)]
+pub struct Spread {
+    /// How many samples.
+    pub samples: u64,
+    /// Their mean.
+    pub mean: f64,
+    /// The largest one.
+    pub max: f64,
+    /// Percentiles with at least ten samples beyond them.
+    pub percentiles: std::collections::BTreeMap<&'static str, f64>,
+}
+
+/// What the server's process used.
+#[derive(Debug, Serialize)]
+pub struct Server {
+    /// Seconds on a core, all threads together.
+    pub cpu_s: f64,
+    /// Microseconds on a core per answer (delivery).
+    pub cpu_us_per_request: f64,
+    /// Answers (deliveries) per second on a core.
+    pub requests_per_cpu_s: f64,
+    /// Waits.
+    pub voluntary_switches: u64,
+    /// Preemptions.
+    pub involuntary_switches: u64,
+    /// Waits and preemptions per answer (delivery).
+    pub switches_per_request: f64,
+}
+
+impl Measured {
+    /// The numbers, and whether they count.
+    #[must_use]
+    pub fn result(&self) -> Result {
+        let (options, tally) = (&self.setup.options, &self.tally);
+        let amount = &options.amount;
+        let secs = amount.window_ns() as f64 / SECOND_NS as f64;
+        let open = amount.rate > 0 && self.setup.scenario != Scenario::Idle;
+        let points: Vec<_> =
+            self.memory.iter().map(|step| (step.connections as f64, step.resident_bytes as f64)).collect();
+        Result {
+            schema: SCHEMA,
+            scenario: match self.setup.scenario {
+                Scenario::Echo => "echo",
+                Scenario::Fanout => "fanout",
+                Scenario::Idle => "idle",
+            },
+            model: if open { "open" } else { "closed" },
+            options: options.clone(),
+            void: self.void(),
+            planned_per_s: open.then_some(self.planned() as f64 / secs),
+            sent_per_s: tally.sent as f64 / secs,
+            completed_per_s: tally.completed as f64 / secs,
+            completed: tally.completed,
+            account: tally.account,
+            corrupt: tally.corrupt,
+            unsent: tally.unsent,
+            acknowledged: tally.acknowledged,
+            connections_failed: self.failed,
+            faults: tally.faults.clone(),
+            latency_us: Spread::of(&tally.latency),
+            service_us: Spread::of(&tally.service),
+            lateness_us: Spread::of(&tally.lateness),
+            server: self.usage.map(|usage| Server::of(usage, tally.completed)),
+            bytes_per_connection: linear_fit(&points).map(|(slope, _)| slope),
+            memory: self.memory.clone(),
+        }
+    }
+
+    fn planned(&self) -> u64 {
+        let amount = &self.setup.options.amount;
+        let datagrams = if self.setup.options.proto == Proto::Udp { u64::from(amount.train) } else { 1 };
+        let from = amount.warmup_ns();
+        planned_between(amount.rate / datagrams, from, from + amount.window_ns()) * datagrams
+    }
+
+    fn void(&self) -> Vec<String> {
+        let tally = &self.tally;
+        let mut void = Vec::new();
+        let planned = self.planned();
+        if planned > 0 && self.setup.scenario != Scenario::Idle {
+            if (tally.sent as f64) < planned as f64 * ACHIEVED_MIN {
+                void.push(format!("sent {} of {planned} planned requests", tally.sent));
+            }
+            let late = tally.lateness.value_at_quantile(0.99);
+            if late > LATENESS_FREE_NS.max(tally.latency.value_at_quantile(0.99) / 10) {
+                void.push(format!(
+                    "the generator fell behind: 1 % of the requests left {} us late or more",
+                    late / 1000
+                ));
+            }
+        }
+        // Datagrams may be lost; whoever runs them reads the account. A stream that loses is broken.
+        if self.setup.options.proto != Proto::Udp && !tally.account.is_clean() {
+            void.push("answers were lost, doubled or reordered".to_owned());
+        }
+        if tally.corrupt > 0 {
+            void.push(format!("{} payloads came back changed", tally.corrupt));
+        }
+        if self.failed > 0 {
+            void.push(format!("{} connections could not be opened", self.failed));
+        }
+        if tally.unsent > 0 || !tally.faults.is_empty() {
+            void.push("requests failed; see faults".to_owned());
+        }
+        if self.setup.scenario != Scenario::Idle && tally.completed == 0 {
+            void.push("nothing was answered within the window".to_owned());
+        }
+        void
+    }
+}
+
+impl Result {
+    /// Lines for people.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let mut lines = vec![format!(
+            "{} {} loop, {} connections: {:.0} sent/s, {:.0} {}/s",
+            self.scenario,
+            self.model,
+            self.options.amount.connections,
+            self.sent_per_s,
+            self.completed_per_s,
+            if self.scenario == "fanout" { "deliveries" } else { "answers" },
+        )];
+        if self.latency_us.samples > 0 {
+            lines.push(format!("latency us: {}", self.latency_us));
+        }
+        if self.model == "open" {
+            lines.push(format!("service us: {}", self.service_us));
+            lines.push(format!("generator late us: {}", self.lateness_us));
+        }
+        let account = self.account;
+        lines.push(format!(
+            "expected {}, received {}, lost {}, doubled {}, reordered {}, corrupt {}",
+            account.expected, account.received, account.lost, account.duplicates, account.reordered, self.corrupt
+        ));
+        if let Some(server) = &self.server {
+            lines.push(format!(
+                "server: {:.3} us on a core per request, {:.0} requests per second on a core, {:.3} switches per request",
+                server.cpu_us_per_request, server.requests_per_cpu_s, server.switches_per_request
+            ));
+        }
+        if let Some(bytes) = self.bytes_per_connection {
+            lines.push(format!("server memory: {bytes:.0} bytes per connection"));
+        }
+        lines.extend(self.faults.iter().map(|(name, count)| format!("fault: {name}: {count}")));
+        lines.extend(self.void.iter().map(|reason| format!("VOID: {reason}")));
+        lines.join("\n")
+    }
+}
+
+impl Spread {
+    fn of(histogram: &Histogram<u64>) -> Self {
+        let samples = histogram.len();
+        let enough = |quantile: f64| samples as f64 * (1.0 - quantile) >= SAMPLES_BEYOND as f64;
+        Self {
+            samples,
+            mean: histogram.mean() / 1e3,
+            max: histogram.max() as f64 / 1e3,
+            percentiles: PERCENTILES
+                .into_iter()
+                .filter(|(_, quantile)| enough(*quantile))
+                .map(|(name, quantile)| (name, histogram.value_at_quantile(quantile) as f64 / 1e3))
+                .collect(),
+        }
+    }
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (name, value) in &self.percentiles {
+            write!(f, "{name} {value:.1}  ")?;
+        }
+        write!(f, "max {:.1}", self.max)
+    }
+}
+
+impl Server {
+    fn of(usage: Usage, completed: u64) -> Self {
+        let cpu_s = usage.cpu_ns as f64 / SECOND_NS as f64;
+        let requests = completed.max(1) as f64;
+        Self {
+            cpu_s,
+            cpu_us_per_request: cpu_s * 1e6 / requests,
+            requests_per_cpu_s: if cpu_s > 0.0 { completed as f64 / cpu_s } else { 0.0 },
+            voluntary_switches: usage.voluntary_switches,
+            involuntary_switches: usage.involuntary_switches,
+            switches_per_request: (usage.voluntary_switches + usage.involuntary_switches) as f64 / requests,
+        }
+    }
+}
