@@ -280,7 +280,8 @@ impl Series {
 impl Sample {
     fn read(result: &Value) -> Option<Self> {
         let percentile = |name| result["latency_us"]["percentiles"][name].as_f64();
-        let void = result["void"].as_array()?.iter().filter_map(|reason| Some(reason.as_str()?.to_owned())).collect();
+        let void =
+            result["void_reasons"].as_array()?.iter().filter_map(|reason| Some(reason.as_str()?.to_owned())).collect();
         Some(Self {
             cpu_us: result["server"]["cpu_us_per_request"].as_f64()?,
             per_s: result["completed_per_s"].as_f64()?,

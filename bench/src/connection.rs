@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::{
     ledger::Ledger,
     options::{Operation, Options, Proto},
-    speech::{self, Speech, SpeechError, Told},
+    speech::{Speech, Told},
     stamp::Stamp,
     tally::Tally,
     wire::{self, Item, Wire, WireError},
@@ -48,10 +48,13 @@ pub enum Fault {
     Wire(#[from] WireError),
     /// A message that makes no sense.
     #[error("{0}")]
-    Speech(#[from] SpeechError),
+    Speech(#[from] session::DecodeError),
     /// The server closed the WebSocket.
     #[error("the server closed with code {0}")]
     Closed(u16),
+    /// The hello or its subscription was refused.
+    #[error("the hello was refused: {0}")]
+    Refused(&'static str),
     /// The server sent us away.
     #[error("the server is going away")]
     GoAway,
@@ -159,7 +162,7 @@ impl Connection {
                 wire::put_upgrade(&options.target.to_string(), options.path(), protocol, out);
             }
             Wire::Framed => {
-                out.extend_from_slice(speech::PREFACE);
+                out.extend_from_slice(tcp::PREFACE);
                 self.hello(setup, out);
             }
         }
@@ -238,7 +241,7 @@ impl Connection {
             used += len;
             match item {
                 Item::Message(payload) if setup.options.raw => self.echoed(now_ns, Stamp::read(payload), tally),
-                Item::Message(message) => self.told(setup, now_ns, message, tally)?,
+                Item::Message(message) => self.told(setup, now_ns, message, tally, out)?,
                 Item::Upgraded => self.upgraded(setup, out),
                 Item::Ping(payload) => {
                     let mask = self.next_mask();
@@ -269,7 +272,14 @@ impl Connection {
         self.wire.put_slice(&hello, mask, out);
     }
 
-    fn told(&mut self, setup: &Setup, now_ns: u64, message: &[u8], tally: &mut Tally) -> Result<(), Fault> {
+    fn told(
+        &mut self,
+        setup: &Setup,
+        now_ns: u64,
+        message: &[u8],
+        tally: &mut Tally,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
         // Only a delivery of ours holds a stamp, in any codec; to look for it is cheaper than to decode.
         if let Some(stamp) = Stamp::find(message) {
             match setup.scenario {
@@ -281,9 +291,13 @@ impl Connection {
         match setup.speech.decode(message)? {
             Told::Welcome => self.ready = true,
             Told::Pong(id) => self.ponged(now_ns, id, tally),
+            Told::Asked => self.keep_alive(setup, out),
             Told::Acknowledged => tally.acknowledged += 1,
             Told::Refused { id, code } => {
                 tally.fault(format!("err {code}"));
+                if id == HELLO_ID && !self.ready {
+                    return Err(Fault::Refused(code));
+                }
                 if id >= REQUEST_ID_MIN {
                     self.answered += 1;
                 }

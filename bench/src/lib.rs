@@ -3,11 +3,13 @@
 
 pub mod compare;
 pub mod connection;
+pub mod crowd;
 pub mod echo;
 pub mod flow;
 pub mod ledger;
 pub mod load;
 pub mod options;
+pub mod order;
 pub mod process;
 pub mod report;
 pub mod run;

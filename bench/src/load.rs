@@ -1,25 +1,23 @@
-//! One shard of the generator, as a reactor of the engine: opens connections, keeps to the schedule, waits for the rest.
+//! One shard of the generator, as a reactor of the engine: keeps to the schedule, counts, waits for the rest.
 
 use std::{
-    collections::VecDeque,
     mem,
-    net::{IpAddr, Ipv4Addr},
     sync::{Arc, mpsc::Sender},
     time::{Duration, Instant},
 };
 
-use engine::{Counter, Datagrams, Io, Outcome, Reactor, ShardId, Socket, Stream, StreamEvent, Ticket};
+use engine::{Datagrams, Io, Outcome, Reactor, ShardId, Socket, Stream, StreamEvent, Ticket};
 
 use crate::{
     connection::{Connection, Scenario, Setup},
+    crowd::Crowd,
     flow::{Flow, SILENCE_NS},
     options::Proto,
+    order::{Order, Progress, Report},
     schedule::Schedule,
     tally::Tally,
 };
 
-/// Connections of a shard that are being opened at once: below any listener's backlog.
-const OPENING_MAX: u32 = 256;
 /// Requests that leave in one turn: a stall must not keep answers waiting while it is made up for.
 const BURST_MAX: u32 = 512;
 /// How long answers may still come after the last request.
@@ -27,46 +25,10 @@ const GRACE_NS: u64 = 2_000_000_000;
 /// How long the end is waited for at least: until every shard sees what the last turn of the publisher sent, and
 /// doubled answers of the last requests had their chance.
 const SETTLE_NS: u64 = 100_000_000;
-/// How often idle sessions say that they are there: below the server's limit of 60 s with room for a lost turn.
-const KEEP_ALIVE_NS: u64 = 20_000_000_000;
 /// How often a publisher looks whether other shards have their deliveries.
 const LOOK_NS: u64 = 100_000;
 /// A fan-out without a delivery for this long goes on without the missing ones.
 const STALL_NS: u64 = 1_000_000_000;
-
-/// What the control thread tells a shard.
-#[derive(Clone, Copy, Debug)]
-pub enum Order {
-    /// Have this many connections of the whole run open, counted over all shards, then report ready.
-    Open(u32),
-    /// Run the plan from this time on, then report done.
-    Go(u64),
-    /// Close everything and leave.
-    Quit,
-}
-
-/// What a shard tells the control thread.
-#[derive(Debug)]
-pub enum Report {
-    /// All connections that were ordered are open, except so many that failed.
-    Ready {
-        /// Connections that could not be opened.
-        failed: u32,
-    },
-    /// The plan is over.
-    Done(Box<Tally>),
-}
-
-/// What a shard lets others see while it runs.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// Sessions or connections that are ready.
-    pub ready: Counter,
-    /// Requests or publications so far.
-    pub sent: Counter,
-    /// Answers or deliveries so far.
-    pub completed: Counter,
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
@@ -79,27 +41,26 @@ enum Phase {
 /// The reactor of one shard.
 pub struct Load {
     setup: Arc<Setup>,
-    shard: u32,
-    shards: u32,
+    shard: u16,
     base: Instant,
     phase: Phase,
-    connections: Vec<Connection>,
+    crowd: Crowd,
     flows: Vec<Flow>,
-    by_stream: Vec<u32>,
-    target: u32,
-    opening: u32,
-    failed: u32,
-    ready: u32,
-    told_ready: bool,
     schedule: Option<Schedule>,
-    stalled_since: (u64, u64),
-    forgiven: u64,
-    keep_alive: VecDeque<(u64, u32)>,
+    stall: Stall,
     tally: Tally,
     sent: u64,
     progress: Arc<[Progress]>,
     reports: Sender<Report>,
     scratch: Vec<u8>,
+}
+
+/// What a publisher in closed loop knows of the deliveries.
+#[derive(Default)]
+struct Stall {
+    delivered: u64,
+    changed_ns: u64,
+    forgiven: u64,
 }
 
 impl Load {
@@ -114,22 +75,13 @@ impl Load {
     ) -> Self {
         let flows = if setup.options.proto == Proto::Udp { setup.options.amount.connections } else { 0 };
         Self {
-            shard: u32::from(shard.0),
-            shards: u32::from(setup.options.shards()),
+            shard: shard.0,
             base,
             phase: Phase::Waiting,
-            connections: Vec::new(),
+            crowd: Crowd::new(setup.clone(), shard.0.into()),
             flows: (0..flows).map(Flow::new).collect(),
-            by_stream: Vec::new(),
-            target: 0,
-            opening: 0,
-            failed: 0,
-            ready: 0,
-            told_ready: true,
             schedule: None,
-            stalled_since: (0, 0),
-            forgiven: 0,
-            keep_alive: VecDeque::new(),
+            stall: Stall::default(),
             tally: Tally::new(),
             sent: 0,
             progress,
@@ -143,99 +95,30 @@ impl Load {
         u64::try_from(self.base.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// How many of `total` connections, dealt out in turn, are this shard's.
-    fn share(&self, total: u32) -> u32 {
-        (total + self.shards - 1 - self.shard) / self.shards
-    }
-
-    fn publisher(&self) -> Option<usize> {
-        let id = self.setup.connections() - 1;
-        (self.setup.scenario == Scenario::Fanout && id % self.shards == self.shard).then(|| (id / self.shards) as usize)
-    }
-
-    fn open_more(&mut self, io: &mut Io<Order>) {
-        while self.opening < OPENING_MAX && (self.connections.len() as u32) < self.target {
-            let local = self.connections.len() as u32;
-            let id = local * self.shards + self.shard;
-            self.connections.push(Connection::new(id, &self.setup));
-            self.opening += 1;
-            let source = source(id, self.setup.options.amount.sources);
-            io.connect(local.into(), source, self.setup.options.target);
-        }
-        let settled = self.ready + self.failed;
-        if !self.told_ready && settled >= self.target {
-            self.told_ready = true;
-            self.report(Report::Ready { failed: self.failed });
-        }
-    }
-
     fn report(&self, report: Report) {
         // The control thread only goes away after this shard; if it died, nobody is left to tell.
-        drop(self.reports.send(report));
-    }
-
-    fn connected(&mut self, io: &mut Io<Order>, stream: Stream, token: u64) {
-        let local = token as u32;
-        let slot = stream.index as usize;
-        if self.by_stream.len() <= slot {
-            self.by_stream.resize(slot + 1, u32::MAX);
-        }
-        self.by_stream[slot] = local;
-        let mut out = mem::take(&mut self.scratch);
-        let connection = &mut self.connections[local as usize];
-        connection.stream = Some(stream);
-        connection.open(&self.setup, &mut out);
-        let ready = connection.is_ready();
-        self.flush(io, stream, out);
-        if ready {
-            self.became_ready(local);
-        }
-    }
-
-    fn became_ready(&mut self, local: u32) {
-        self.opening -= 1;
-        self.ready += 1;
-        self.own_progress().ready.set(self.ready.into());
-        if self.setup.scenario == Scenario::Idle && !self.setup.options.raw {
-            self.keep_alive.push_back((self.now_ns() + KEEP_ALIVE_NS, local));
-        }
+        let _ = self.reports.send(report);
     }
 
     fn lost_connection(&mut self, local: u32, why: String) {
-        let connection = &mut self.connections[local as usize];
-        if connection.stream.is_none() && self.phase == Phase::Over {
-            return;
-        }
-        if connection.is_ready() {
-            self.ready -= 1;
-        } else {
-            self.opening -= 1;
-        }
-        self.failed += 1;
-        connection.close();
+        self.crowd.lost(local);
         self.tally.fault(why);
     }
 
-    fn connection_of(&self, stream: Stream) -> Option<u32> {
-        let local = *self.by_stream.get(stream.index as usize)?;
-        let connection = self.connections.get(local as usize)?;
-        (connection.stream == Some(stream)).then_some(local)
-    }
-
     fn received(&mut self, io: &mut Io<Order>, stream: Stream, bytes: &[u8]) {
-        let Some(local) = self.connection_of(stream) else { return };
+        let Some(local) = self.crowd.find(stream) else { return };
         let now_ns = self.now_ns();
         let mut out = mem::take(&mut self.scratch);
-        let connection = &mut self.connections[local as usize];
+        let connection = self.crowd.one(local);
         let was_ready = connection.is_ready();
         let outcome = connection.handle(&self.setup, now_ns, bytes, &mut self.tally, &mut out);
-        let ready = connection.is_ready() && !was_ready;
+        let became_ready = connection.is_ready() && !was_ready;
         if outcome.is_ok() {
             self.sent += refill(self.phase, &self.setup, connection, now_ns, &mut self.tally, &mut out);
         }
         self.flush(io, stream, out);
-        if ready {
-            self.became_ready(local);
+        if became_ready {
+            self.crowd.became_ready(now_ns, local);
         }
         if let Err(fault) = outcome {
             self.lost_connection(local, fault.to_string());
@@ -252,32 +135,34 @@ impl Load {
     }
 
     fn go(&mut self, io: &mut Io<Order>, start_ns: u64) {
-        let amount = &self.setup.options.amount;
+        let (setup, amount) = (&self.setup, &self.setup.options.amount);
         let open_ns = start_ns + amount.warmup_ns();
         let end_ns = open_ns + amount.window_ns();
         self.tally.set_window(open_ns, end_ns);
         self.phase = Phase::Running { end_ns };
-        self.stalled_since = (start_ns, 0);
-        let per_turn = if self.flows.is_empty() { 1 } else { u64::from(amount.train) };
-        let (shard, shards) = if self.setup.scenario == Scenario::Fanout { (0, 1) } else { (self.shard, self.shards) };
-        let sends = self.setup.scenario != Scenario::Fanout || self.publisher().is_some();
-        self.schedule = (amount.rate >= per_turn && sends && self.setup.scenario != Scenario::Idle)
-            .then(|| Schedule::new(start_ns, amount.rate / per_turn, shard as u16, shards as u16));
-        if amount.rate == 0 && self.setup.scenario == Scenario::Echo {
+        self.stall.changed_ns = start_ns;
+        // A fan-out has one sender, a UDP request is a whole train.
+        let (shard, shards) =
+            if setup.scenario == Scenario::Fanout { (0, 1) } else { (self.shard, setup.options.shards()) };
+        let sends = match setup.scenario {
+            Scenario::Echo => true,
+            Scenario::Fanout => self.crowd.publisher().is_some(),
+            Scenario::Idle => false,
+        };
+        let rate = amount.rate / setup.options.requests_per_send();
+        self.schedule = (rate > 0 && sends).then(|| Schedule::new(start_ns, rate, shard, shards));
+        if amount.rate == 0 && setup.scenario == Scenario::Echo {
             self.start_closed_loop(io);
         }
     }
 
     fn start_closed_loop(&mut self, io: &mut Io<Order>) {
-        for local in 0..self.connections.len() {
-            let now_ns = self.now_ns();
+        let now_ns = self.now_ns();
+        for local in 0..self.crowd.all().len() {
+            let Some((connection, stream)) = self.crowd.ready_one(local) else { continue };
             let mut out = mem::take(&mut self.scratch);
-            let connection = &mut self.connections[local];
             self.sent += refill(self.phase, &self.setup, connection, now_ns, &mut self.tally, &mut out);
-            match self.connections[local].stream {
-                Some(stream) => self.flush(io, stream, out),
-                None => self.scratch = out,
-            }
+            self.flush(io, stream, out);
         }
         for flow in 0..self.flows.len() {
             self.refill_flow(io, flow);
@@ -311,9 +196,11 @@ impl Load {
         let Some(mut schedule) = self.schedule.take() else { return };
         for _ in 0..BURST_MAX {
             let now_ns = self.now_ns();
+            // What is planned up to the end leaves, even if late.
             let Some((number, planned_ns)) = schedule.take(now_ns.min(end_ns - 1)) else { break };
             if self.flows.is_empty() {
-                let local = self.publisher().unwrap_or(number as usize % self.connections.len().max(1));
+                let turn = number as usize % self.crowd.all().len().max(1);
+                let local = self.crowd.publisher().unwrap_or(turn);
                 self.request(io, local, now_ns, planned_ns);
             } else {
                 let flow = number as usize % self.flows.len();
@@ -323,57 +210,55 @@ impl Load {
         self.schedule = Some(schedule);
     }
 
-    fn request(&mut self, io: &mut Io<Order>, local: usize, now_ns: u64, planned_ns: u64) {
-        let connection = &mut self.connections[local];
-        let Some(stream) = connection.stream.filter(|_| connection.is_ready()) else {
+    fn request(&mut self, io: &mut Io<Order>, local: usize, now_ns: u64, planned_ns: u64) -> bool {
+        let Some((connection, stream)) = self.crowd.ready_one(local) else {
             self.tally.unsent += 1;
-            return;
+            return false;
         };
         let mut out = mem::take(&mut self.scratch);
         connection.request(&self.setup, now_ns, planned_ns, &mut self.tally, &mut out);
         self.sent += 1;
         self.flush(io, stream, out);
+        true
     }
 
     /// Closed loop of a fan-out: publishes while fewer messages than allowed have deliveries outstanding.
     fn publish(&mut self, io: &mut Io<Order>, now_ns: u64) {
-        let Some(local) = self.publisher() else { return };
+        let Some(local) = self.crowd.publisher() else { return };
         let amount = &self.setup.options.amount;
-        let subscribers = u64::from(amount.connections);
+        let (subscribers, inflight_max) = (u64::from(amount.connections), u64::from(amount.inflight));
         let delivered: u64 = self.progress.iter().map(|shard| shard.completed.get()).sum();
-        if delivered != self.stalled_since.1 {
-            self.stalled_since = (now_ns, delivered);
-        } else if now_ns.saturating_sub(self.stalled_since.0) > STALL_NS {
+        if delivered != self.stall.delivered {
+            (self.stall.delivered, self.stall.changed_ns) = (delivered, now_ns);
+        } else if now_ns.saturating_sub(self.stall.changed_ns) > STALL_NS {
             self.tally.fault("a second without any delivery");
-            self.forgiven = (self.sent * subscribers).saturating_sub(delivered);
-            self.stalled_since.0 = now_ns;
+            self.stall.forgiven = (self.sent * subscribers).saturating_sub(delivered);
+            self.stall.changed_ns = now_ns;
         }
-        let inflight_max = u64::from(amount.inflight);
-        while (self.sent * subscribers).saturating_sub(delivered + self.forgiven).div_ceil(subscribers) < inflight_max {
-            let before = self.sent;
-            self.request(io, local, now_ns, now_ns);
-            if self.sent == before {
+        let settled = delivered + self.stall.forgiven;
+        while (self.sent * subscribers).saturating_sub(settled).div_ceil(subscribers) < inflight_max {
+            if !self.request(io, local, now_ns, now_ns) {
                 break;
             }
         }
     }
 
-    fn outstanding(&self) -> bool {
+    fn published(&self) -> u64 {
+        self.progress.iter().map(|shard| shard.sent.get()).sum()
+    }
+
+    fn is_waiting(&self) -> bool {
         match self.setup.scenario {
             Scenario::Idle => false,
             Scenario::Fanout => {
-                let published: u64 = self.progress.iter().map(|shard| shard.sent.get()).sum();
-                self.tally.completed_total < published * u64::from(self.subscribers())
+                let subscribers = self.crowd.share(self.setup.options.amount.connections);
+                self.tally.completed_total < self.published() * u64::from(subscribers)
             }
             Scenario::Echo => {
-                self.connections.iter().any(|connection| connection.is_ready() && connection.outstanding() > 0)
-                    || self.flows.iter().any(|flow| flow.outstanding() > 0)
+                let waits = |connection: &Connection| connection.is_ready() && connection.outstanding() > 0;
+                self.crowd.all().iter().any(waits) || self.flows.iter().any(|flow| flow.outstanding() > 0)
             }
         }
-    }
-
-    fn subscribers(&self) -> u32 {
-        self.share(self.setup.options.amount.connections)
     }
 
     fn step(&mut self, io: &mut Io<Order>, now_ns: u64) {
@@ -393,27 +278,26 @@ impl Load {
                 // What was planned and could not leave in time is missing from the achieved rate.
                 self.phase = Phase::Draining { from_ns: now_ns + SETTLE_NS, until_ns: now_ns + GRACE_NS };
             }
-            Phase::Draining { from_ns, until_ns } if now_ns >= until_ns || now_ns >= from_ns && !self.outstanding() => {
-                self.finish();
+            Phase::Draining { from_ns, until_ns } => {
+                if now_ns >= until_ns || now_ns >= from_ns && !self.is_waiting() {
+                    self.finish();
+                }
             }
-            Phase::Draining { .. } | Phase::Waiting | Phase::Over => {}
+            Phase::Waiting | Phase::Over => {}
         }
     }
 
     fn finish(&mut self) {
         self.phase = Phase::Over;
-        let published: u64 = self.progress.iter().map(|shard| shard.sent.get()).sum();
-        for connection in &self.connections {
-            let expected = if self.setup.scenario == Scenario::Fanout { published } else { connection.sent() };
+        let (published, publisher) = (self.published(), self.crowd.publisher());
+        for (local, connection) in self.crowd.all().iter().enumerate() {
+            let expected = match self.setup.scenario {
+                // The publisher is no subscriber: nothing is due there.
+                Scenario::Fanout if publisher == Some(local) => 0,
+                Scenario::Fanout => published,
+                Scenario::Echo | Scenario::Idle => connection.sent(),
+            };
             self.tally.account.add(connection.ledger().close(expected));
-        }
-        if self.setup.scenario == Scenario::Fanout
-            && let Some(local) = self.publisher()
-        {
-            // The publisher is no subscriber: nothing was due there.
-            let own = self.connections[local].ledger().close(published);
-            self.tally.account.expected -= own.expected;
-            self.tally.account.lost -= own.lost;
         }
         for flow in &self.flows {
             self.tally.account.add(flow.ledger().close(flow.sent()));
@@ -423,37 +307,26 @@ impl Load {
     }
 
     fn keep_alive(&mut self, io: &mut Io<Order>, now_ns: u64) {
-        while let Some((due_ns, local)) = self.keep_alive.front().copied().filter(|due| due.0 <= now_ns) {
-            self.keep_alive.pop_front();
-            let connection = &mut self.connections[local as usize];
-            if let Some(stream) = connection.stream {
-                let mut out = mem::take(&mut self.scratch);
-                connection.keep_alive(&self.setup, &mut out);
-                self.flush(io, stream, out);
-                self.keep_alive.push_back((due_ns + KEEP_ALIVE_NS, local));
-            }
+        while let Some(local) = self.crowd.next_keep_alive(now_ns) {
+            let Some((connection, stream)) = self.crowd.ready_one(local) else { continue };
+            let mut out = mem::take(&mut self.scratch);
+            connection.keep_alive(&self.setup, &mut out);
+            self.flush(io, stream, out);
         }
     }
 
     fn deadline_ns(&self, now_ns: u64) -> Option<u64> {
         let phase = match self.phase {
             Phase::Running { end_ns } => {
-                let next = self.schedule.as_ref().map_or(end_ns, Schedule::next_ns).min(end_ns);
-                let look = self.setup.scenario == Scenario::Fanout
-                    && self.publisher().is_some()
-                    && self.setup.options.amount.rate == 0;
-                let silence = if self.flows.is_empty() { end_ns } else { now_ns + SILENCE_NS };
-                Some(if look { now_ns + LOOK_NS } else { next.min(silence) })
+                let next = self.schedule.as_ref().map_or(end_ns, Schedule::next_ns);
+                let look = if self.crowd.publisher().is_some() && self.schedule.is_none() { LOOK_NS } else { u64::MAX };
+                let silence = if self.flows.is_empty() { u64::MAX } else { SILENCE_NS };
+                Some(next.min(end_ns).min(now_ns.saturating_add(look.min(silence))))
             }
             Phase::Draining { .. } => Some(now_ns + SETTLE_NS / 10),
             Phase::Waiting | Phase::Over => None,
         };
-        let keep_alive = self.keep_alive.front().map(|due| due.0);
-        phase.into_iter().chain(keep_alive).min()
-    }
-
-    fn own_progress(&self) -> &Progress {
-        &self.progress[self.shard as usize]
+        phase.into_iter().chain(self.crowd.deadline_ns()).min()
     }
 }
 
@@ -469,19 +342,23 @@ impl Reactor for Load {
 
     fn on_stream(&mut self, io: &mut Io<Order>, stream: Stream, event: StreamEvent<'_>) {
         match event {
-            StreamEvent::Connected { token } => self.connected(io, stream, token),
+            StreamEvent::Connected { token } => {
+                let (now_ns, mut out) = (self.now_ns(), mem::take(&mut self.scratch));
+                self.crowd.connected(now_ns, stream, token, &mut out);
+                self.flush(io, stream, out);
+            }
             StreamEvent::ConnectFailed { token, error } => {
                 self.lost_connection(token as u32, format!("connect: {error}"));
             }
             StreamEvent::Data(bytes) => self.received(io, stream, bytes),
             StreamEvent::Ended => {
-                if let Some(local) = self.connection_of(stream) {
+                if let Some(local) = self.crowd.find(stream) {
                     self.lost_connection(local, "the server ended the connection".to_owned());
                     io.close(stream);
                 }
             }
             StreamEvent::Closed(why) => {
-                if let Some(local) = self.connection_of(stream) {
+                if let Some(local) = self.crowd.find(stream) {
                     self.lost_connection(local, format!("closed: {why:?}"));
                 }
             }
@@ -493,10 +370,8 @@ impl Reactor for Load {
 
     fn on_mail(&mut self, io: &mut Io<Order>, _from: ShardId, order: Order) {
         match order {
-            Order::Open(total) => {
-                self.target = if self.flows.is_empty() { self.share(total) } else { 0 };
-                self.told_ready = false;
-            }
+            // Sockets of flows are bound by the engine: there is nothing to open.
+            Order::Open(total) => self.crowd.order(if self.flows.is_empty() { total } else { 0 }),
             Order::Go(start_ns) => self.go(io, start_ns),
             Order::Quit => {
                 self.phase = Phase::Over;
@@ -506,12 +381,16 @@ impl Reactor for Load {
     }
 
     fn on_turn_end(&mut self, io: &mut Io<Order>) {
-        self.open_more(io);
+        if let Some(failed) = self.crowd.open_more(io) {
+            self.report(Report::Ready { failed });
+        }
         let now_ns = self.now_ns();
         self.step(io, now_ns);
         self.keep_alive(io, now_ns);
-        self.own_progress().sent.set(self.sent);
-        self.own_progress().completed.set(self.tally.completed_total);
+        let progress = &self.progress[usize::from(self.shard)];
+        progress.ready.set(self.crowd.ready().into());
+        progress.sent.set(self.sent);
+        progress.completed.set(self.tally.completed_total);
         let deadline = self.deadline_ns(now_ns).map(|at_ns| self.base + Duration::from_nanos(at_ns));
         io.wake_at(deadline);
     }
@@ -536,11 +415,4 @@ fn refill(
         connection.request(setup, now_ns, now_ns, tally, out);
     }
     missing
-}
-
-/// The source address of a connection: dealt out over 127.1.0.0/16, so that no single address runs out of ports.
-fn source(id: u32, sources: u16) -> Option<IpAddr> {
-    let number = id.checked_rem(u32::from(sources))?;
-    let [_, _, high, low] = (number + 1).to_be_bytes();
-    Some(IpAddr::V4(Ipv4Addr::new(127, 1, high, low)))
 }

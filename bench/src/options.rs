@@ -6,6 +6,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{schedule::SECOND_NS, stamp};
 
+/// Bytes that UDP can carry from one send.
+const TRAIN_BYTES_MAX: usize = 65_507;
+
+/// Connections of one shard, unless --threads says otherwise. A ring holds at most RLIMIT_NOFILE sockets, and a common
+/// hard limit is 20,000.
+const CONNECTIONS_PER_SHARD_MAX: u32 = 16_000;
+
 /// Load generators with open-loop schedules and exact accounting.
 #[derive(Parser, Debug)]
 #[command(name = "ringshard-load", version)]
@@ -124,7 +131,7 @@ pub struct Options {
     #[arg(long)]
     #[serde(skip)]
     pub token: Option<String>,
-    /// Shards of the generator; by default one per core of --cpu, or one.
+    /// Shards of the generator; by default one per core of --cpu, and one per 16,000 connections.
     #[arg(long, default_value_t = 0)]
     pub threads: u16,
     /// Cores of the generator: `1`, `0-3`, `0,2`.
@@ -199,11 +206,22 @@ pub struct Peer {
 pub struct CpuList(pub Vec<usize>);
 
 impl Options {
-    /// Shards of the generator.
+    /// Shards of the generator: as many as asked for, else one per core, and more if one ring cannot hold its part.
     #[must_use]
     pub fn shards(&self) -> u16 {
+        if self.threads > 0 {
+            return self.threads;
+        }
         let cpus = self.cpu.as_ref().map_or(1, |cpus| cpus.0.len());
-        if self.threads > 0 { self.threads } else { u16::try_from(cpus).unwrap_or(1) }
+        let rings = self.amount.connections.div_ceil(CONNECTIONS_PER_SHARD_MAX) as usize;
+        u16::try_from(cpus.max(rings)).unwrap_or(u16::MAX)
+    }
+
+    /// The core of each shard, if cores were named: dealt out in turn.
+    #[must_use]
+    pub fn cpus(&self) -> Option<Vec<usize>> {
+        let cpus = &self.cpu.as_ref()?.0;
+        Some(cpus.iter().copied().cycle().take(self.shards().into()).collect())
     }
 
     /// Bytes per payload: at least the stamp that it carries.
@@ -224,6 +242,12 @@ impl Options {
         if self.proto == Proto::Ws { self.codec } else { Codec::Proto }
     }
 
+    /// Requests that leave together: a train over UDP.
+    #[must_use]
+    pub fn requests_per_send(&self) -> u64 {
+        if self.proto == Proto::Udp { self.amount.train.into() } else { 1 }
+    }
+
     /// What cannot be done together, or `None`.
     #[must_use]
     pub fn conflict(&self) -> Option<&'static str> {
@@ -232,10 +256,13 @@ impl Options {
             Proto::Udp if self.shards() > 1 => {
                 Some("--proto udp runs on one shard: answers to a shared address may reach another shard")
             }
-            Proto::Udp if self.amount.connections > 64 => Some("--proto udp has at most 64 sockets (--connections)"),
-            _ if self.shards() > 1 && self.cpu.as_ref().is_some_and(|cpus| cpus.0.len() < self.shards().into()) => {
-                Some("--cpu names fewer cores than --threads")
+            Proto::Udp if self.payload_bytes() * usize::from(self.amount.train) > TRAIN_BYTES_MAX => {
+                Some("a train has at most 65,507 bytes: --size times --train")
             }
+            Proto::Udp if self.amount.rate > 0 && self.amount.rate < self.requests_per_send() => {
+                Some("--rate counts datagrams, and a train of --train must fit in a second")
+            }
+            Proto::Udp if self.amount.connections > 64 => Some("--proto udp has at most 64 sockets (--connections)"),
             _ => None,
         }
     }

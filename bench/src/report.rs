@@ -61,8 +61,10 @@ pub struct Result {
     pub model: &'static str,
     /// The command line.
     pub options: Options,
-    /// Reasons why this run does not count; empty: it does.
-    pub void: Vec<String>,
+    /// Whether this run does not count.
+    pub void: bool,
+    /// Why it does not.
+    pub void_reasons: Vec<String>,
     /// Requests per second that the plan asked for, in open loop.
     pub planned_per_s: Option<f64>,
     /// Requests sent per second of the window.
@@ -115,16 +117,16 @@ pub struct Spread {
 pub struct Server {
     /// Seconds on a core, all threads together.
     pub cpu_s: f64,
-    /// Microseconds on a core per answer (delivery).
-    pub cpu_us_per_request: f64,
-    /// Answers (deliveries) per second on a core.
-    pub requests_per_cpu_s: f64,
+    /// Microseconds on a core per answer (delivery), if there were any.
+    pub cpu_us_per_request: Option<f64>,
+    /// Answers (deliveries) per second on a core, if there were any.
+    pub requests_per_cpu_s: Option<f64>,
     /// Waits.
     pub voluntary_switches: u64,
     /// Preemptions.
     pub involuntary_switches: u64,
-    /// Waits and preemptions per answer (delivery).
-    pub switches_per_request: f64,
+    /// Waits and preemptions per answer (delivery), if there were any.
+    pub switches_per_request: Option<f64>,
 }
 
 impl Measured {
@@ -135,6 +137,7 @@ impl Measured {
         let amount = &options.amount;
         let secs = amount.window_ns() as f64 / SECOND_NS as f64;
         let open = amount.rate > 0 && self.setup.scenario != Scenario::Idle;
+        let void_reasons = self.void_reasons();
         let points: Vec<_> =
             self.memory.iter().map(|step| (step.connections as f64, step.resident_bytes as f64)).collect();
         Result {
@@ -146,7 +149,8 @@ impl Measured {
             },
             model: if open { "open" } else { "closed" },
             options: options.clone(),
-            void: self.void(),
+            void: !void_reasons.is_empty(),
+            void_reasons,
             planned_per_s: open.then_some(self.planned() as f64 / secs),
             sent_per_s: tally.sent as f64 / secs,
             completed_per_s: tally.completed as f64 / secs,
@@ -168,12 +172,12 @@ impl Measured {
 
     fn planned(&self) -> u64 {
         let amount = &self.setup.options.amount;
-        let datagrams = if self.setup.options.proto == Proto::Udp { u64::from(amount.train) } else { 1 };
+        let together = self.setup.options.requests_per_send();
         let from = amount.warmup_ns();
-        planned_between(amount.rate / datagrams, from, from + amount.window_ns()) * datagrams
+        planned_between(amount.rate / together, from, from + amount.window_ns()) * together
     }
 
-    fn void(&self) -> Vec<String> {
+    fn void_reasons(&self) -> Vec<String> {
         let tally = &self.tally;
         let mut void = Vec::new();
         let planned = self.planned();
@@ -181,12 +185,11 @@ impl Measured {
             if (tally.sent as f64) < planned as f64 * ACHIEVED_MIN {
                 void.push(format!("sent {} of {planned} planned requests", tally.sent));
             }
-            let late = tally.lateness.value_at_quantile(0.99);
-            if late > LATENESS_FREE_NS.max(tally.latency.value_at_quantile(0.99) / 10) {
-                void.push(format!(
-                    "the generator fell behind: 1 % of the requests left {} us late or more",
-                    late / 1000
-                ));
+            let part = highest_quantile(tally.lateness.len());
+            let late = tally.lateness.value_at_quantile(part);
+            if late > LATENESS_FREE_NS.max(tally.latency.value_at_quantile(part) / 10) {
+                let percent = (1.0 - part) * 100.0;
+                void.push(format!("the generator fell behind: {percent:.0} % left {} us late or more", late / 1000));
             }
         }
         // Datagrams may be lost; whoever runs them reads the account. A stream that loses is broken.
@@ -207,6 +210,16 @@ impl Measured {
         }
         void
     }
+}
+
+/// Up to which quantile, at most the 99th percentile, enough samples lie beyond it.
+fn highest_quantile(samples: u64) -> f64 {
+    [0.99, 0.9].into_iter().find(|quantile| samples_suffice(samples, *quantile)).unwrap_or(0.5)
+}
+
+fn samples_suffice(samples: u64, quantile: f64) -> bool {
+    // Half a sample of slack: 1,000 samples have ten beyond their 99th percentile, whatever 0.99 is in binary.
+    samples as f64 * (1.0 - quantile) + 0.5 >= SAMPLES_BEYOND as f64
 }
 
 impl Result {
@@ -235,16 +248,20 @@ impl Result {
             account.expected, account.received, account.lost, account.duplicates, account.reordered, self.corrupt
         ));
         if let Some(server) = &self.server {
-            lines.push(format!(
-                "server: {:.3} us on a core per request, {:.0} requests per second on a core, {:.3} switches per request",
-                server.cpu_us_per_request, server.requests_per_cpu_s, server.switches_per_request
-            ));
+            let mut line = format!("server: {:.3} s on a core", server.cpu_s);
+            if let (Some(cost), Some(rate), Some(switches)) =
+                (server.cpu_us_per_request, server.requests_per_cpu_s, server.switches_per_request)
+            {
+                line +=
+                    &format!(", {cost:.3} us per request ({rate:.0}/s on a core), {switches:.3} switches per request");
+            }
+            lines.push(line);
         }
         if let Some(bytes) = self.bytes_per_connection {
             lines.push(format!("server memory: {bytes:.0} bytes per connection"));
         }
         lines.extend(self.faults.iter().map(|(name, count)| format!("fault: {name}: {count}")));
-        lines.extend(self.void.iter().map(|reason| format!("VOID: {reason}")));
+        lines.extend(self.void_reasons.iter().map(|reason| format!("VOID: {reason}")));
         lines.join("\n")
     }
 }
@@ -252,14 +269,13 @@ impl Result {
 impl Spread {
     fn of(histogram: &Histogram<u64>) -> Self {
         let samples = histogram.len();
-        let enough = |quantile: f64| samples as f64 * (1.0 - quantile) >= SAMPLES_BEYOND as f64;
         Self {
             samples,
             mean: histogram.mean() / 1e3,
             max: histogram.max() as f64 / 1e3,
             percentiles: PERCENTILES
                 .into_iter()
-                .filter(|(_, quantile)| enough(*quantile))
+                .filter(|(_, quantile)| samples_suffice(samples, *quantile))
                 .map(|(name, quantile)| (name, histogram.value_at_quantile(quantile) as f64 / 1e3))
                 .collect(),
         }
@@ -278,14 +294,39 @@ impl std::fmt::Display for Spread {
 impl Server {
     fn of(usage: Usage, completed: u64) -> Self {
         let cpu_s = usage.cpu_ns as f64 / SECOND_NS as f64;
-        let requests = completed.max(1) as f64;
+        let switches = usage.voluntary_switches + usage.involuntary_switches;
+        let per_request = |amount: f64| (completed > 0).then(|| amount / completed as f64);
         Self {
             cpu_s,
-            cpu_us_per_request: cpu_s * 1e6 / requests,
-            requests_per_cpu_s: if cpu_s > 0.0 { completed as f64 / cpu_s } else { 0.0 },
+            cpu_us_per_request: per_request(cpu_s * 1e6),
+            requests_per_cpu_s: per_request(cpu_s).filter(|cost| *cost > 0.0).map(f64::recip),
             voluntary_switches: usage.voluntary_switches,
             involuntary_switches: usage.involuntary_switches,
-            switches_per_request: (usage.voluntary_switches + usage.involuntary_switches) as f64 / requests,
+            switches_per_request: per_request(switches as f64),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_needs_samples_beyond_it() {
+        let mut histogram = Histogram::new_with_bounds(1, 1_000_000, 3).expect("good bounds");
+        (1..=1_000).for_each(|us| histogram.record(us * 1_000).expect("within bounds"));
+        let spread = Spread::of(&histogram);
+        assert_eq!(spread.percentiles.keys().copied().collect::<Vec<_>>(), ["p50", "p90", "p99"]);
+        assert_eq!((highest_quantile(1_000), highest_quantile(100), highest_quantile(3)), (0.99, 0.9, 0.5));
+    }
+
+    #[test]
+    fn the_cost_is_per_answer_and_nothing_without_answers() {
+        let usage = Usage { cpu_ns: 2_000_000_000, voluntary_switches: 30, involuntary_switches: 10 };
+        let server = Server::of(usage, 1_000_000);
+        assert_eq!(server.cpu_us_per_request, Some(2.0));
+        assert_eq!(server.switches_per_request, Some(0.000_04));
+        assert!((server.requests_per_cpu_s.expect("a rate") - 500_000.0).abs() < 1e-6);
+        assert_eq!(Server::of(usage, 0).cpu_us_per_request, None);
     }
 }

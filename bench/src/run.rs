@@ -16,8 +16,9 @@ use thiserror::Error;
 
 use crate::{
     connection::{Scenario, Setup},
-    load::{Load, Order, Progress, Report},
+    load::Load,
     options::{Options, Proto},
+    order::{Order, Progress, Report},
     process::{Process, Usage},
     report::{Measured, MemoryStep},
     speech::Speech,
@@ -228,7 +229,7 @@ fn config(setup: &Setup) -> Config {
     let sockets = if options.proto == Proto::Udp { options.amount.connections } else { 0 };
     Config {
         shards: options.shards(),
-        cpus: options.cpu.as_ref().map(|cpus| cpus.0.clone()),
+        cpus: options.cpus(),
         pin: options.cpu.is_some(),
         sockets: (0..sockets).map(|_| SocketConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)))).collect(),
         streams_max: setup.connections().div_ceil(options.shards().into()) + 1,

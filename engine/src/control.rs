@@ -88,7 +88,10 @@ impl Received {
 
 const _: () = assert!(cfg!(target_endian = "little"), "the low byte of a traffic class is read first");
 
-fn next(bytes: &[u8]) -> Option<((i32, i32), &[u8], &[u8])> {
+// Level and type, data, and what follows.
+type Message<'a> = ((i32, i32), &'a [u8], &'a [u8]);
+
+fn next(bytes: &[u8]) -> Option<Message<'_>> {
     let len = usize::from_ne_bytes(*bytes.first_chunk()?);
     let level = i32::from_ne_bytes(bytes.get(8..12)?.try_into().ok()?);
     let kind = i32::from_ne_bytes(bytes.get(12..16)?.try_into().ok()?);

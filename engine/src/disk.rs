@@ -19,7 +19,7 @@ use glommio::{
 };
 
 use crate::{
-    file::File,
+    file::{Devices, File},
     io::{DiskOperation, FileId},
     reactor::{Outcome, Ticket},
     stats::ShardStats,
@@ -31,6 +31,7 @@ const PENDING_MAX: usize = 64;
 #[derive(Default)]
 struct Shared {
     files: RefCell<Vec<Option<Rc<File>>>>,
+    devices: Devices,
     done: RefCell<VecDeque<(Ticket, Outcome)>>,
     pending: Cell<usize>,
     waker: Cell<Option<Waker>>,
@@ -160,6 +161,7 @@ async fn perform(shared: &Shared, operation: DiskOperation) -> io::Result<Outcom
 }
 
 async fn open(shared: &Shared, path: &Path, create: bool) -> io::Result<Outcome> {
+    shared.devices.prime(path).await;
     let (file, len) = File::open(path, create).await?;
     let mut files = shared.files.borrow_mut();
     let at = files.iter().position(Option::is_none).unwrap_or(files.len());

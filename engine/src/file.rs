@@ -1,6 +1,13 @@
 //! One open file: direct I/O in whole blocks where the file system allows it, through the page cache where not.
 
-use std::{cell::Cell, io, path::Path};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    process,
+};
 
 use bytes::Bytes;
 use glommio::{
@@ -19,6 +26,44 @@ enum Access {
     // The length that a reader sees; blocks are padded while they are written.
     Direct { file: DmaFile, len: Cell<u64> },
     Buffered(BufferedFile),
+}
+
+/// Devices on which this shard has opened a file before.
+///
+/// glommio decides once per device whether it can be polled for completions, by reading the first file that it opens
+/// there; a read of an empty file succeeds everywhere, and on devices that cannot be polled every later read fails with
+/// ENOTSUP. So the first file that it sees on a device is one of ours, with a block in it.
+#[derive(Default)]
+pub(crate) struct Devices(RefCell<BTreeSet<u64>>);
+
+/// A block of the largest size that devices have.
+const PRIMER_BYTES: usize = 4096;
+
+impl Devices {
+    pub(crate) async fn prime(&self, path: &Path) {
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let Ok(metadata) = fs::metadata(directory) else { return };
+        if !self.0.borrow_mut().insert(metadata.dev()) {
+            return;
+        }
+        let primer = directory.join(format!(".primer-{}-{}", process::id(), glommio::executor().id()));
+        // Where this is not allowed, opening the file itself will say so.
+        if open_primer(&primer).await.is_err() {
+            self.0.borrow_mut().remove(&metadata.dev());
+        }
+        let _ = glommio::io::remove(&primer).await;
+    }
+}
+
+async fn open_primer(path: &Path) -> io::Result<()> {
+    let file = BufferedFile::create(path).await?;
+    let written = file.write_at(vec![0; PRIMER_BYTES], 0).await;
+    let synced = file.fdatasync().await;
+    file.close().await?;
+    written?;
+    synced?;
+    DmaFile::open(path).await?.close().await?;
+    Ok(())
 }
 
 impl File {

@@ -62,7 +62,17 @@ pub(crate) struct Ring {
     features: Features,
     enters: u64,
     owed: usize,
+    // Completions since the last enter, and turns that did without one.
+    fresh: usize,
+    skipped: u32,
 }
+
+/// The kernel works off about 20 deferred items per enter and then may not say that more are held back: after an enter
+/// that brought this many, it is entered again whatever its flags say.
+const HELD_BACK_FROM: usize = 16;
+
+/// Turns in a row that trust the kernel's flags at most.
+const SKIPPED_MAX: u32 = 16;
 
 impl Ring {
     /// A ring for the calling thread, which alone may use it.
@@ -76,7 +86,7 @@ impl Ring {
                 Ok(ring) => {
                     let multishot_receive = kernel >= MULTISHOT_RECEIVE;
                     let features = Features { multishot_receive, single_issuer, defer_taskrun };
-                    return Ok(Self { ring, features, enters: 0, owed: 0 });
+                    return Ok(Self { ring, features, enters: 0, owed: 0, fresh: 0, skipped: 0 });
                 }
                 Err(error) => last = error,
             }
@@ -146,6 +156,18 @@ impl Ring {
         self.ring.completion().is_empty() && self.ring.submission().taskrun()
     }
 
+    /// Gives the kernel what is queued and collects what is done, if there seems to be anything of either.
+    pub(crate) fn submit_if_needed(&mut self) {
+        let queue = self.ring.submission();
+        let quiet = queue.is_empty() && !queue.taskrun() && !queue.cq_overflow();
+        drop(queue);
+        if quiet && self.fresh < HELD_BACK_FROM && self.skipped < SKIPPED_MAX && self.features.defer_taskrun {
+            self.skipped += 1;
+            return;
+        }
+        self.enter(0, None);
+    }
+
     /// Gives the kernel what is queued and collects what is done, without waiting.
     pub(crate) fn submit(&mut self) {
         self.enter(0, None);
@@ -158,6 +180,8 @@ impl Ring {
 
     fn enter(&mut self, want: u32, timeout: Option<Duration>) {
         self.enters += 1;
+        self.fresh = 0;
+        self.skipped = 0;
         let queued = self.ring.submission().len() as u32;
         let submitter = self.ring.submitter();
         let result = match timeout {
@@ -194,6 +218,7 @@ impl Ring {
                 count += 1;
             }
         }
+        self.fresh += count;
         count
     }
 

@@ -28,6 +28,9 @@ const BLOCKED_RETRY: Duration = Duration::from_micros(100);
 /// our ring back without ringing its eventfd, and an enter brings them.
 const DISK_NAP: Duration = Duration::from_millis(1);
 
+/// Looks between two readings of the clock: one costs as much as a few looks.
+const LOOKS: usize = 8;
+
 /// What the loop does next.
 pub(crate) enum Next {
     /// Another turn.
@@ -92,7 +95,7 @@ impl<R: Reactor> Shard<R> {
             return self.lap_with_disk(now);
         }
         match self.rest(now) {
-            Some(rest) if rest.is_zero() => self.net.ring.submit(),
+            Some(rest) if rest.is_zero() => self.net.ring.submit_if_needed(),
             rest => self.park(rest),
         }
         Next::Turn
@@ -157,7 +160,7 @@ impl<R: Reactor> Shard<R> {
         self.stats.busy_ns.add(nanos(before - self.busy_since));
         self.busy_since = before;
         if let Some(most) = self.spin.allowance() {
-            self.net.ring.submit();
+            self.net.ring.submit_if_needed();
             if self.net.ring.has_work() || self.look_around(before, most.min(rest.unwrap_or(most))) {
                 return;
             }
@@ -181,10 +184,13 @@ impl<R: Reactor> Shard<R> {
         let mut won = false;
         let mut now = from;
         while !won && now - from < most {
-            for _ in 0..8 {
+            for _ in 0..LOOKS {
+                won = !self.post.is_empty() || self.net.ring.has_work();
+                if won {
+                    break;
+                }
                 hint::spin_loop();
             }
-            won = !self.post.is_empty() || self.net.ring.has_work();
             now = Instant::now();
         }
         if won && self.net.ring.has_held_back() {

@@ -52,6 +52,9 @@ pub(crate) fn for_connect(local: Option<IpAddr>, remote: SocketAddr) -> io::Resu
     Ok(socket.into())
 }
 
+const SO_SNDBUFFORCE: i32 = 32;
+const SO_RCVBUFFORCE: i32 = 33;
+
 fn transport(kind: Type) -> &'static str {
     if kind == Type::STREAM { "tcp" } else { "udp" }
 }
@@ -106,13 +109,14 @@ fn local_addr(socket: &Socket) -> io::Result<SocketAddr> {
 }
 
 fn prepare_datagrams(socket: &Socket, config: &SocketConfig) -> io::Result<()> {
-    if config.receive_bytes > 0 {
+    let fd = socket.as_raw_fd();
+    // With CAP_NET_ADMIN beyond the system's maximum, otherwise up to it.
+    if config.receive_bytes > 0 && set_option(fd, libc::SOL_SOCKET, SO_RCVBUFFORCE, &config.receive_bytes).is_err() {
         socket.set_recv_buffer_size(config.receive_bytes as usize)?;
     }
-    if config.send_bytes > 0 {
+    if config.send_bytes > 0 && set_option(fd, libc::SOL_SOCKET, SO_SNDBUFFORCE, &config.send_bytes).is_err() {
         socket.set_send_buffer_size(config.send_bytes as usize)?;
     }
-    let fd = socket.as_raw_fd();
     if config.addr.is_ipv6() {
         set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, &1i32)?;
     } else {

@@ -44,7 +44,7 @@ const NAME_BYTES: usize = size_of::<libc::sockaddr_in6>();
 const PAYLOAD_AT: usize = HEADER_BYTES + NAME_BYTES + Control::BYTES;
 const _: () = assert!(PAYLOAD_AT <= 512, "a whole train fits in a buffer");
 
-/// One bound address of this shard. Boxed: the kernel reads the message header while it receives.
+/// One bound address of this shard.
 struct Inlet {
     fd: OwnedFd,
     v6: bool,
@@ -68,7 +68,8 @@ struct Outlet {
 
 /// All UDP sockets of a shard.
 pub(crate) struct Udp {
-    inlets: Vec<Box<Inlet>>,
+    // Fixed from the start: the kernel points into an inlet while it receives.
+    inlets: Box<[Inlet]>,
     #[allow(clippy::vec_box, reason = "the kernel points into an outlet while the table may grow")]
     outlets: Vec<Box<Outlet>>,
     free: Vec<u32>,
@@ -87,7 +88,7 @@ impl Udp {
             true => None,
             false => Some(BufferRing::new(ring, TRAIN_GROUP, TRAIN_BUFFERS, TRAIN_BUFFER_BYTES)?),
         };
-        let inlets = sockets.into_iter().map(|(fd, v6)| Box::new(Inlet::new(fd, v6))).collect();
+        let inlets = sockets.into_iter().map(|(fd, v6)| Inlet::new(fd, v6)).collect();
         let multishot = ring.features().multishot_receive;
         Ok(Self { inlets, outlets: Vec::new(), free: Vec::new(), buffers, stats, multishot })
     }
@@ -188,7 +189,7 @@ impl Udp {
     fn arm(&mut self, ring: &mut Ring, index: usize) {
         let inlet = &mut self.inlets[index];
         let entry = if self.multishot { inlet.receive_many() } else { inlet.receive_one() };
-        // SAFETY: the inlet is boxed and lives until the shard has taken all completions; payloads go to provided
+        // SAFETY: the inlets are boxed and live until the shard has taken all completions; payloads go to provided
         // buffers.
         unsafe { ring.push(&entry.user_data(tag(Operation::ReceiveTrain, index as u32))) };
     }

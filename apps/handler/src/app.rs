@@ -44,12 +44,13 @@ pub struct PeerInfo {
 /// What a peer's outbound queue does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pressure {
-    /// It crossed the soft limit while `offset` of the topic with `alias` was pushed; this and later pushes of
-    /// [`Push::Msg`] and [`Push::Eph`] were not queued, and none will be until `Drained`.
+    /// It is over the soft limit, so that a [`Push::Msg`] or [`Push::Eph`] was not queued, and no later one of any topic
+    /// will be until `Drained`. Told once for every push that was not queued, also for those that were on their way when
+    /// the limit was crossed: only so does the app know where each topic stands. It stops pushing a topic with the first.
     Lagging {
         /// The alias of the topic.
         alias: u32,
-        /// The first offset that this peer did not get; `None` for an ephemeral message.
+        /// The offset that this peer did not get; `None` for an ephemeral message.
         offset: Option<u64>,
     },
     /// It is empty again: the app may pull what is missing.

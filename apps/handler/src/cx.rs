@@ -67,6 +67,18 @@ impl<M> Default for Out<M> {
     }
 }
 
+impl<M> Out<M> {
+    /// Gives back the emptied lists of the last round, so that their memory is used again.
+    pub fn restore(&mut self, mut effects: Vec<Effect<M>>, mut peers: Vec<Peer>) {
+        effects.clear();
+        peers.clear();
+        if self.effects.is_empty() && self.peers.is_empty() {
+            self.effects = effects;
+            self.peers = peers;
+        }
+    }
+}
+
 /// The time, the place, and the queue of what an app asks for.
 #[derive(Debug)]
 pub struct Cx<'a, M> {

@@ -40,7 +40,7 @@ fn scenario(scenario: Scenario, options: Options) -> Result<bool, Box<dyn Error>
     let result = run::run(scenario, options)?.result();
     eprintln!("{}", result.summary());
     write_json(json.as_deref(), &result)?;
-    Ok(result.void.is_empty())
+    Ok(!result.void)
 }
 
 fn write_json(path: Option<&Path>, value: &impl Serialize) -> Result<(), Box<dyn Error>> {

@@ -15,7 +15,12 @@ use crate::world::{DEADLINE, Habit, Happened, World};
 fn perform(world: &World, number: u64, operation: DiskOperation) -> (String, Vec<u8>) {
     world.order(0, move |io| io.disk(Ticket(number), operation));
     world.until(|happened| match happened {
-        Happened::Disk(ticket, text, bytes) if ticket == Ticket(number) => Some((text, bytes)),
+        Happened::Disk(ticket, text, bytes) if ticket == Ticket(number) => {
+            if text.starts_with("failed") {
+                eprintln!("ticket {number}: {}", String::from_utf8_lossy(&bytes));
+            }
+            Some((text, bytes))
+        }
         _ => None,
     })
 }

@@ -37,7 +37,7 @@ pub(crate) enum Happened {
     Closed(Stream, engine::StreamClose),
     Datagrams { peer: SocketAddr, segment: usize, ecn: u8, bytes: Vec<u8> },
     Disk(Ticket, String, Vec<u8>),
-    Mail(ShardId),
+    Mail(ShardId, u64),
 }
 
 /// What a test tells a shard to do.
@@ -122,7 +122,7 @@ impl Reactor for Puppet {
             Outcome::Opened { file, len } => (format!("opened {} {len}", file.0), Vec::new()),
             Outcome::Read(bytes) => ("read".to_owned(), bytes.to_vec()),
             Outcome::Done => ("done".to_owned(), Vec::new()),
-            Outcome::Failed(error) => (format!("failed {:?}", error.kind()), Vec::new()),
+            Outcome::Failed(error) => (format!("failed {:?}", error.kind()), error.to_string().into_bytes()),
         };
         self.report(io, Happened::Disk(ticket, text, bytes));
     }
@@ -130,7 +130,8 @@ impl Reactor for Puppet {
     fn on_mail(&mut self, io: &mut Io<Mail>, from: ShardId, mail: Mail) {
         match mail {
             Mail::Order(order) => order(io),
-            Mail::Number(_) | Mail::Report(_) => self.report(io, Happened::Mail(from)),
+            Mail::Number(number) => self.report(io, Happened::Mail(from, number)),
+            Mail::Report(_) => {}
         }
     }
 

@@ -115,6 +115,9 @@ mod tests {
     fn other_content_has_another_tag_and_other_methods_are_refused() {
         assert_ne!(asset().etag, Asset::new("/", "text/html", &b"<p>hellp"[..]).etag);
         let response = ask(Method::POST, &[]);
-        assert_eq!((response.status().as_u16(), &response.headers()["allow"]), (405, &HeaderValue::from_static("GET, HEAD")));
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["allow"]),
+            (405, &HeaderValue::from_static("GET, HEAD"))
+        );
     }
 }

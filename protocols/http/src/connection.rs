@@ -5,13 +5,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 
-use crate::{
-    PREFACE,
-    http1::Http1,
-    http2::Http2,
-    limit::Limits,
-    rule::Rule,
-};
+use crate::{PREFACE, http1::Http1, http2::Http2, limit::Limits, rule::Rule};
 
 /// One request of a connection, from its event to its answer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -82,7 +76,7 @@ impl Connection {
         }
     }
 
-    /// The peer will send no more. What it asked for is still answered.
+    /// The peer will send no more. What it asked for over HTTP/1.1 is still answered; over HTTP/2 it has gone.
     pub fn handle_end(&mut self, now: Instant) {
         match &mut self.0 {
             Version::Undecided(first) => {
@@ -210,6 +204,9 @@ impl Connection {
         } else if seen == PREFACE.len() {
             let mut second = Box::new(Http2::new(now, first.limits()));
             second.handle(now, first.input());
+            if first.is_draining() {
+                second.drain(now);
+            }
             self.0 = Version::Two(second);
         }
     }

@@ -26,6 +26,7 @@ pub struct Outcome {
 /// HTTP/1.1 entry: `data` whole, then in pieces whose sizes are taken from `data` itself. Both must come to the same.
 pub fn http1(data: &[u8]) {
     differential(data, false);
+    moody_owner(Connection::http1, data);
 }
 
 /// The same, where every upgrade is accepted.
@@ -38,6 +39,7 @@ pub fn http2(data: &[u8]) {
     let now = Instant::now();
     let outcome = run(Connection::http2(now, Limits::default()), now, data, &[data.len().max(1)], true);
     assert!(outcome.upgraded.is_empty(), "HTTP/2 has no upgrade");
+    moody_owner(Connection::http2, data);
 }
 
 /// Feeds `data` in pieces of the given sizes, over and over; answers every request at once.
@@ -62,6 +64,40 @@ pub fn run(mut connection: Connection, now: Instant, data: &[u8], sizes: &[usize
         while connection.poll().is_some() {}
     }
     outcome
+}
+
+/// `data` arrives in pieces, and its bytes from the end say what the owner does between them: answer, or not; take
+/// some output, or none; let time pass, drain, hang up.
+fn moody_owner(new: fn(Instant, Limits) -> Connection, data: &[u8]) {
+    let mut now = Instant::now();
+    let mut connection = new(now, Limits { body_max: 1000, bodies_max: 2000, ..Limits::default() });
+    let (mut held, mut out) = (Vec::new(), BytesMut::new());
+    let mut rest = data;
+    for mood in data.iter().rev().copied() {
+        let amount = usize::from(mood / 8);
+        match mood % 8 {
+            0..=2 => {
+                let (piece, next) = rest.split_at(rest.len().min(8 * amount));
+                connection.handle(now, piece);
+                rest = next;
+            }
+            3 if !held.is_empty() => connection.respond(now, held.remove(0), Response::new(vec![mood; 9000].into())),
+            4 if !held.is_empty() => drop(connection.accept_websocket(now, held.remove(0), None)),
+            5 => drop(connection.take_output(now, &mut out, 40 * amount)),
+            6 => now += Duration::from_secs(amount as u64),
+            7 if amount < 4 => connection.drain(now),
+            7 if amount < 8 => connection.handle_end(now),
+            _ => {}
+        }
+        connection.handle_timeout(now);
+        out.clear();
+        while let Some(event) = connection.poll() {
+            if let Event::Request { id, .. } | Event::Upgrade { id, .. } = event {
+                held.push(id);
+            }
+        }
+        assert!(!connection.wants_close() || !connection.take_output(now, &mut out, 1), "closed with output");
+    }
 }
 
 fn turn(connection: &mut Connection, now: Instant, accept: bool, outcome: &mut Outcome) {

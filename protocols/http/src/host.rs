@@ -11,8 +11,7 @@ pub(crate) fn is_valid(host: &[u8]) -> bool {
     let Ok(host) = str::from_utf8(host) else { return false };
     if let Some(rest) = host.strip_prefix('[') {
         let Some((address, rest)) = rest.split_once(']') else { return false };
-        return address.parse::<Ipv6Addr>().is_ok()
-            && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port));
+        return address.parse::<Ipv6Addr>().is_ok() && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port));
     }
     match host.split_once(':') {
         Some((name, port)) => is_name(name) && is_port(port),
@@ -39,8 +38,8 @@ mod tests {
             assert!(is_valid(good.as_bytes()), "{good}");
         }
         for bad in [
-            "", ":80", "a:", "a:b", "a:65536", "a:+1", "a b", "a/b", "user@a", "a?b", "a#b", "a,b", "a:1:2", "::1", "[::1",
-            "[a]", "[::1]x", "[::1]:", "a%20", "a\tb", "<a>", "ä", "a\\b",
+            "", ":80", "a:", "a:b", "a:65536", "a:+1", "a b", "a/b", "user@a", "a?b", "a#b", "a,b", "a:1:2", "::1",
+            "[::1", "[a]", "[::1]x", "[::1]:", "a%20", "a\tb", "<a>", "ä", "a\\b",
         ] {
             assert!(!is_valid(bad.as_bytes()), "{bad}");
         }

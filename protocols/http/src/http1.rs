@@ -45,10 +45,16 @@ pub(crate) struct Http1 {
 /// What the next byte of the peer is.
 #[derive(Debug)]
 enum Reading {
-    Head { scan: Scan, blank_line_seen: bool },
+    Head {
+        scan: Scan,
+        blank_line_seen: bool,
+    },
     Body(Box<Incoming>),
     /// Bytes of the other protocol, until the upgrade is answered.
-    Upgraded { id: RequestId, key: Bytes },
+    Upgraded {
+        id: RequestId,
+        key: Bytes,
+    },
     /// Nothing: the last answer is known, or on its way.
     Nothing,
 }
@@ -88,6 +94,10 @@ impl Http1 {
 
     pub(crate) fn limits(&self) -> Limits {
         self.limits
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining
     }
 
     pub(crate) fn handle(&mut self, now: Instant, bytes: &[u8]) {
@@ -305,7 +315,8 @@ impl Http1 {
         let id = self.pipeline.push(Shape::new(request.method(), request.version(), close || upgrade));
         (self.since, self.served) = (self.now, true);
         if upgrade {
-            let key = request.headers().get(header::SEC_WEBSOCKET_KEY).map(|key| Bytes::copy_from_slice(key.as_bytes()));
+            let key =
+                request.headers().get(header::SEC_WEBSOCKET_KEY).map(|key| Bytes::copy_from_slice(key.as_bytes()));
             self.reading = Reading::Upgraded { id, key: key.unwrap_or_default() };
             return Some(Event::Upgrade { id, request });
         }

@@ -17,9 +17,7 @@ use http::{Request, Response};
 
 use crate::{
     connection::{Event, RequestId},
-    limit::{
-        CONNECTION_WINDOW, INPUT_MAX, INPUT_PAUSE, Limits, REQUESTS_MAX, RESETS_MAX, STREAM_WINDOW, STREAMS_MAX,
-    },
+    limit::{CONNECTION_WINDOW, INPUT_MAX, INPUT_PAUSE, Limits, REQUESTS_MAX, RESETS_MAX, STREAM_WINDOW, STREAMS_MAX},
     rule::Rule,
 };
 use pipe::Pipe;
@@ -138,9 +136,11 @@ impl Http2 {
 
     pub(crate) fn drain(&mut self, now: Instant) {
         self.now = now;
+        self.turn();
         match &mut self.state {
-            State::Handshake(_) => self.stop(),
             State::Open(connection) => connection.graceful_shutdown(),
+            // Without a preface there is nobody to say goodbye to.
+            State::Handshake(_) => self.stop(),
             State::Over => {}
         }
         self.dirty = true;

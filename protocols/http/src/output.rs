@@ -28,6 +28,11 @@ impl Output {
         *self = Self::default();
     }
 
+    /// Room for a head and its body, so that writing them piece by piece allocates once.
+    pub(crate) fn reserve(&mut self, head: usize, body: usize) {
+        self.tail.reserve(head + if body <= COPY_MAX { body } else { 0 });
+    }
+
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(bytes);
         self.len += bytes.len();

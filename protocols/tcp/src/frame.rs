@@ -106,7 +106,7 @@ impl Deframer {
     fn cut<'a>(&mut self, input: &mut &'a [u8]) -> Result<Next<'a>, FrameError> {
         match self.frame_len(input)? {
             Some(len) if len <= input.len() => Ok(Next::Lying(take(input, len))),
-            Some(_) | None if input.is_empty() => Ok(Next::Nothing),
+            None if input.is_empty() => Ok(Next::Nothing),
             len => {
                 let part = take(input, usize::MAX);
                 self.hold(part, len.unwrap_or(HEADER_LEN));
@@ -201,8 +201,7 @@ mod tests {
         let stream = expected.concat();
         for size in 1..stream.len() {
             let mut deframer = Deframer::new(300);
-            let found: Vec<_> =
-                stream.chunks(size).flat_map(|chunk| frames(&mut deframer, chunk).unwrap()).collect();
+            let found: Vec<_> = stream.chunks(size).flat_map(|chunk| frames(&mut deframer, chunk).unwrap()).collect();
             assert_eq!(found, expected, "in pieces of {size}");
             assert_eq!((deframer.pending(), deframer.held.capacity()), (0, 0));
         }

@@ -13,7 +13,8 @@ use rustls::{
     ClientConfig, ClientConnection, Connection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName},
-    server::{NoServerSessionStorage, ProducesTickets},
+    server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert},
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 use thiserror::Error;
 
@@ -41,10 +42,23 @@ pub fn server_config(
     alpn: &[&[u8]],
     ticketer: Arc<dyn ProducesTickets>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
+    let certified = CertifiedKey::from_der(certificates, key, &ring::default_provider())?;
+    server_config_with(Arc::new(SingleCertAndKey::from(certified)), alpn, ticketer)
+}
+
+/// The same with certificates that may change while the configuration is in use: each handshake asks for one.
+///
+/// # Errors
+/// rustls cannot do TLS 1.3.
+pub fn server_config_with(
+    certificates: Arc<dyn ResolvesServerCert>,
+    alpn: &[&[u8]],
+    ticketer: Arc<dyn ProducesTickets>,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
-        .with_single_cert(certificates, key)?;
+        .with_cert_resolver(certificates);
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     config.ticketer = ticketer;
     // Tickets hold all there is to resume; a table beside them would be shared between the shards, behind a lock.
@@ -108,7 +122,8 @@ impl Tls {
         while !cipher.is_empty() && !self.peer_closed {
             // rustls takes 4 KiB per call, so one record never finds its plaintext buffer full: an error would mean
             // that records were left in it, and they are not.
-            let taken = self.connection.read_tls(&mut cipher).map_err(|error| rustls::Error::General(error.to_string()))?;
+            let taken =
+                self.connection.read_tls(&mut cipher).map_err(|error| rustls::Error::General(error.to_string()))?;
             let state = self.connection.process_new_packets()?;
             self.peer_closed = state.peer_has_closed();
             self.drain(plain);

@@ -5,21 +5,16 @@ const STEP: usize = 16;
 
 /// Masks or unmasks `bytes`, and turns the key so that it fits what follows them.
 pub(crate) fn apply(key: &mut [u8; 4], bytes: &mut [u8]) {
-    let word = u32::from_ne_bytes(*key);
-    let mut wide = [0; STEP];
-    wide.chunks_exact_mut(4).for_each(|chunk| chunk.copy_from_slice(&word.to_ne_bytes()));
-    let wide = u128::from_ne_bytes(wide);
-    let mut steps = bytes.chunks_exact_mut(STEP);
-    for step in &mut steps {
-        if let Ok(step) = <&mut [u8; STEP]>::try_from(step) {
-            *step = (u128::from_ne_bytes(*step) ^ wide).to_ne_bytes();
-        }
+    let word = u128::from(u32::from_le_bytes(*key));
+    let wide = word | word << 32 | word << 64 | word << 96;
+    let (steps, rest) = bytes.as_chunks_mut::<STEP>();
+    for step in steps {
+        *step = (u128::from_le_bytes(*step) ^ wide).to_le_bytes();
     }
-    let rest = steps.into_remainder();
-    for (byte, key) in rest.iter_mut().zip(key.iter().cycle()) {
+    for (byte, key) in rest.iter_mut().zip(wide.to_le_bytes()) {
         *byte ^= key;
     }
-    key.rotate_left(rest.len() % 4);
+    *key = u32::from_le_bytes(*key).rotate_right(8 * (rest.len() as u32 % 4)).to_le_bytes();
 }
 
 #[cfg(test)]

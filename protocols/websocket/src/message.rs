@@ -60,9 +60,9 @@ impl Message {
         self.checked = 0;
         let bytes = mem::take(&mut self.bytes);
         match kind {
-            Kind::Text => String::from_utf8(bytes)
-                .map(|text| Incoming::Text(Cow::Owned(text)))
-                .map_err(|_| Violation::Utf8),
+            Kind::Text => {
+                String::from_utf8(bytes).map(|text| Incoming::Text(Cow::Owned(text))).map_err(|_| Violation::Utf8)
+            }
             Kind::Binary => Ok(Incoming::Binary(Cow::Owned(bytes))),
         }
     }

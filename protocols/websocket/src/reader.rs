@@ -30,7 +30,7 @@ pub(crate) enum Incoming<'a> {
     Close(Cow<'a, [u8]>),
 }
 
-/// A frame whose header is read.
+/// The frame whose header was read last.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     payload: Payload,
@@ -54,7 +54,9 @@ pub(crate) struct Reader {
     role: Role,
     header: [u8; HEADER_MAX],
     header_len: u8,
-    frame: Option<Frame>,
+    frame: Frame,
+    /// The frame's payload is not whole.
+    inside: bool,
     control: Vec<u8>,
     message: Message,
 }
@@ -66,7 +68,8 @@ impl Reader {
             role,
             header: [0; HEADER_MAX],
             header_len: 0,
-            frame: None,
+            frame: Frame { payload: Payload::Message, last: true, mask: None, left: 0 },
+            inside: false,
             control: Vec::new(),
             message: Message::default(),
         }
@@ -75,24 +78,21 @@ impl Reader {
     /// The next whole message or control frame. `None`: the input is consumed.
     pub(crate) fn next<'a>(&mut self, input: &mut &'a mut [u8]) -> Result<Option<Incoming<'a>>, Violation> {
         loop {
-            let mut frame = match self.frame.take() {
-                Some(frame) => frame,
-                None => match self.begin(input)? {
-                    Some(frame) => frame,
-                    None => return Ok(None),
-                },
-            };
+            if !self.inside && !self.begin(input)? {
+                return Ok(None);
+            }
+            let frame = &mut self.frame;
             let part = take(input, frame.left);
             if let Some(key) = &mut frame.mask {
                 mask::apply(key, part);
             }
             frame.left -= part.len();
-            if frame.left > 0 {
-                self.keep(&frame, part)?;
-                self.frame = Some(frame);
+            self.inside = frame.left > 0;
+            if self.inside {
+                self.keep(part)?;
                 return Ok(None);
             }
-            if let Some(incoming) = self.end(&frame, part)? {
+            if let Some(incoming) = self.end(part)? {
                 return Ok(Some(incoming));
             }
         }
@@ -100,36 +100,38 @@ impl Reader {
 
     /// Lets go of all memory: nothing more will be read.
     pub(crate) fn stop(&mut self) {
-        self.frame = None;
+        self.inside = false;
         self.control = Vec::new();
         self.message = Message::default();
     }
 
-    /// Reads a header, and checks it.
-    fn begin(&mut self, input: &mut &mut [u8]) -> Result<Option<Frame>, Violation> {
+    /// Reads a header, and checks it. Whether it was whole.
+    fn begin(&mut self, input: &mut &mut [u8]) -> Result<bool, Violation> {
         if input.is_empty() {
-            return Ok(None);
+            return Ok(false);
         }
         let held = usize::from(self.header_len);
-        let parsed = if held == 0 {
-            parse(input)?
-        } else {
+        let mut bytes = &**input;
+        if held > 0 {
             let more = input.len().min(HEADER_MAX - held);
             self.header[held..held + more].copy_from_slice(&input[..more]);
-            parse(&self.header[..held + more])?
-        };
+            bytes = &self.header[..held + more];
+        }
+        let parsed = parse(bytes)?;
         let Some((header, len, header_len)) = parsed else {
             // No header is longer than the buffer, so what is there is not a whole one and fits.
             let rest = take(input, HEADER_MAX - held);
             self.header[held..held + rest.len()].copy_from_slice(rest);
             self.header_len = (held + rest.len()) as u8;
-            return Ok(None);
+            return Ok(false);
         };
         self.header_len = 0;
         take(input, header_len - held);
-        self.check(&header, len).map(Some)
+        self.frame = self.check(&header, len)?;
+        Ok(true)
     }
 
+    #[inline]
     fn check(&mut self, header: &FrameHeader, len: u64) -> Result<Frame, Violation> {
         if header.rsv1 || header.rsv2 || header.rsv3 {
             return Err(Violation::Protocol("reserved bit set"));
@@ -163,9 +165,9 @@ impl Reader {
     }
 
     /// Stores a part of a frame that goes on.
-    fn keep(&mut self, frame: &Frame, part: &[u8]) -> Result<(), Violation> {
-        match frame.payload {
-            Payload::Message => self.message.push(part, frame.left, frame.last),
+    fn keep(&mut self, part: &[u8]) -> Result<(), Violation> {
+        match self.frame.payload {
+            Payload::Message => self.message.push(part, self.frame.left, self.frame.last),
             Payload::Ping | Payload::Pong | Payload::Close => {
                 self.control.extend_from_slice(part);
                 Ok(())
@@ -174,9 +176,9 @@ impl Reader {
     }
 
     /// Ends a frame with its last part.
-    fn end<'a>(&mut self, frame: &Frame, part: &'a [u8]) -> Result<Option<Incoming<'a>>, Violation> {
-        match frame.payload {
-            Payload::Message if frame.last => self.message.complete(part).map(Some),
+    fn end<'a>(&mut self, part: &'a [u8]) -> Result<Option<Incoming<'a>>, Violation> {
+        match self.frame.payload {
+            Payload::Message if self.frame.last => self.message.complete(part).map(Some),
             Payload::Message => self.message.push(part, 0, false).map(|()| None),
             Payload::Ping => Ok(Some(Incoming::Ping(self.control(part)))),
             Payload::Close => Ok(Some(Incoming::Close(self.control(part)))),
@@ -197,6 +199,7 @@ impl Reader {
 }
 
 /// A header, the length of the payload and its own length; `None`: it is not whole.
+#[inline]
 fn parse(bytes: &[u8]) -> Result<Option<(FrameHeader, u64, usize)>, Violation> {
     let mut cursor = Cursor::new(bytes);
     match FrameHeader::parse(&mut cursor) {

@@ -10,6 +10,12 @@ use crate::{connection::RequestId, output::Output};
 /// Capacity that an empty pipeline keeps: 64 bytes, so that a request does not allocate.
 const KEPT: usize = 4;
 
+/// The colon, the space and the line end of a field.
+const FIELD_REST: usize = 4;
+
+/// A status line with a long reason, `content-length` and `connection`.
+const HEAD_REST: usize = 120;
+
 /// What of a request matters for its answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
@@ -98,6 +104,8 @@ impl Pipeline {
 /// Writes one answer. `content-length` and the connection fields are the layer's own.
 pub(crate) fn write(shape: Shape, response: Response<Bytes>, output: &mut Output) {
     let (parts, body) = response.into_parts();
+    let fields: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_REST).sum();
+    output.reserve(HEAD_REST + fields, body.len());
     // A final answer is asked for: an interim one would leave the client waiting.
     let status = if parts.status.is_informational() { StatusCode::INTERNAL_SERVER_ERROR } else { parts.status };
     output.write(b"HTTP/1.1 ");

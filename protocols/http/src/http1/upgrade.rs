@@ -4,7 +4,10 @@ use http::{HeaderMap, Method, Version, header};
 use tungstenite::handshake::derive_accept_key;
 
 use crate::{
-    http1::{body::Body, head::{has_token, is_token_byte}},
+    http1::{
+        body::Body,
+        head::{has_token, is_token_byte},
+    },
     output::Output,
     rule::Rule,
 };
@@ -32,7 +35,9 @@ pub(crate) fn check(method: &Method, version: Version, headers: &HeaderMap, body
 
 /// Writes the answer 101. A protocol that is no token was never offered, so none is named.
 pub(crate) fn write_accept(key: &[u8], protocol: Option<&str>, output: &mut Output) {
-    output.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: ");
+    output.write(
+        b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: ",
+    );
     output.write(derive_accept_key(key).as_bytes());
     if let Some(protocol) = protocol.filter(|protocol| protocol.bytes().all(is_token_byte)) {
         output.write(b"\r\nsec-websocket-protocol: ");

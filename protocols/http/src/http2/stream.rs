@@ -137,6 +137,11 @@ pub(crate) fn check(request: &mut Request<()>, limits: &Limits) -> Result<bool, 
     if request.headers().len() > HEADERS_MAX {
         return Err(Rule::TooManyHeaders);
     }
+    // RFC 9113 8.2.1 forbids what HTTP/1.1 would have trimmed.
+    let padded = |value: &HeaderValue| value.as_bytes().trim_ascii().len() < value.len();
+    if request.headers().values().any(padded) {
+        return Err(Rule::HeaderValue);
+    }
     check_authority(request)?;
     let path = request.uri().path_and_query().cloned().ok_or(Rule::Target)?;
     check_path(&path, request.method(), limits)?;

@@ -202,6 +202,8 @@ fn malformed_requests_never_reach_the_owner() {
         with(&[("x", "a\r\nb: c")]),
         with(&[("x", "a\0b")]),
         with(&[("a b", "c")]),
+        with(&[("x", " a")]),
+        with(&[("x", "a\t")]),
         block(&[GET[0], GET[1], (":path", "nowhere"), GET[3]]),
         block(&[GET[0], GET[1], (":path", "*"), GET[3]]),
         block(&[GET[0], GET[1], (":path", ""), GET[3]]),
@@ -215,7 +217,8 @@ fn malformed_requests_never_reach_the_owner() {
         let mut owner = raw();
         owner.feed(frame(HEADERS, 5, 1, fields));
         assert!(owner.requests.is_empty(), "case {index}");
-        let answered = frames(&owner.output_bytes()).into_iter().any(|frame| matches!(frame.0, HEADERS | RST_STREAM | GOAWAY));
+        let answered =
+            frames(&owner.output_bytes()).into_iter().any(|frame| matches!(frame.0, HEADERS | RST_STREAM | GOAWAY));
         assert!(answered, "case {index}");
     }
 }

@@ -99,7 +99,10 @@ fn a_body_of_exactly_the_limit_is_taken() {
     for (request, refused) in [
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n0123456789", false),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n", true),
-        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n01234\r\n5\r\n56789\r\n0\r\n\r\n", false),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n01234\r\n5\r\n56789\r\n0\r\n\r\n",
+            false,
+        ),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n01234\r\n6\r\n", true),
     ] {
         let mut owner = Owner::with(Connection::http1, limits);

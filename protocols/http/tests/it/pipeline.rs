@@ -96,7 +96,7 @@ fn a_connection_ends_when_the_client_says_so() {
         owner.feed(get("/after"));
         assert_eq!(owner.requests.len(), if kept { 2 } else { 1 }, "{request}");
         owner.echo();
-        assert_eq!(owner.connection.wants_close(), false, "not before the output is taken");
+        assert!(!owner.connection.wants_close(), "not before the output is taken");
         assert_eq!(owner.output().contains("connection: close"), !kept, "{request}");
         assert_eq!(owner.connection.wants_close(), !kept);
     }

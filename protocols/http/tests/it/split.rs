@@ -58,7 +58,8 @@ fn random_splits_of_mutated_streams_give_the_same() {
     let mut rng = StdRng::seed_from_u64(seed);
     let alphabet = b"\r\n\t\0 :;,.0123456789abcdefABCDEFxGET/HTTP\xff";
     for round in 0..4_000 {
-        let mut data: Vec<u8> = (0..rng.random_range(1..3)).flat_map(|_| STREAMS[rng.random_range(0..STREAMS.len())].to_vec()).collect();
+        let mut data: Vec<u8> =
+            (0..rng.random_range(1..3)).flat_map(|_| STREAMS[rng.random_range(0..STREAMS.len())].to_vec()).collect();
         for _ in 0..rng.random_range(0..4) {
             let (at, byte) = (rng.random_range(0..data.len()), alphabet[rng.random_range(0..alphabet.len())]);
             match rng.random_range(0..3) {

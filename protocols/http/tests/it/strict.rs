@@ -42,8 +42,16 @@ fn get(headers: &str) -> String {
 #[test]
 fn request_lines() {
     for line in [
-        "GET / HTTP/1.1", "GET /a?b=c&d HTTP/1.1", "PROPFIND /x HTTP/1.1", "OPTIONS * HTTP/1.1", "GET http://a/b HTTP/1.1",
-        "GET HTTPS://A HTTP/1.1", "GET http://a?q HTTP/1.1", "GET //a HTTP/1.1", "HEAD / HTTP/1.1", "GET / HTTP/1.0",
+        "GET / HTTP/1.1",
+        "GET /a?b=c&d HTTP/1.1",
+        "PROPFIND /x HTTP/1.1",
+        "OPTIONS * HTTP/1.1",
+        "GET http://a/b HTTP/1.1",
+        "GET HTTPS://A HTTP/1.1",
+        "GET http://a?q HTTP/1.1",
+        "GET //a HTTP/1.1",
+        "HEAD / HTTP/1.1",
+        "GET / HTTP/1.0",
     ] {
         accepted(format!("{line}\r\nHost: a\r\n\r\n"));
     }
@@ -96,14 +104,19 @@ fn an_absolute_target_becomes_its_path() {
 fn line_ends() {
     accepted("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
     for request in [
-        "GET / HTTP/1.1\nHost: a\n\n", "GET / HTTP/1.1\r\nHost: a\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\n",
-        "GET / HTTP/1.1\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nX: b\nC: d\r\n\r\n",
+        "GET / HTTP/1.1\nHost: a\n\n",
+        "GET / HTTP/1.1\r\nHost: a\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n\n",
+        "GET / HTTP/1.1\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX: b\nC: d\r\n\r\n",
     ] {
         refused(request, "400", "bare_line_feed");
     }
     for request in [
-        "GET / HTTP/1.1\r\nHost: a\r\nX: b\rC: d\r\n\r\n", "GET / HTTP/1.1\rHost: a\r\n\r\n",
-        "GET / HTTP/1.1\r\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\rX",
+        "GET / HTTP/1.1\r\nHost: a\r\nX: b\rC: d\r\n\r\n",
+        "GET / HTTP/1.1\rHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n\rX",
     ] {
         refused(request, "400", "bare_carriage_return");
     }
@@ -117,7 +130,19 @@ fn header_fields() {
     accepted(get("Host:a\r\nX-Empty:\r\nX-Spaces:   b c \t\r\nx_under: d\r\n"));
     accepted(b"GET / HTTP/1.1\r\nHost: a\r\nX: \xe4\xff\r\n\r\n");
     for line in [
-        "Host : a", "X : b", "X\t: b", " X: b", "\tX: b", ": b", "X", "X\\: b", "X(: b", "X b: c", "\"X\": b", "X: b\r\n c", "X: b\r\n\tc",
+        "Host : a",
+        "X : b",
+        "X\t: b",
+        " X: b",
+        "\tX: b",
+        ": b",
+        "X",
+        "X\\: b",
+        "X(: b",
+        "X b: c",
+        "\"X\": b",
+        "X: b\r\n c",
+        "X: b\r\n\tc",
     ] {
         refused(get(&format!("Host: a\r\n{line}\r\n")), "400", "header_name");
     }
@@ -152,13 +177,28 @@ fn lengths() {
     assert!(accepted(post("Content-Length: 5\r\n", "hello")).contains("b\"hello\""));
     accepted(post("Content-Length: 005\r\n", "hello"));
     for value in [
-        "+5", "-5", "5_0", "0x5", "5 5", "5.0", "", "a", "5a", "5;", "\"5\"", "18446744073709551616", "99999999999999999999999",
+        "+5",
+        "-5",
+        "5_0",
+        "0x5",
+        "5 5",
+        "5.0",
+        "",
+        "a",
+        "5a",
+        "5;",
+        "\"5\"",
+        "18446744073709551616",
+        "99999999999999999999999",
     ] {
         refused(post(&format!("Content-Length: {value}\r\n"), "hello"), "400", "length_invalid");
     }
     for lines in [
-        "Content-Length: 5\r\nContent-Length: 5\r\n", "Content-Length: 5\r\nContent-Length: 6\r\n", "Content-Length: 5, 5\r\n",
-        "Content-Length: 5,\r\n", "content-length: 5\r\nCONTENT-LENGTH: 0\r\n",
+        "Content-Length: 5\r\nContent-Length: 5\r\n",
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+        "Content-Length: 5, 5\r\n",
+        "Content-Length: 5,\r\n",
+        "content-length: 5\r\nCONTENT-LENGTH: 0\r\n",
     ] {
         refused(post(lines, "hello"), "400", "length_repeated");
     }
@@ -172,8 +212,21 @@ fn transfer_codings() {
     assert!(accepted(post("Transfer-Encoding: chunked\r\n", hello)).contains("b\"hello\""));
     accepted(post("transfer-encoding: CHUNKED\r\n", hello));
     for value in [
-        "gzip", "identity", "chunked, chunked", "gzip, chunked", "chunked, gzip", "\"chunked\"", "chunked;q=1", "xchunked", "chunkedx",
-        "chunked,", ",chunked", "", "x", "chunk", "\u{b}chunked".trim(),
+        "gzip",
+        "identity",
+        "chunked, chunked",
+        "gzip, chunked",
+        "chunked, gzip",
+        "\"chunked\"",
+        "chunked;q=1",
+        "xchunked",
+        "chunkedx",
+        "chunked,",
+        ",chunked",
+        "",
+        "x",
+        "chunk",
+        "\u{b}chunked".trim(),
     ] {
         let value = if value == "chunked" { "chunked x" } else { value };
         refused(post(&format!("Transfer-Encoding: {value}\r\n"), hello), "400", "encoding_unknown");
@@ -182,7 +235,8 @@ fn transfer_codings() {
     refused(post(twice, hello), "400", "encoding_unknown");
     refused(post("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", hello), "400", "encoding_unknown");
     for lines in [
-        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
         "Transfer-Encoding: gzip\r\nContent-Length: 0\r\n",
     ] {
         refused(post(lines, hello), "400", "length_with_encoding");
@@ -196,12 +250,31 @@ fn transfer_codings() {
 
 #[test]
 fn chunks() {
-    for body in ["0\r\n\r\n", "5;a=b\r\nhello\r\n0\r\n\r\n", "5\r\nhello\r\n0\r\nX: y\r\n\r\n", "00000005\r\nhello\r\n000\r\n\r\n"] {
+    for body in [
+        "0\r\n\r\n",
+        "5;a=b\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello\r\n0\r\nX: y\r\n\r\n",
+        "00000005\r\nhello\r\n000\r\n\r\n",
+    ] {
         accepted(post("Transfer-Encoding: chunked\r\n", body));
     }
     for body in [
-        "5 \r\nhello\r\n0\r\n\r\n", " 5\r\n", "+5\r\n", "0x5\r\n", "5_\r\n", "g\r\n", "\r\n", "5\nhello\r\n", "5\r\nhello0\r\n", "5\r\nhello\n0\r\n\r\n",
-        "5\r\nhello\r0\r\n\r\n", "100000000\r\n", "fffffffffffffffff\r\n", "5;\0\r\n", "5;a\nb\r\n", "-1\r\n",
+        "5 \r\nhello\r\n0\r\n\r\n",
+        " 5\r\n",
+        "+5\r\n",
+        "0x5\r\n",
+        "5_\r\n",
+        "g\r\n",
+        "\r\n",
+        "5\nhello\r\n",
+        "5\r\nhello0\r\n",
+        "5\r\nhello\n0\r\n\r\n",
+        "5\r\nhello\r0\r\n\r\n",
+        "100000000\r\n",
+        "fffffffffffffffff\r\n",
+        "5;\0\r\n",
+        "5;a\nb\r\n",
+        "-1\r\n",
     ] {
         refused(post("Transfer-Encoding: chunked\r\n", body), "400", "chunk");
     }

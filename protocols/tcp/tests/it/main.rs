@@ -2,5 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../fuzz/check.rs"]
+mod check;
 mod corpus;
 mod tls;

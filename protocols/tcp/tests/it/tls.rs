@@ -136,3 +136,9 @@ fn a_client_without_a_common_protocol_is_refused() {
     client.take_output(&mut hello);
     assert!(server.handle(&hello, &mut Vec::new()).is_err());
 }
+
+#[test]
+fn a_key_that_does_not_fit_its_certificate_is_refused_at_once() {
+    let ((certificate, _), (_, key)) = (identity(), identity());
+    assert!(server_config(vec![certificate], key, ALPN, ticketer().unwrap()).is_err());
+}

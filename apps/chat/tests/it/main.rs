@@ -1,0 +1,4 @@
+//! A room on one shard: what may be said, what is heard, and what the history gives back.
+
+mod room;
+mod shard;

@@ -1,0 +1,248 @@
+//! Every key of the configuration, once: its type, default, bounds, and the sentence that says what it is and why.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use toml::de::DeValue;
+
+use super::setting::{self, CpuList, Format, Level, Origins, Secret, Setting};
+
+/// What the schema says about one key.
+#[derive(Debug)]
+pub struct Key {
+    /// The table that it is in.
+    pub section: &'static str,
+    /// Its name in that table.
+    pub name: &'static str,
+    /// What it is, its unit, and why it has its default; a line each.
+    pub doc: &'static [&'static str],
+    /// The smallest and the largest value, as TOML.
+    pub(super) bounds: fn() -> Option<(String, String)>,
+    pub(super) set_text: fn(&mut Config, &str) -> Result<(), String>,
+    pub(super) set_value: fn(&mut Config, &DeValue<'_>) -> Result<(), String>,
+    pub(super) write: fn(&Config) -> Option<String>,
+}
+
+impl Key {
+    /// `section.name`.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{}.{}", self.section, self.name)
+    }
+
+    /// The environment variable that sets it.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("RINGSHARD_{}_{}", self.section, self.name).to_ascii_uppercase()
+    }
+}
+
+macro_rules! schema {
+    ($(
+        $(#[doc = $section_doc:literal])+
+        $section:ident: $Section:ident {
+            $( $(#[doc = $doc:literal])+ $key:ident: $Type:ty = $default:expr $(, $low:expr => $high:expr)? ; )+
+        }
+    )+) => {
+        /// The whole configuration. `Config::default()` is what an empty file gives.
+        #[derive(Clone, PartialEq, Debug, Default)]
+        pub struct Config {
+            $( $(#[doc = $section_doc])+ pub $section: $Section, )+
+        }
+
+        $(
+            $(#[doc = $section_doc])+
+            #[derive(Clone, PartialEq, Debug)]
+            pub struct $Section {
+                $( $(#[doc = $doc])+ pub $key: $Type, )+
+            }
+
+            impl Default for $Section {
+                fn default() -> Self {
+                    Self { $( $key: $default, )+ }
+                }
+            }
+        )+
+
+        /// The tables and what they are about, in the order in which they are printed.
+        pub const SECTIONS: &[(&str, &[&str])] = &[$( (stringify!($section), &[$($section_doc),+]), )+];
+
+        /// All keys, in the order in which they are printed.
+        pub const KEYS: &[Key] = &[$($(
+            Key {
+                section: stringify!($section),
+                name: stringify!($key),
+                doc: &[$($doc),+],
+                bounds: || {
+                    let name = stringify!($key);
+                    let bounds: &[($Type, $Type)] = &[$(($low, $high))?];
+                    bounds.first().and_then(|(low, high)| Some((low.write(name)?, high.write(name)?)))
+                },
+                set_text: |config, text| {
+                    let value: $Type = bounded(
+                        <$Type>::from_text(stringify!($key), text), &[$(($low, $high))?], stringify!($key))?;
+                    config.$section.$key = value;
+                    Ok(())
+                },
+                set_value: |config, value| {
+                    let value: $Type = bounded(
+                        setting::read(stringify!($key), value), &[$(($low, $high))?], stringify!($key))?;
+                    config.$section.$key = value;
+                    Ok(())
+                },
+                write: |config| config.$section.$key.write(stringify!($key)),
+            },
+        )+)+];
+    };
+}
+
+/// The value, if there is one and it is within its bounds; else the reason why not.
+fn bounded<T: Setting>(value: Option<T>, bounds: &[(T, T)], key: &str) -> Result<T, String> {
+    let value = value.ok_or_else(|| format!("must be {}", T::EXPECTED))?;
+    match bounds.first() {
+        Some((low, high)) if value < *low || value > *high => {
+            let show = |bound: &T| bound.write(key).unwrap_or_default();
+            Err(format!("must be from {} to {}", show(low), show(high)))
+        }
+        _ => Ok(value),
+    }
+}
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+schema! {
+    /// The process: its shards, its cores, its data.
+    server: Server {
+        /// Shards, each one thread on one core. 0: one per physical core that this process may use, within its CPU quota.
+        shards: u16 = 0, 0 => 256;
+        /// Cores that shards may use, as "0-3,6". Empty: all that this process may use.
+        cpus: CpuList = CpuList::default();
+        /// Whether each shard is bound to its core. Turn it off where many processes share few cores.
+        pin: bool = true;
+        /// The directory for everything that must survive a restart: accounts, the secret, the self-made certificate.
+        data: PathBuf = PathBuf::from("ringshard-data");
+        /// Seconds that open connections have to finish after SIGTERM. 10 s is below the 30 s after which most
+        /// supervisors kill.
+        drain_secs: Duration = secs(10), secs(0) => secs(3600);
+        /// Microseconds that an idle shard looks for work before it sleeps. More costs idle CPU and saves wake-ups: a
+        /// wake-up costs about 50 us, so spinning for much longer than that does not pay.
+        spin_us: Duration = Duration::from_micros(50), Duration::ZERO => Duration::from_millis(10);
+        /// Connections that one shard holds; one above it is closed at once. They are direct descriptors, which the
+        /// kernel bounds by the limit of open files for each shard.
+        connections_max: usize = 20_000, 1 => 1_000_000;
+    }
+
+    /// Where the server listens. Port 0: any free port, named in the line `listening`.
+    listen: Listen {
+        /// TCP without TLS: HTTP/1.1, h2c, WebSocket and the framed protocol. Loopback, because nothing here is secret
+        /// on a wire.
+        plain: SocketAddr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 8080);
+        /// TCP with TLS 1.3, and UDP on the same port: one hole in the firewall for everything.
+        secure: SocketAddr = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 8443);
+        /// Health, metrics and debugging, without authentication: keep it on an address that only operators reach.
+        admin: SocketAddr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9600);
+        /// Origins whose pages may open sessions beside the server's own host, as ["https://chat.example.com"]; "*"
+        /// allows all, which lets any web page use its visitor's network place.
+        origins: Origins = Origins::default();
+    }
+
+    /// The certificate of the secure listener; without one a self-made one, valid 13 days, is kept in the data directory.
+    tls: Tls {
+        /// A PEM file with the certificate, then its chain. Read again on SIGHUP.
+        certificate: Option<PathBuf> = None;
+        /// A PEM file with the private key of the certificate. Read again on SIGHUP.
+        key: Option<PathBuf> = None;
+    }
+
+    /// The limit of every queue, table and buffer that a client can fill.
+    limits: Limits {
+        /// Bytes of one message on every transport. Larger things belong to files.
+        frame_bytes: usize = 64 * KIB, 4 * KIB => 16 * MIB;
+        /// Seconds for everything before the session: TLS handshake, HTTP upgrade, hello.
+        hello_secs: Duration = secs(10), secs(1) => secs(300);
+        /// Bytes that a client may send before its hello is accepted.
+        hello_bytes: usize = 4 * KIB, 512 => 64 * KIB;
+        /// Frames that a client may send before its hello is accepted.
+        hello_frames: u32 = 10, 1 => 1000;
+        /// Seconds of silence after which a session is closed.
+        idle_secs: Duration = secs(60), secs(5) => secs(86_400);
+        /// Seconds of silence after which the server asks whether the client is still there. Less than half of
+        /// idle_secs, so that one lost answer does not end a session.
+        ping_secs: Duration = secs(25), secs(1) => secs(43_200);
+        /// Bytes queued for one connection from which on its messages wait in their topics instead of in memory.
+        queue_soft_bytes: usize = 64 * KIB, 4 * KIB => 64 * MIB;
+        /// Bytes queued for one connection at which it is closed, because it does not read.
+        queue_hard_bytes: usize = 256 * KIB, 8 * KIB => 256 * MIB;
+        /// Messages per second that one session may send in the long run.
+        messages_per_sec: u32 = 10, 1 => 1_000_000;
+        /// Messages that one session may send at once after a pause.
+        messages_burst: u32 = 100, 1 => 1_000_000;
+        /// Characters of a chat message.
+        text_chars: usize = 5000, 1 => 1_000_000;
+        /// Topics that one session may subscribe to.
+        subs_per_session: usize = 256, 1 => 65_536;
+        /// Requests of one session that may wait for their answer.
+        requests_inflight: u32 = 64, 1 => 4096;
+        /// Connections of one shard that have not said hello or sent a request yet; beyond it the oldest one is closed.
+        /// 8,192 of at most 4 KiB each are 32 MiB.
+        half_open_max: usize = 8192, 16 => 1_000_000;
+        /// Topics that one shard is home of.
+        topics_max: usize = 65_536, 1 => 16_777_216;
+        /// Messages that the history of a topic holds.
+        history_messages: usize = 1000, 1 => 1_000_000;
+        /// Bytes that the history of a topic holds.
+        history_bytes: usize = 4 * MIB, 64 * KIB => 1024 * MIB;
+        /// Bytes of the head of an HTTP request: request line and all headers.
+        http_head_bytes: usize = 16 * KIB, KIB => 256 * KIB;
+        /// Headers of an HTTP request.
+        http_headers: usize = 64, 8 => 256;
+        /// Bytes of the target of an HTTP request.
+        http_target_bytes: usize = 4 * KIB, 64 => 64 * KIB;
+        /// Bytes of the body of an HTTP request, other than uploads.
+        http_body_bytes: usize = 64 * KIB, KIB => 16 * MIB;
+        /// Seconds from the first byte of an HTTP request to the last one of its head; a client that sends a byte now
+        /// and then must not hold a connection.
+        http_head_secs: Duration = secs(10), secs(1) => secs(300);
+        /// Seconds that an HTTP connection may be kept without a request.
+        http_idle_secs: Duration = secs(60), secs(1) => secs(3600);
+    }
+
+    /// Who may come in.
+    auth: Auth {
+        /// The bytes that sign tokens and tickets, 32 at least; give it by RINGSHARD_AUTH_SECRET rather than in a file
+        /// that others read. Unset: made once and kept in the data directory, readable by its owner only.
+        secret: Option<Secret> = None;
+        /// Whether anybody may come in under a free name, without a password.
+        guest: bool = true;
+        /// How long a token is valid.
+        token_ttl: Duration = secs(24 * 3600), secs(60) => secs(365 * 24 * 3600);
+        /// Accounts that may be registered. 100,000 take about 20 MiB of memory.
+        accounts_max: usize = 100_000, 0 => 10_000_000;
+        /// Attempts per minute to log in under one name, right or wrong.
+        logins_per_min: u32 = 10, 1 => 100_000;
+        /// Attempts per minute from one address to log in or register.
+        logins_per_min_address: u32 = 60, 1 => 1_000_000;
+        /// Guests per minute from one address. A school behind one address is some thousand people.
+        guests_per_min_address: u32 = 6000, 1 => 1_000_000;
+        /// Memory that hashing a password takes, in KiB. 19 MiB in 2 passes is what OWASP asks of argon2id at least.
+        argon2_kib: u32 = 19_456, 8 => 1_048_576;
+        /// Passes over that memory.
+        argon2_passes: u32 = 2, 1 => 64;
+    }
+
+    /// What is written to stderr.
+    log: Log {
+        /// From which level on: "error", "warn", "info", "debug" or "trace". Read again on SIGHUP.
+        level: Level = Level::Info;
+        /// "text" for people, "json" for one object per line.
+        format: Format = Format::Text;
+    }
+}

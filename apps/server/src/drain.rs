@@ -1,0 +1,145 @@
+//! A shard on its way out: what was published reaches its readers, every session is told to go, then the shard leaves.
+//!
+//! Nothing acknowledged may be lost on the way. A message goes from its publisher's shard to its home and from there to
+//! its readers' shards; mail of one shard to another arrives in order. So shards stop reading, pass a barrier through all
+//! mailboxes twice, and only then say goodbye.
+
+use std::time::Instant;
+
+use bytes::BytesMut;
+use engine::{Io, ShardId};
+use handler::Close;
+use session::Server;
+
+use crate::{
+    connection::{Connection, Kind},
+    mail::{Mail, Round},
+    metrics::Drop,
+    shard::Shard,
+};
+
+/// How far a shard has drained.
+pub(crate) struct Drain {
+    until: Instant,
+    arrived: [u16; 2],
+    told: bool,
+    done: bool,
+}
+
+impl Drain {
+    /// When the shard leaves whatever is still open.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        (!self.done).then_some(self.until)
+    }
+}
+
+impl Shard {
+    /// Starts to drain. A second order only moves the deadline.
+    pub(crate) fn drain(&mut self, io: &mut Io<Mail>, until: Instant) {
+        if let Some(drain) = &mut self.ground.drain {
+            drain.until = until;
+            return;
+        }
+        let arrived = std::mem::take(&mut self.ground.early_barriers);
+        self.ground.drain = Some(Drain { until, arrived, told: false, done: false });
+        io.stop_accepting();
+        for stream in self.connections.streams() {
+            let Some(mut connection) = self.connections.take(stream) else { continue };
+            if connection.speaker().is_some() {
+                io.pause(stream);
+            } else {
+                self.drain_http(io, &mut connection);
+            }
+            self.connections.put_back(connection);
+        }
+        self.pass_barrier(io, Round::Home);
+    }
+
+    /// A shard's barrier has arrived: all that it sent before has, too.
+    pub(crate) fn barrier(&mut self, io: &mut Io<Mail>, round: Round) {
+        let Some(drain) = &mut self.ground.drain else {
+            // Its order to drain was faster than ours.
+            self.ground.early_barriers[round as usize] += 1;
+            return;
+        };
+        drain.arrived[round as usize] += 1;
+        self.check_barrier(io);
+    }
+
+    /// At the end of a turn: leaves once nothing is open, or at the deadline.
+    pub(crate) fn step_drain(&mut self, io: &mut Io<Mail>) {
+        let Some(drain) = &mut self.ground.drain else { return };
+        let late = drain.until <= io.now();
+        if !drain.done && (late || (drain.told && self.connections.len() == 0)) {
+            drain.done = true;
+            io.mail(ShardId::CONTROL, Mail::Drained);
+            io.exit();
+        }
+    }
+
+    fn pass_barrier(&mut self, io: &mut Io<Mail>, round: Round) {
+        let this = io.shard();
+        for shard in (0..io.shards()).map(ShardId).filter(|shard| *shard != this) {
+            io.mail(shard, Mail::Barrier(round));
+        }
+        self.check_barrier(io);
+    }
+
+    fn check_barrier(&mut self, io: &mut Io<Mail>) {
+        let others = io.shards() - 1;
+        let Some(drain) = &mut self.ground.drain else { return };
+        let home = drain.arrived[Round::Home as usize] == others;
+        let reader = drain.arrived[Round::Reader as usize] == others;
+        if home && !self.ground.passed_home {
+            self.ground.passed_home = true;
+            // Effects of the mail before the barrier go out before ours.
+            self.apply(io);
+            self.pass_barrier(io, Round::Reader);
+        } else if home && reader && !drain.told {
+            drain.told = true;
+            self.apply(io);
+            self.tell_all_to_go(io);
+        }
+    }
+
+    fn tell_all_to_go(&mut self, io: &mut Io<Mail>) {
+        for stream in self.connections.streams() {
+            let Some(mut connection) = self.connections.take(stream) else { continue };
+            self.tell_to_go(io, &mut connection);
+            self.connections.put_back(connection);
+        }
+    }
+
+    fn tell_to_go(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
+        if connection.closing.is_some() {
+            return;
+        }
+        let Some(speaker) = connection.speaker() else {
+            self.drain_http(io, connection);
+            return;
+        };
+        let dialect = speaker.dialect;
+        let mut out = BytesMut::new();
+        let retry_ms = RETRY_MS;
+        dialect.encode(&Server::Goaway { reason: "draining".into(), retry_ms }, &mut out);
+        connection.write(io, &out, &mut self.ground.cipher);
+        self.ground.stats.drop_for(Drop::Draining);
+        // It was paused; its close and its FIN are still to be read.
+        io.resume(connection.stream);
+        self.farewell(io, connection, Close::Draining, "the server is stopping");
+    }
+
+    fn drain_http(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
+        match &mut connection.kind {
+            Kind::Http(http) => {
+                http.drain(io.now());
+                self.serve_http(io, connection);
+            }
+            Kind::Start(_) => self.end(io, connection, Close::Draining),
+            Kind::Framed(_) | Kind::WebSocket(_) => {}
+        }
+    }
+}
+
+// Clients come back at a time of their own choice after this, so that a restart is not a stampede.
+const RETRY_MS: u32 = 1_000;

@@ -1,0 +1,162 @@
+//! What apps ask for, carried out: pushes encoded once per dialect, mail, timers, and the switch to lagging.
+
+use bytes::Bytes;
+use engine::{Io, ShardId};
+use handler::{App as _, Close, Effect, Peer, Pressure, Push};
+use crate::{
+    connection::Connection,
+    dialect::Dialect,
+    mail::Mail,
+    shard::{Ground, Shard, Timer},
+    speaker::HELLO_IDS,
+    wording,
+    metrics::Drop,
+};
+
+/// A push in each dialect that somebody needed so far.
+pub(crate) type Encoded = [Option<Bytes>; Dialect::COUNT];
+
+impl Shard {
+    /// Carries out what the apps asked for, and what that makes them ask for, until nothing is left.
+    pub(crate) fn apply(&mut self, io: &mut Io<Mail>) {
+        loop {
+            let mut effects = std::mem::take(&mut self.ground.out.effects);
+            let peers = std::mem::take(&mut self.ground.out.peers);
+            for effect in effects.drain(..) {
+                self.carry_out(io, effect, &peers);
+            }
+            self.ground.out.restore(effects, peers);
+            while let Some(mail) = self.ground.local.pop_front() {
+                let from = handler::ShardId(io.shard().0);
+                self.ground.chat(io, |chat, cx| chat.on_mail(cx, from, mail));
+            }
+            if self.ground.out.effects.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, io: &mut Io<Mail>, effect: Effect<topic::Mail>, peers: &[Peer]) {
+        match effect {
+            Effect::Send { peer, push } => self.push(io, peer, push),
+            Effect::Publish { peers: range, push } => self.publish(io, &peers[range], &push),
+            Effect::Mail { to, mail } if to.0 == io.shard().0 => self.ground.local.push_back(mail),
+            Effect::Mail { to, mail } => io.mail(ShardId(to.0), Mail::Chat(mail)),
+            Effect::WakeAt { timer, at } => {
+                self.ground.chat_timers.insert(timer, at);
+                self.ground.set(io.now(), at, Timer::Chat(timer));
+            }
+            Effect::Close { peer, reason } => {
+                if let Some(mut connection) = self.connections.take(stream_of(peer)) {
+                    self.farewell(io, &mut connection, reason, "closed by the app");
+                    self.connections.put_back(connection);
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, io: &mut Io<Mail>, peer: Peer, push: Push) {
+        let Some(mut connection) = self.connections.take(stream_of(peer)) else { return };
+        let answers = matches!(
+            push,
+            Push::SubOk { .. } | Push::UnsubOk { .. } | Push::PubOk { .. } | Push::Res { .. } | Push::Err { id: Some(_), .. }
+        );
+        if let Some(speaker) = connection.speaker() {
+            let greets = speaker.hello.is_some();
+            if answers && push_id(&push).is_none_or(|id| id < HELLO_IDS) {
+                speaker.session.on_answered();
+            }
+            if let Push::UnsubOk { topic, .. } = &push {
+                speaker.session.forget(topic);
+            }
+            let push = Ground::intercept(speaker, push);
+            // Messages wait in their topics until the welcome is out.
+            connection.lagging |= greets;
+            match push {
+                Some(push) => self.tell(io, &mut connection, &push, &mut Encoded::default()),
+                None => self.write_welcome(io, &mut connection),
+            }
+        }
+        self.connections.put_back(connection);
+    }
+
+    fn publish(&mut self, io: &mut Io<Mail>, peers: &[Peer], push: &Push) {
+        let mut encoded = Encoded::default();
+        for peer in peers {
+            let Some(mut connection) = self.connections.take(stream_of(*peer)) else { continue };
+            match connection.speaker().and_then(|speaker| speaker.hello.as_mut()) {
+                Some(hello) if yields(push).is_none() => hello.held.push(push.clone()),
+                Some(_) => {
+                    connection.lagging = true;
+                    self.tell(io, &mut connection, push, &mut encoded);
+                }
+                None => self.tell(io, &mut connection, push, &mut encoded),
+            }
+            self.connections.put_back(connection);
+        }
+    }
+
+    /// Queues a push on a connection, unless it lags; too much makes it lag, far too much ends it.
+    pub(crate) fn tell(&mut self, io: &mut Io<Mail>, connection: &mut Connection, push: &Push, encoded: &mut Encoded) {
+        let Some(dialect) = connection.speaker().map(|speaker| speaker.dialect) else { return };
+        if connection.closing.is_some() {
+            return;
+        }
+        let yields = yields(push);
+        if let Some((alias, offset)) = yields {
+            if !connection.lagging && connection.queued >= self.ground.limits.queue_soft_bytes {
+                connection.lagging = true;
+                self.ground.stats.lagging.add(1);
+            }
+            if connection.lagging {
+                // Told for each one that is held back: pushes of several topics may already be on their way here.
+                let peer = peer_of(connection.stream);
+                self.ground.chat(io, |chat, cx| chat.on_pressure(cx, peer, Pressure::Lagging { alias, offset }));
+                return;
+            }
+        }
+        let ground = &mut self.ground;
+        let bytes = encoded[dialect.index()]
+            .get_or_insert_with(|| dialect.encode_shared(&wording::of(push), io.arena()));
+        connection.write_shared(io, bytes, &mut ground.cipher);
+        ground.stats.messages_out.add(1);
+        if connection.queued > ground.limits.queue_hard_bytes {
+            ground.stats.drop_for(Drop::QueueFull);
+            self.abandon(io, connection, Close::OutOfLimit);
+        }
+    }
+}
+
+/// The engine's name of a peer.
+pub(crate) fn stream_of(peer: Peer) -> engine::Stream {
+    engine::Stream { index: peer.index, generation: peer.generation }
+}
+
+/// The apps' name of a stream.
+pub(crate) fn peer_of(stream: engine::Stream) -> Peer {
+    Peer { index: stream.index, generation: stream.generation }
+}
+
+/// What waits in its topic while a connection lags: the topic's alias and the offset.
+pub(crate) fn yields(push: &Push) -> Option<(u32, Option<u64>)> {
+    match push {
+        Push::Msg { alias, offset, .. } => Some((*alias, Some(*offset))),
+        Push::Eph { alias, .. } => Some((*alias, None)),
+        Push::SubOk { .. }
+        | Push::UnsubOk { .. }
+        | Push::PubOk { .. }
+        | Push::Res { .. }
+        | Push::Err { .. }
+        | Push::Presence { .. }
+        | Push::Gap { .. } => None,
+    }
+}
+
+/// The request that a push answers.
+pub(crate) fn push_id(push: &Push) -> Option<u32> {
+    match push {
+        Push::SubOk { id, .. } | Push::UnsubOk { id, .. } | Push::PubOk { id, .. } | Push::Res { id, .. } => Some(*id),
+        Push::Err { id, .. } => *id,
+        Push::Msg { .. } | Push::Eph { .. } | Push::Presence { .. } | Push::Gap { .. } => None,
+    }
+}

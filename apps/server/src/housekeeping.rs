@@ -1,0 +1,369 @@
+//! The housekeeping thread: what is too slow for a shard (hashing passwords, syncing accounts) and what is seldom.
+
+use std::{
+    fmt, io,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use handler::Code;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use crate::{
+    account::{AccountError, Accounts, check_name},
+    config::Auth,
+    throttle::{Throttle, network},
+};
+
+/// Jobs that wait. Hashing takes 13 ms (Zen 5, release build), so the last of 64 waits a second, which a person at a
+/// login form bears.
+pub const JOBS_MAX: usize = 64;
+
+/// How often the seldom things get their chance; also what rates in `/shards` are averaged over.
+pub const TICK: Duration = Duration::from_secs(1);
+
+/// When to try again after the queue was full: when all of it is done.
+const BUSY_RETRY_MS: u32 = 1000;
+
+/// What a shard wants done.
+#[derive(Debug)]
+pub enum Job {
+    /// Make an account and log in.
+    Register(Credentials),
+    /// Log in.
+    Login(Credentials),
+    /// Come in under a name that no account has.
+    Guest {
+        /// The name.
+        name: String,
+        /// From where.
+        address: IpAddr,
+    },
+}
+
+/// A name and a password, and where they come from.
+pub struct Credentials {
+    /// The name.
+    pub name: String,
+    /// The password.
+    pub password: String,
+    /// From where.
+    pub address: IpAddr,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("name", &self.name).field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Who somebody is, for whoever makes the token.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The user's name.
+    pub user: String,
+    /// Whether nothing proves it.
+    pub guest: bool,
+}
+
+/// Why not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// What kind.
+    pub code: Code,
+    /// In words.
+    pub message: String,
+    /// When to try again.
+    pub retry_ms: Option<u32>,
+}
+
+impl From<AccountError> for Refusal {
+    fn from(error: AccountError) -> Self {
+        Self { code: error.code(), message: error.to_string(), retry_ms: None }
+    }
+}
+
+/// How the outcome of a job comes back: called on the housekeeping thread, so it only posts mail to its shard.
+pub type Reply = Box<dyn FnOnce(Result<Identity, Refusal>) + Send>;
+
+/// Something seldom: called about every [`TICK`], must be quick when nothing is due.
+pub type Chore = Box<dyn FnMut(SystemTime) + Send>;
+
+/// The way to the housekeeping thread. The thread ends when the last one is gone.
+#[derive(Clone)]
+pub struct Housekeeper {
+    sender: Sender<(Job, Reply)>,
+    about: Arc<About>,
+}
+
+/// Figures for the metrics.
+#[derive(Debug, Default)]
+struct About {
+    accounts: AtomicU64,
+    done: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Housekeeper {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn start(accounts: Accounts, auth: &Auth, chores: Vec<Chore>) -> io::Result<(Self, thread::JoinHandle<()>)> {
+        let (sender, receiver) = bounded(JOBS_MAX);
+        let about = Arc::new(About::default());
+        let mut desk = Desk::new(accounts, auth, Instant::now(), StdRng::from_os_rng());
+        about.accounts.store(desk.accounts.count() as u64, Ordering::Relaxed);
+        let shared = Arc::clone(&about);
+        let thread = thread::Builder::new().name("housekeeping".into());
+        let thread = thread.spawn(move || run(&receiver, &mut desk, chores, &shared))?;
+        Ok((Self { sender, about }, thread))
+    }
+
+    /// Queues a job. Never waits.
+    ///
+    /// # Errors
+    /// The queue is full; `reply` is not called.
+    pub fn submit(&self, job: Job, reply: Reply) -> Result<(), Refusal> {
+        self.sender.try_send((job, reply)).map_err(|error| {
+            self.about.refused.fetch_add(1, Ordering::Relaxed);
+            match error {
+                TrySendError::Full(_) => Refusal {
+                    code: Code::ResourceExhausted,
+                    message: "too many people are logging in at this moment".into(),
+                    retry_ms: Some(BUSY_RETRY_MS),
+                },
+                TrySendError::Disconnected(_) => {
+                    Refusal { code: Code::Unavailable, message: "the server is stopping".into(), retry_ms: None }
+                }
+            }
+        })
+    }
+
+    /// Jobs that wait now.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.sender.len()
+    }
+
+    /// Accounts that there are.
+    #[must_use]
+    pub fn accounts(&self) -> u64 {
+        self.about.accounts.load(Ordering::Relaxed)
+    }
+
+    /// Jobs done, and jobs refused because the queue was full.
+    #[must_use]
+    pub fn done_and_refused(&self) -> (u64, u64) {
+        (self.about.done.load(Ordering::Relaxed), self.about.refused.load(Ordering::Relaxed))
+    }
+}
+
+impl fmt::Debug for Housekeeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Housekeeper").field("waiting", &self.waiting()).field("about", &self.about).finish()
+    }
+}
+
+fn run(jobs: &Receiver<(Job, Reply)>, desk: &mut Desk, mut chores: Vec<Chore>, about: &About) {
+    let mut next = Instant::now() + TICK;
+    loop {
+        match jobs.recv_deadline(next) {
+            Ok((job, reply)) => {
+                reply(desk.handle(Instant::now(), SystemTime::now(), job));
+                about.done.fetch_add(1, Ordering::Relaxed);
+                about.accounts.store(desk.accounts.count() as u64, Ordering::Relaxed);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if Instant::now() >= next {
+            chores.iter_mut().for_each(|chore| chore(SystemTime::now()));
+            next = Instant::now() + TICK;
+        }
+    }
+}
+
+/// Where jobs are done; it has no clock and no thread.
+struct Desk {
+    accounts: Accounts,
+    guests: bool,
+    by_name: Throttle,
+    by_address: Throttle,
+    guests_by_address: Throttle,
+    rng: StdRng,
+}
+
+impl Desk {
+    fn new(accounts: Accounts, auth: &Auth, now: Instant, mut rng: StdRng) -> Self {
+        let by_name = Throttle::new(now, auth.logins_per_min, rng.random());
+        let by_address = Throttle::new(now, auth.logins_per_min_address, rng.random());
+        let guests_by_address = Throttle::new(now, auth.guests_per_min_address, rng.random());
+        Self { accounts, guests: auth.guest, by_name, by_address, guests_by_address, rng }
+    }
+
+    fn handle(&mut self, now: Instant, wall: SystemTime, job: Job) -> Result<Identity, Refusal> {
+        match job {
+            Job::Register(credentials) => self.register(now, wall, &credentials),
+            Job::Login(credentials) => self.login(now, &credentials),
+            Job::Guest { name, address } => self.guest(now, name, address),
+        }
+    }
+
+    fn register(&mut self, now: Instant, wall: SystemTime, new: &Credentials) -> Result<Identity, Refusal> {
+        self.by_address.take(now, network(new.address)).map_err(throttled)?;
+        let at_ms = wall.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0));
+        self.accounts.register(&new.name, &new.password, at_ms, &mut self.rng)?;
+        tracing::info!(user = new.name, "registered");
+        Ok(Identity { user: new.name.clone(), guest: false })
+    }
+
+    fn login(&mut self, now: Instant, login: &Credentials) -> Result<Identity, Refusal> {
+        self.by_address.take(now, network(login.address)).map_err(throttled)?;
+        // A name that nobody can have needs no hashing, and its length must not fill the table's hasher.
+        check_name(&login.name).map_err(|_| AccountError::Wrong)?;
+        self.by_name.take(now, login.name.to_lowercase()).map_err(throttled)?;
+        let user = self.accounts.verify(&login.name, &login.password)?.to_owned();
+        Ok(Identity { user, guest: false })
+    }
+
+    fn guest(&mut self, now: Instant, name: String, address: IpAddr) -> Result<Identity, Refusal> {
+        if !self.guests {
+            let message = "this server has no guests; register or log in".into();
+            return Err(Refusal { code: Code::PermissionDenied, message, retry_ms: None });
+        }
+        check_name(&name)?;
+        self.guests_by_address.take(now, network(address)).map_err(throttled)?;
+        if self.accounts.has(&name) {
+            return Err(AccountError::Taken.into());
+        }
+        Ok(Identity { user: name, guest: true })
+    }
+}
+
+fn throttled(wait: Duration) -> Refusal {
+    let retry_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1);
+    Refusal { code: Code::ResourceExhausted, message: "too many attempts".into(), retry_ms: Some(retry_ms) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn auth() -> Auth {
+        Auth { argon2_kib: 8, argon2_passes: 1, logins_per_min: 3, logins_per_min_address: 8, ..Auth::default() }
+    }
+
+    fn desk(auth: &Auth) -> (tempfile::TempDir, Desk, Instant) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (accounts, now) = (Accounts::open(folder.path(), auth).expect("opened"), Instant::now());
+        (folder, Desk::new(accounts, auth, now, StdRng::seed_from_u64(7)), now)
+    }
+
+    fn credentials(name: &str, password: &str) -> Credentials {
+        Credentials { name: name.into(), password: password.into(), address: HERE }
+    }
+
+    fn guest(name: &str) -> Job {
+        Job::Guest { name: name.into(), address: HERE }
+    }
+
+    fn code(outcome: Result<Identity, Refusal>) -> Result<(String, bool), (Code, bool)> {
+        outcome.map(|who| (who.user, who.guest)).map_err(|why| (why.code, why.retry_ms.is_some()))
+    }
+
+    #[test]
+    fn a_guest_never_gets_the_name_of_an_account() {
+        let (_folder, mut desk, now) = desk(&auth());
+        let mut ask = |job| code(desk.handle(now, UNIX_EPOCH, job));
+        assert_eq!(ask(guest("alice")), Ok(("alice".into(), true)));
+        assert_eq!(ask(Job::Register(credentials("Alice", "long enough"))), Ok(("Alice".into(), false)));
+        assert_eq!(ask(guest("alice")), Err((Code::AlreadyExists, false)));
+        assert_eq!(ask(guest("<script>")), Err((Code::InvalidArgument, false)));
+        assert_eq!(ask(Job::Login(credentials("alice", "long enough"))), Ok(("Alice".into(), false)));
+    }
+
+    #[test]
+    fn a_server_may_refuse_guests() {
+        let (_folder, mut desk, now) = desk(&Auth { guest: false, ..auth() });
+        let outcome = desk.handle(now, UNIX_EPOCH, guest("alice"));
+        assert_eq!(code(outcome), Err((Code::PermissionDenied, false)));
+    }
+
+    #[test]
+    fn one_address_cannot_use_up_all_guests() {
+        let (_folder, mut desk, now) = desk(&Auth { guests_per_min_address: 2, ..auth() });
+        let mut ask = |job| code(desk.handle(now, UNIX_EPOCH, job));
+        assert_eq!((ask(guest("a")).is_ok(), ask(guest("b")).is_ok()), (true, true));
+        assert_eq!(ask(guest("c")), Err((Code::ResourceExhausted, true)));
+        let elsewhere = Job::Guest { name: "d".into(), address: IpAddr::V4([127, 0, 0, 2].into()) };
+        assert_eq!(ask(elsewhere), Ok(("d".into(), true)));
+    }
+
+    #[test]
+    fn guessing_is_slowed_down_by_name_and_by_address() {
+        let (_folder, mut desk, now) = desk(&auth());
+        let mut ask = |at, job| code(desk.handle(at, UNIX_EPOCH, job));
+        let login = |name| Job::Login(credentials(name, "a wrong one"));
+        (0..3).for_each(|_| assert_eq!(ask(now, login("alice")), Err((Code::Unauthenticated, false))));
+        assert_eq!(ask(now, login("ALICE")), Err((Code::ResourceExhausted, true)));
+        (0..3).for_each(|_| assert_eq!(ask(now, login("bob")), Err((Code::Unauthenticated, false))));
+        assert_eq!(ask(now, login("carol")), Err((Code::Unauthenticated, false)));
+        assert_eq!(ask(now, login("dave")), Err((Code::ResourceExhausted, true)), "eight from one address");
+        assert_eq!(ask(now, Job::Register(credentials("eve", "long enough"))), Err((Code::ResourceExhausted, true)));
+        assert_eq!(ask(now + Duration::from_secs(60), login("alice")), Err((Code::Unauthenticated, false)));
+    }
+
+    #[test]
+    fn a_full_queue_refuses_and_the_thread_ends_with_its_last_handle() {
+        let (folder, auth) = (tempfile::tempdir().expect("a folder"), auth());
+        let accounts = Accounts::open(folder.path(), &auth).expect("opened");
+        let (held, hold) = mpsc::channel::<()>();
+        let (sender, receiver) = mpsc::channel();
+        let (housekeeper, thread) = Housekeeper::start(accounts, &auth, Vec::new()).expect("started");
+
+        let (started, first) = mpsc::channel();
+        let wait = Box::new(move |_| {
+            started.send(()).expect("waited for");
+            let _ = hold.recv();
+        });
+        housekeeper.submit(guest("a"), wait).expect("room");
+        first.recv_timeout(Duration::from_secs(10)).expect("the first job is being answered");
+        for _ in 0..JOBS_MAX {
+            let sender = sender.clone();
+            housekeeper.submit(guest("a"), Box::new(move |outcome| drop(sender.send(outcome)))).expect("room");
+        }
+        let refusal = housekeeper.submit(guest("a"), Box::new(|_| panic!("refused"))).expect_err("full");
+        assert_eq!((refusal.code, refusal.retry_ms), (Code::ResourceExhausted, Some(BUSY_RETRY_MS)));
+        assert_eq!((housekeeper.waiting(), housekeeper.done_and_refused().1), (JOBS_MAX, 1));
+        drop(held);
+        for _ in 0..JOBS_MAX {
+            receiver.recv_timeout(Duration::from_secs(10)).expect("answered").expect("a guest");
+        }
+        drop(housekeeper);
+        thread.join().expect("ended");
+    }
+
+    #[test]
+    fn chores_get_their_chance() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let accounts = Accounts::open(folder.path(), &auth()).expect("opened");
+        let (sender, receiver) = mpsc::channel();
+        let chore: Chore = Box::new(move |now| {
+            let _ = sender.send(now);
+        });
+        let (housekeeper, _thread) = Housekeeper::start(accounts, &auth(), vec![chore]).expect("started");
+        receiver.recv_timeout(Duration::from_secs(10)).expect("called");
+        drop(housekeeper);
+    }
+}

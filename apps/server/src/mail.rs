@@ -1,0 +1,47 @@
+//! What shards and the control thread send each other.
+
+use std::time::Instant;
+
+use engine::Stream;
+use ringshard_http::RequestId;
+
+use crate::job::{Answer, Asked};
+
+/// Mail of the server; an app's own mail is wrapped in its variant.
+#[derive(Debug)]
+pub enum Mail {
+    /// Shard to shard: chat's.
+    Chat(topic::Mail),
+    /// Shard to shard while draining: all that was sent before it has arrived.
+    Barrier(Round),
+    /// Shard to control: the shard serves.
+    Ready,
+    /// Shard to control: an HTTP request that needs the control thread.
+    Asked(Box<Asked>),
+    /// Control to shard: the answer to it.
+    Answered {
+        /// The connection that waits.
+        stream: Stream,
+        /// Its request.
+        request: RequestId,
+        /// What came out.
+        answer: Box<Answer>,
+    },
+    /// Control to shard: finish what is open, and be gone by then.
+    Drain {
+        /// By when.
+        until: Instant,
+    },
+    /// Shard to control: it has drained, and leaves.
+    Drained,
+}
+
+/// The rounds of the barrier that shards pass when they drain. A message published before the drain has reached its
+/// home when the first round is complete, and all its readers' shards when the second is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Round {
+    /// What was on its way home has arrived.
+    Home,
+    /// What homes sent on has arrived.
+    Reader,
+}

@@ -1,0 +1,6 @@
+//! How each protocol's events become messages for apps, and back.
+
+pub(crate) mod hello;
+pub(crate) mod http;
+pub(crate) mod session;
+pub(crate) mod websocket;

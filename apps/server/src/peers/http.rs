@@ -1,0 +1,174 @@
+//! HTTP on a connection: requests to routes and jobs, answers back in order, and the upgrade to WebSocket.
+
+use std::net::IpAddr;
+
+use bytes::BytesMut;
+use engine::{Io, ShardId};
+use handler::Close;
+use http::{HeaderMap, Request, StatusCode, header};
+use ringshard_http::{Event, RequestId};
+
+use crate::{
+    connection::{Connection, Kind, Socket},
+    dialect::Dialect,
+    housekeeping::Identity,
+    job::{self, Answer, Asked},
+    mail::Mail,
+    routes::{self, Context, Problem, Routed},
+    shard::{Ground, Shard},
+    metrics::{Drop, Transport},
+};
+
+impl Shard {
+    /// Answers what was asked, and sends what there is to send.
+    pub(crate) fn serve_http(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
+        while let Kind::Http(http) = &mut connection.kind {
+            match http.poll() {
+                Some(Event::Request { id, request }) => {
+                    self.opened(connection);
+                    self.request(io, connection, id, &request);
+                }
+                Some(Event::Upgrade { id, request }) => {
+                    self.opened(connection);
+                    self.upgrade(io, connection, id, &request);
+                }
+                Some(Event::Refused(_)) => self.ground.stats.drop_for(Drop::Http),
+                None => break,
+            }
+        }
+        self.flush_http(io, connection);
+    }
+
+    /// Sends output while the queue is short; the rest waits for `Sent`.
+    pub(crate) fn flush_http(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
+        while connection.queued < self.ground.limits.queue_soft_bytes {
+            let Kind::Http(http) = &mut connection.kind else { return };
+            let Some(piece) = http.take_piece(io.now(), PIECE_BYTES) else { break };
+            connection.write_shared(io, &piece, &mut self.ground.cipher);
+        }
+        let Kind::Http(http) = &mut connection.kind else { return };
+        let ends = http.wants_close();
+        let pause = !http.wants_input();
+        if ends {
+            self.end(io, connection, Close::PeerLeft);
+        } else if pause != connection.paused {
+            connection.paused = pause;
+            if pause { io.pause(connection.stream) } else { io.resume(connection.stream) }
+        }
+    }
+
+    /// The control thread has answered.
+    pub(crate) fn answered(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: RequestId, answer: Answer) {
+        let mut response = match answer {
+            Ok(identity) => self.ground.token(io, &identity),
+            Err(refusal) => job::refused(refusal),
+        };
+        self.ground.with_context(io, connection.address, |context| routes::finish(context, response.headers_mut()));
+        self.ground.stats.request(response.status().as_u16());
+        if let Kind::Http(http) = &mut connection.kind {
+            http.respond(io.now(), id, response);
+            self.serve_http(io, connection);
+        }
+    }
+
+    fn request(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: RequestId, request: &Request<bytes::Bytes>) {
+        let Kind::Http(http) = &mut connection.kind else { return };
+        match self.ground.with_context(io, connection.address, |context| routes::route(context, request)) {
+            Routed::Respond(response) => {
+                self.ground.stats.request(response.status().as_u16());
+                http.respond(io.now(), id, response);
+            }
+            Routed::Job(job) => {
+                let asked = Asked { stream: connection.stream, request: id, job };
+                io.mail(ShardId::CONTROL, Mail::Asked(Box::new(asked)));
+            }
+        }
+    }
+
+    fn upgrade(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: RequestId, request: &Request<bytes::Bytes>) {
+        let Kind::Http(http) = &mut connection.kind else { return };
+        let (dialect, name) = match self.ground.upgradable(request) {
+            Ok(dialect) => dialect,
+            Err(problem) => {
+                let mut response = problem.response();
+                self.ground.with_context(io, connection.address, |context| routes::finish(context, response.headers_mut()));
+                self.ground.stats.request(response.status().as_u16());
+                http.respond(io.now(), id, response);
+                return;
+            }
+        };
+        let Some(rest) = http.accept_websocket(io.now(), id, name) else { return };
+        self.ground.stats.request(StatusCode::SWITCHING_PROTOCOLS.as_u16());
+        let mut head = BytesMut::new();
+        http.take_output(io.now(), &mut head, PIECE_BYTES);
+        connection.write(io, &head, &mut self.ground.cipher);
+        let speaker = self.speaker(io, dialect);
+        let socket = websocket::Connection::server(self.ground.setup.socket_limits());
+        connection.kind = Kind::WebSocket(Box::new(Socket { socket, speaker }));
+        // Until its hello is accepted a session counts as half open, like a connection that says nothing.
+        self.half_open_again(connection);
+        self.speaks(connection, Transport::Websocket);
+        self.feed(io, connection, &mut rest.to_vec());
+    }
+}
+
+impl Ground {
+    /// What routes may know, for the length of a call.
+    pub(crate) fn with_context<R>(&mut self, io: &Io<Mail>, address: IpAddr, act: impl FnOnce(&Context<'_>) -> R) -> R {
+        let setup = &self.setup;
+        let hash = setup.cert_hash();
+        let wall_ms = io.wall_ms();
+        let shards = || setup.shards_json(wall_ms);
+        act(&Context {
+            date: self.date.header(io.wall_ms()),
+            cert_hash: hash.as_deref(),
+            origins: &setup.config.listen.origins,
+            address,
+            shards: &shards,
+        })
+    }
+
+    /// The answer to somebody who may come in.
+    fn token(&mut self, io: &Io<Mail>, identity: &Identity) -> http::Response<bytes::Bytes> {
+        let ttl = self.setup.config.auth.token_ttl.as_secs();
+        let now = io.wall_ms() / 1000;
+        let token = self.setup.keys.mint(now, &identity.user, ttl, &[], identity.guest);
+        job::welcomed(&identity.user, &token, now + ttl)
+    }
+
+    /// The dialect of a WebSocket session, or why there is none.
+    fn upgradable(&self, request: &Request<bytes::Bytes>) -> Result<(Dialect, Option<&'static str>), Problem> {
+        if request.uri().path() != "/ws" {
+            return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "WebSocket sessions are at /ws"));
+        }
+        if !routes::origin_allowed(request.headers(), routes::host(request), &self.setup.config.listen.origins) {
+            let message = "this origin is not allowed; add it to listen.origins";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "permission_denied", message));
+        }
+        if self.drain.is_some() {
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the server is stopping");
+            return Err(problem.retry_after(1));
+        }
+        subprotocol(request.headers())
+    }
+}
+
+/// The first offered subprotocol that is known; JSON when none is offered.
+fn subprotocol(headers: &HeaderMap) -> Result<(Dialect, Option<&'static str>), Problem> {
+    let mut offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().peekable();
+    if offered.peek().is_none() {
+        return Ok((Dialect::JsonSocket, None));
+    }
+    for name in offered.filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(',')) {
+        match name.trim() {
+            "ringshard.json" => return Ok((Dialect::JsonSocket, Some("ringshard.json"))),
+            "ringshard.proto" => return Ok((Dialect::BinarySocket, Some("ringshard.proto"))),
+            _ => {}
+        }
+    }
+    let message = "none of the offered subprotocols is known: ringshard.json, ringshard.proto";
+    Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_argument", message))
+}
+
+/// Bytes of a response taken at once. 16 KiB fill a TLS record.
+const PIECE_BYTES: usize = 16 * 1024;

@@ -1,0 +1,255 @@
+//! What a session says and hears, whatever it is carried by: bytes to messages for apps, errors to answers.
+
+use bytes::BytesMut;
+use engine::{Io, Stream};
+use handler::{App as _, Close, Code, Message};
+use session::{Action, Client, Refusal, Server, Topic};
+
+use crate::{
+    connection::{Connection, Kind},
+    fanout::peer_of,
+    mail::Mail,
+    shard::{Ground, Shard},
+    speaker::{HELLO_IDS, Speaker},
+    wording,
+    metrics::Drop,
+    peers::hello::NO_APP,
+};
+
+/// Why a connection ends, in the words of its last message.
+pub(crate) struct Farewell {
+    pub(crate) close: Close,
+    pub(crate) code: u16,
+    pub(crate) reason: String,
+}
+
+impl Farewell {
+    /// The peer closed its WebSocket; nothing more to say.
+    pub(crate) fn closed(code: u16) -> Self {
+        let close = if code == 1002 || code == 1007 || code == 1009 { Close::PeerMisbehaved } else { Close::PeerLeft };
+        Self { close, code, reason: String::new() }
+    }
+
+    pub(crate) fn unauthenticated(reason: &str) -> Self {
+        Self::broken(reason)
+    }
+
+    fn broken(reason: &str) -> Self {
+        Self { close: Close::PeerMisbehaved, code: POLICY, reason: reason.to_owned() }
+    }
+}
+
+impl Ground {
+    /// Takes one message of a client. Answers that need no app are appended to `answers`, in the session's dialect.
+    pub(crate) fn hear(
+        &mut self,
+        io: &mut Io<Mail>,
+        stream: Stream,
+        speaker: &mut Speaker,
+        bytes: &[u8],
+        answers: &mut BytesMut,
+    ) -> Result<(), Farewell> {
+        self.stats.messages_in.add(1);
+        let client = match session::decode_client(speaker.dialect.codec(), bytes) {
+            Ok(client) => client,
+            Err(error) => {
+                self.stats.drop_for(Drop::Frame);
+                let refusal = speaker.session.on_undecodable(io.now(), bytes.len(), &error);
+                let words = error.to_string();
+                return refusal.map_or(Ok(()), |refusal| self.decline(speaker, error.id, &refusal, &words, answers));
+            }
+        };
+        match speaker.session.on_client(io.now(), bytes.len(), &client) {
+            Ok(()) => self.act(io, stream, speaker, &client, answers),
+            Err(refusal) => self.decline(speaker, client.id(), &refusal, refusal.message, answers),
+        }
+    }
+
+    /// Answers what the session does not allow; the worst of it ends the connection.
+    fn decline(
+        &mut self,
+        speaker: &Speaker,
+        id: Option<u32>,
+        refusal: &Refusal,
+        words: &str,
+        answers: &mut BytesMut,
+    ) -> Result<(), Farewell> {
+        self.stats.error(wording::app_code(refusal.code));
+        if refusal.code == session::Code::ResourceExhausted {
+            self.stats.drop_for(Drop::Rate);
+        }
+        let error = Server::Err { id, code: refusal.code, message: words.into(), retry_ms: refusal.retry_ms };
+        self.answer(speaker, &error, answers);
+        if refusal.fatal { Err(Farewell::broken(words)) } else { Ok(()) }
+    }
+
+    fn act(
+        &mut self,
+        io: &mut Io<Mail>,
+        stream: Stream,
+        speaker: &mut Speaker,
+        client: &Client<'_>,
+        answers: &mut BytesMut,
+    ) -> Result<(), Farewell> {
+        let peer = peer_of(stream);
+        if client.id().is_some_and(|id| id >= HELLO_IDS) {
+            self.refuse(speaker, client.id(), Code::InvalidArgument, "ids from 0xfffff000 up are the server's", answers);
+            return Ok(());
+        }
+        let message = match client {
+            Client::Hello(hello) => return self.greet(io, peer, speaker, hello, answers),
+            Client::Ping { id } => {
+                self.answer(speaker, &Server::Pong { id: *id, at_ms: io.wall_ms() }, answers);
+                return Ok(());
+            }
+            Client::Req { id, op, body } => match app_of_operation(op) {
+                Some(App::Chat) => Message::Req { id: *id, op, body },
+                None => {
+                    self.refuse(speaker, Some(*id), Code::Unimplemented, "there is no such operation", answers);
+                    return Ok(());
+                }
+            },
+            Client::Sub { topic, .. }
+            | Client::Unsub { topic, .. }
+            | Client::Pub { topic, .. }
+            | Client::Eph { topic, .. }
+            | Client::Ack { topic, .. } => {
+                let shared;
+                let topic: &str = match topic {
+                    Topic::Name(name) => name,
+                    Topic::Alias(alias) => match self.chat.topic_of(peer, *alias) {
+                        Some(name) => {
+                            shared = name;
+                            &shared
+                        }
+                        None => {
+                            let message = "no subscription has this alias";
+                            self.refuse(speaker, client.id(), Code::NotFound, message, answers);
+                            return Ok(());
+                        }
+                    },
+                };
+                let Some(App::Chat) = app_of_topic(topic) else {
+                    self.refuse(speaker, client.id(), Code::NotFound, NO_APP, answers);
+                    return Ok(());
+                };
+                let Some(message) = wording::about(client, topic) else { return Ok(()) };
+                self.chat(io, |chat, cx| chat.on_message(cx, peer, message));
+                return Ok(());
+            }
+        };
+        self.chat(io, |chat, cx| chat.on_message(cx, peer, message));
+        Ok(())
+    }
+
+    /// Appends an answer in the session's dialect.
+    pub(crate) fn answer(&mut self, speaker: &Speaker, message: &Server<'_>, answers: &mut BytesMut) {
+        speaker.dialect.encode(message, answers);
+        self.stats.messages_out.add(1);
+    }
+
+    /// Appends an error; the session goes on.
+    pub(crate) fn refuse(
+        &mut self,
+        speaker: &mut Speaker,
+        id: Option<u32>,
+        code: Code,
+        message: &str,
+        answers: &mut BytesMut,
+    ) {
+        self.stats.error(code);
+        if id.is_some() {
+            speaker.session.on_answered();
+        }
+        let error = Server::Err { id, code: wording::code(code), message: message.into(), retry_ms: None };
+        self.answer(speaker, &error, answers);
+    }
+
+    /// Appends the error of a broken frame, after which the connection ends.
+    pub(crate) fn broken(&mut self, speaker: &Speaker, reason: &str, answers: &mut BytesMut) -> Farewell {
+        let code = session::Code::InvalidArgument;
+        self.answer(speaker, &Server::Err { id: None, code, message: reason.into(), retry_ms: None }, answers);
+        Farewell::broken(reason)
+    }
+}
+
+impl Shard {
+    /// Ends a connection with its last words.
+    pub(crate) fn farewell(&mut self, io: &mut Io<Mail>, connection: &mut Connection, close: Close, reason: &str) {
+        let code = match close {
+            Close::PeerLeft => NORMAL,
+            Close::Draining => GOING_AWAY,
+            Close::PeerSilent | Close::PeerMisbehaved | Close::OutOfLimit => POLICY,
+        };
+        self.farewell_with(io, connection, close, code, reason);
+    }
+
+    pub(crate) fn farewell_with(
+        &mut self,
+        io: &mut Io<Mail>,
+        connection: &mut Connection,
+        close: Close,
+        code: u16,
+        reason: &str,
+    ) {
+        if let Kind::WebSocket(both) = &mut connection.kind {
+            both.socket.close(code, reason);
+            let mut control = std::mem::take(&mut self.ground.control);
+            both.socket.take_output(&mut control);
+            connection.write(io, &control, &mut self.ground.cipher);
+            control.clear();
+            self.ground.control = control;
+        }
+        self.end(io, connection, close);
+    }
+
+    /// The session's deadline has passed: a ping, or the end.
+    pub(crate) fn session_overdue(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
+        let now = io.now();
+        let Some(speaker) = connection.speaker() else { return };
+        match speaker.session.handle_timeout(now) {
+            None => {}
+            Some(Action::Ping) => self.ping(io, connection),
+            Some(Action::Close { reason }) => {
+                self.ground.stats.drop_for(Drop::Idle);
+                self.farewell(io, connection, Close::PeerSilent, reason);
+            }
+        }
+    }
+
+    fn ping(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
+        let mut out = std::mem::take(&mut self.ground.control);
+        match &mut connection.kind {
+            Kind::WebSocket(both) => {
+                both.socket.ping();
+                both.socket.take_output(&mut out);
+            }
+            Kind::Framed(framed) => {
+                // A framed session has no ping of its own below it: the server's is a pong that nobody asked for.
+                let pong = Server::Pong { id: 0, at_ms: io.wall_ms() };
+                framed.speaker.dialect.encode(&pong, &mut out);
+            }
+            Kind::Start(_) | Kind::Http(_) => {}
+        }
+        connection.write(io, &out, &mut self.ground.cipher);
+        out.clear();
+        self.ground.control = out;
+    }
+}
+
+/// The apps, by the prefix of their topics and operations.
+pub(crate) enum App {
+    Chat,
+}
+
+pub(crate) fn app_of_topic(topic: &str) -> Option<App> {
+    topic.starts_with("chat/").then_some(App::Chat)
+}
+
+fn app_of_operation(operation: &str) -> Option<App> {
+    operation.starts_with("chat.").then_some(App::Chat)
+}
+// WebSocket close codes, RFC 6455 section 7.4.1.
+const NORMAL: u16 = 1000;
+const GOING_AWAY: u16 = 1001;
+const POLICY: u16 = 1008;

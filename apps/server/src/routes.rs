@@ -1,0 +1,207 @@
+//! Which answer an HTTP request gets: a page, a document, a job for the control thread, or an error.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use serde::Deserialize;
+
+use crate::{
+    config::Origins,
+    housekeeping::{Credentials, Job},
+    pages,
+};
+
+/// What the routes need to know of the server.
+pub(crate) struct Context<'a> {
+    /// The `Date` header of this second.
+    pub(crate) date: &'a HeaderValue,
+    /// SHA-256 of the certificate in hex, if there is a secure listener.
+    pub(crate) cert_hash: Option<&'a str>,
+    /// Origins that are allowed beside the request's own host.
+    pub(crate) origins: &'a Origins,
+    /// The client's address.
+    pub(crate) address: IpAddr,
+    /// Makes the document of `/api/v1/shards`.
+    pub(crate) shards: &'a dyn Fn() -> String,
+}
+
+/// What becomes of a request.
+pub(crate) enum Routed {
+    /// It has its answer.
+    Respond(Response<Bytes>),
+    /// The control thread answers.
+    Job(Job),
+}
+
+/// Finds the answer to `request`.
+#[must_use]
+pub(crate) fn route(context: &Context<'_>, request: &Request<Bytes>) -> Routed {
+    let path = request.uri().path();
+    let mut response = if let Some(call) = path.strip_prefix("/api/v1/") {
+        match api(context, request, call) {
+            Ok(Routed::Job(job)) => return Routed::Job(job),
+            Ok(Routed::Respond(response)) => response,
+            Err(problem) => problem.response(),
+        }
+    } else {
+        document(context, request, path).unwrap_or_else(Problem::response)
+    };
+    finish(context, response.headers_mut());
+    Routed::Respond(response)
+}
+
+/// The headers that every answer carries.
+pub(crate) fn finish(context: &Context<'_>, headers: &mut HeaderMap) {
+    headers.insert(header::DATE, context.date.clone());
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+}
+
+/// Whether a request of a browser comes from a page of this host or an allowed one. Programs send no `Origin`.
+#[must_use]
+pub(crate) fn origin_allowed(headers: &HeaderMap, host: Option<&str>, allowed: &Origins) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let Ok(origin) = origin.to_str() else { return false };
+    let own = origin.split_once("://").is_some_and(|(scheme, authority)| {
+        ["http", "https"].contains(&scheme) && host.is_some_and(|host| host.eq_ignore_ascii_case(authority))
+    });
+    own || allowed.allow(origin)
+}
+
+/// The host that a request is for: `:authority` or `Host`.
+#[must_use]
+pub(crate) fn host(request: &Request<Bytes>) -> Option<&str> {
+    let header = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    request.uri().authority().map(http::uri::Authority::as_str).or_else(header)
+}
+
+/// An error as HTTP says it: the status and a JSON body with gRPC's name of the code.
+pub(crate) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    allow: Option<&'static str>,
+    retry_secs: Option<u32>,
+}
+
+impl Problem {
+    /// A problem with a message for the developer at the other end.
+    #[must_use]
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), allow: None, retry_secs: None }
+    }
+
+    /// Says when trying again makes sense.
+    #[must_use]
+    pub(crate) fn retry_after(mut self, secs: u32) -> Self {
+        self.retry_secs = Some(secs);
+        self
+    }
+
+    /// As an answer.
+    #[must_use]
+    pub(crate) fn response(self) -> Response<Bytes> {
+        let body = serde_json::json!({ "code": self.code, "message": self.message });
+        let mut response = json(self.status, &body);
+        if let Some(allow) = self.allow {
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Some(secs) = self.retry_secs {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));
+        }
+        response
+    }
+}
+
+/// A JSON answer.
+#[must_use]
+pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(format!("{body}\n")));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn document(context: &Context<'_>, request: &Request<Bytes>, path: &str) -> Result<Response<Bytes>, Problem> {
+    let reads = [Method::GET, Method::HEAD].contains(request.method());
+    if let Some(page) = pages::find(path) {
+        if !reads {
+            return Err(not_allowed("GET, HEAD"));
+        }
+        return Ok(page.respond(request));
+    }
+    match (path, context.cert_hash) {
+        ("/cert-hash", _) if !reads => Err(not_allowed("GET, HEAD")),
+        ("/cert-hash", Some(hash)) => Ok(json(StatusCode::OK, &serde_json::json!({ "sha256": hash }))),
+        ("/ws", _) => {
+            let message = "this is a WebSocket endpoint: send an upgrade request (subprotocol ringshard.json or ringshard.proto)";
+            Err(Problem::new(StatusCode::UPGRADE_REQUIRED, "failed_precondition", message))
+        }
+        _ => Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")),
+    }
+}
+
+fn api(context: &Context<'_>, request: &Request<Bytes>, call: &str) -> Result<Routed, Problem> {
+    let post = request.method() == Method::POST;
+    match call {
+        "shards" if request.method() != Method::GET && request.method() != Method::HEAD => Err(not_allowed("GET, HEAD")),
+        "shards" => {
+            let mut response = Response::new(Bytes::from((context.shards)()));
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            Ok(Routed::Respond(response))
+        }
+        "guest" | "register" | "login" if !post => Err(not_allowed("POST")),
+        "guest" | "register" | "login" => {
+            if !origin_allowed(request.headers(), host(request), context.origins) {
+                let message = "this origin is not allowed; add it to listen.origins";
+                return Err(Problem::new(StatusCode::FORBIDDEN, "permission_denied", message));
+            }
+            job(context, request, call).map(Routed::Job)
+        }
+        _ => Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such call")),
+    }
+}
+
+fn job(context: &Context<'_>, request: &Request<Bytes>, call: &str) -> Result<Job, Problem> {
+    let invalid = |message: String| Problem::new(StatusCode::BAD_REQUEST, "invalid_argument", message);
+    let json = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    // A form of a foreign page can post text/plain without asking; application/json it cannot.
+    if json.is_some_and(|kind| !kind.to_ascii_lowercase().starts_with("application/json")) {
+        let message = "the body must be application/json";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_argument", message));
+    }
+    if call == "guest" {
+        let Guest { name } = serde_json::from_slice(request.body()).map_err(|error| invalid(error.to_string()))?;
+        return Ok(Job::Guest { name, address: context.address });
+    }
+    let Account { name, password } =
+        serde_json::from_slice(request.body()).map_err(|error| invalid(error.to_string()))?;
+    let credentials = Credentials { name, password, address: context.address };
+    Ok(if call == "register" { Job::Register(credentials) } else { Job::Login(credentials) })
+}
+
+fn not_allowed(allow: &'static str) -> Problem {
+    let mut problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "unimplemented", format!("only {allow} here"));
+    problem.allow = Some(allow);
+    problem
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Guest {
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Account {
+    name: String,
+    password: String,
+}
+
+// `connect-src 'self'` covers WebSocket of the same host in current browsers, but Safari before 15.4 wants the scheme.
+const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";

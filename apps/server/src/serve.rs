@@ -1,0 +1,343 @@
+//! `ringshard serve`: everything brought up in order, joined, and taken down again without losing anything.
+
+use std::{
+    io::Write,
+    net::{SocketAddr, TcpListener},
+    sync::{Arc, OnceLock, atomic::Ordering},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use crossbeam::channel::{Receiver, Sender, bounded, select};
+use engine::{Bound, Listener, Running, ShardId};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use crate::{
+    account::{Accounts, OpenError},
+    admin::{self, AdminError, Phase, Readiness},
+    certificate::{CertificateError, Certificates},
+    config::{self, Config, Loaded, Problems, Sources},
+    data::{Data, DataError},
+    housekeeping::{Chore, Housekeeper},
+    job::{Answer, Asked},
+    log::{self, LogError, Logger},
+    mail::Mail,
+    metrics::{ShardView, Stats},
+    setup::Setup,
+    shard::Shard,
+    signal::{self, Signal},
+};
+
+/// Why the server does not run, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(#[from] Problems),
+    /// The log cannot be written.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The data directory.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The accounts in it.
+    #[error(transparent)]
+    Accounts(#[from] OpenError),
+    /// The certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// TLS.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// Shards, rings, sockets.
+    #[error(transparent)]
+    Engine(#[from] engine::EngineError),
+    /// The admin listener.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// A thread or signal handler.
+    #[error("cannot start {what}: {error}")]
+    Start {
+        /// What.
+        what: &'static str,
+        /// Why not.
+        error: std::io::Error,
+    },
+}
+
+/// Runs the server until it is told to stop.
+///
+/// # Errors
+/// See [`ServeError`].
+pub fn run(sources: &Sources) -> Result<(), ServeError> {
+    let loaded = sources.load()?;
+    let logger = log::start(&loaded.config.log)?;
+    let outcome = Server::start(&loaded, logger.clone()).and_then(|server| server.serve(sources));
+    logger.flush();
+    outcome
+}
+
+/// A running server, seen from its control thread.
+struct Server {
+    config: Config,
+    logger: Logger,
+    data: Arc<Data>,
+    certificates: Arc<Certificates>,
+    housekeeper: Housekeeper,
+    running: Running<Mail>,
+    readiness: Arc<Readiness>,
+    figures: Arc<Stats>,
+    signals: Receiver<Signal>,
+    answers: (Sender<(ShardId, Mail)>, Receiver<(ShardId, Mail)>),
+    shards: u16,
+}
+
+impl Server {
+    fn start(loaded: &Loaded, logger: Logger) -> Result<Self, ServeError> {
+        let config = loaded.config.clone();
+        let data = Arc::new(Data::open(&config.server.data)?);
+        let accounts = Accounts::open(data.path(), &config.auth)?;
+        let certificates = Arc::new(Certificates::open(&config.tls, &data, SystemTime::now())?);
+        let admin = admin::bind(config.listen.admin)?;
+        let bound = engine::bind(engine_config(&config))?;
+        let (shards, addresses) = (bound.shards(), addresses(&bound, &admin)?);
+        let setup = Arc::new(setup(&config, &data, &certificates, shards)?);
+        let (sender, signals) = bounded(SIGNALS_MAX);
+        signal::listen(move |signal| drop(sender.try_send(signal))).map_err(start_error("the signal thread"))?;
+
+        let shared = Arc::clone(&setup);
+        let running = bound.start(move |shard, _| Shard::new(shard, shards, Instant::now(), Arc::clone(&shared)))?;
+        let views = setup.stats.iter().zip(running.stats());
+        let views = views.map(|(server, engine)| ShardView { server: Arc::clone(server), engine: Arc::clone(engine) });
+        let figures = Arc::new(Stats::new(views.collect(), unix_ms(SystemTime::now()), Instant::now()));
+        let _ = setup.figures.set(Arc::clone(&figures));
+
+        let chores = chores(&certificates, &data, &figures);
+        let (housekeeper, _) =
+            Housekeeper::start(accounts, &config.auth, chores).map_err(start_error("the housekeeping thread"))?;
+        let readiness = Arc::new(Readiness::default());
+        let state = admin::State {
+            stats: Arc::clone(&figures),
+            readiness: Arc::clone(&readiness),
+            config: ArcSwap::from_pointee(config::print(loaded)),
+            logger: logger.clone(),
+            housekeeper: housekeeper.clone(),
+        };
+        admin::serve(admin, Arc::new(state)).map_err(start_error("the admin thread"))?;
+        announce(&addresses);
+        let answers = bounded(ANSWERS_MAX);
+        Ok(Self {
+            config,
+            logger,
+            data,
+            certificates,
+            housekeeper,
+            running,
+            readiness,
+            figures,
+            signals,
+            answers,
+            shards,
+        })
+    }
+
+    /// Serves until a signal, then drains.
+    fn serve(self, sources: &Sources) -> Result<(), ServeError> {
+        let mut ready = 0;
+        let mut draining = None;
+        let mut drained = 0;
+        while drained < self.shards {
+            if self.running.is_finished() {
+                break;
+            }
+            select! {
+                recv(self.signals) -> signal => match signal {
+                    Ok(Signal::Reload) => self.reload(sources),
+                    Ok(Signal::Stop) if draining.is_none() => draining = Some(self.drain()),
+                    Ok(Signal::Stop) => return self.stop_at_once(),
+                    Err(_) => {}
+                },
+                recv(self.running.control()) -> mail => match mail {
+                    Ok((_, Mail::Ready)) => {
+                        ready += 1;
+                        if ready == self.shards {
+                            self.ready();
+                        }
+                    }
+                    Ok((from, Mail::Asked(asked))) => self.ask(from, *asked),
+                    Ok((_, Mail::Drained)) => drained += 1,
+                    Ok((_, Mail::Chat(_) | Mail::Barrier(_) | Mail::Answered { .. } | Mail::Drain { .. })) => {}
+                    Err(_) => break,
+                },
+                recv(self.answers.1) -> answer => if let Ok((shard, mail)) = answer {
+                    self.post(shard, mail);
+                },
+                default(TICK) => {}
+            }
+        }
+        tracing::info!("drained");
+        Ok(self.running.join()?)
+    }
+
+    fn ready(&self) {
+        self.readiness.set(Phase::Ready);
+        say("ready");
+        tracing::info!(shards = self.shards, data = %self.data.path().display(), "ready");
+    }
+
+    /// Hands a job to the housekeeping thread; its answer comes back through `answers`.
+    fn ask(&self, shard: ShardId, asked: Asked) {
+        let Asked { stream, request, job } = asked;
+        let answered = move |answer: Answer| (shard, Mail::Answered { stream, request, answer: Box::new(answer) });
+        let back = self.answers.0.clone();
+        let reply = Box::new(move |answer| drop(back.send(answered(answer))));
+        if let Err(refusal) = self.housekeeper.submit(job, reply) {
+            let (shard, mail) = answered(Err(refusal));
+            self.post(shard, mail);
+        }
+    }
+
+    fn post(&self, shard: ShardId, mut mail: Mail) {
+        // The shard's box is full only while it is overloaded; it empties it every turn.
+        for _ in 0..POST_TRIES {
+            match self.running.mail(shard, mail) {
+                Ok(()) => return,
+                Err(back) => mail = back,
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        tracing::error!(%shard, "a shard takes no mail");
+    }
+
+    fn reload(&self, sources: &Sources) {
+        match sources.load() {
+            Ok(loaded) => {
+                self.logger.set_level(loaded.config.log.level);
+                match self.certificates.reload(&loaded.config.tls, &self.data, SystemTime::now()) {
+                    Ok(changed) => {
+                        self.figures.figures.reloads.fetch_add(1, Ordering::Relaxed);
+                        tracing::info!(changed, level = ?loaded.config.log.level, "reloaded");
+                    }
+                    Err(error) => self.not_reloaded(&error),
+                }
+            }
+            Err(problems) => self.not_reloaded(&problems),
+        }
+    }
+
+    fn not_reloaded(&self, why: &dyn std::fmt::Display) {
+        self.figures.figures.reloads_failed.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(%why, "not reloaded; what was in effect stays");
+    }
+
+    fn drain(&self) -> Instant {
+        let until = Instant::now() + self.config.server.drain_secs;
+        tracing::info!(secs = self.config.server.drain_secs.as_secs(), "draining");
+        self.readiness.set(Phase::Draining);
+        for shard in (0..self.shards).map(ShardId) {
+            self.post(shard, Mail::Drain { until });
+        }
+        until
+    }
+
+    fn stop_at_once(&self) -> Result<(), ServeError> {
+        tracing::warn!("stopping at once");
+        self.logger.flush();
+        std::process::exit(0);
+    }
+}
+
+fn engine_config(config: &Config) -> engine::Config {
+    let cpus = config.server.cpus.cpus();
+    engine::Config {
+        shards: config.server.shards,
+        cpus: (!cpus.is_empty()).then(|| cpus.to_vec()),
+        pin: config.server.pin,
+        listeners: [config.listen.plain, config.listen.secure].map(|addr| engine::ListenerConfig { addr, backlog: BACKLOG }).into(),
+        streams_max: u32::try_from(config.server.connections_max).unwrap_or(u32::MAX),
+        spin_us: u32::try_from(config.server.spin_us.as_micros()).unwrap_or(u32::MAX),
+        ..engine::Config::default()
+    }
+}
+
+/// What the shards share.
+fn setup(config: &Config, data: &Data, certificates: &Arc<Certificates>, shards: u16) -> Result<Setup, ServeError> {
+    let secret = match &config.auth.secret {
+        Some(secret) => secret.expose().to_vec(),
+        None => data.secret()?,
+    };
+    let ticketer = tcp::tls::ticketer().map_err(|error| ServeError::Tls(error.to_string()))?;
+    let tls = tcp::tls::server_config_with(Arc::clone(certificates) as _, ALPN, ticketer);
+    let tls = tls.map_err(|error| ServeError::Tls(error.to_string()))?;
+    Ok(Setup {
+        config: config.clone(),
+        keys: session::Keys::new(&secret),
+        stats: (0..shards).map(|_| Arc::default()).collect(),
+        figures: OnceLock::new(),
+        hash_seed: StdRng::from_os_rng().random(),
+        tls: Some((SECURE, tls)),
+        certificates: Some(Arc::clone(certificates)),
+    })
+}
+
+fn chores(certificates: &Arc<Certificates>, data: &Arc<Data>, figures: &Arc<Stats>) -> Vec<Chore> {
+    let (certificates, data, figures) = (Arc::clone(certificates), Arc::clone(data), Arc::clone(figures));
+    let sampled = Arc::clone(&figures);
+    vec![
+        Box::new(move |_| sampled.sample(Instant::now())),
+        Box::new(move |now| {
+            match certificates.renew(&data, now) {
+                Ok(true) => tracing::info!("renewed the self-made certificate"),
+                Ok(false) => {}
+                Err(error) => tracing::error!(%error, "the certificate was not renewed"),
+            }
+            figures.figures.certificate_not_after.store(certificates.about().not_after, Ordering::Relaxed);
+        }),
+    ]
+}
+
+/// Name, transport and address of every listener.
+fn addresses(bound: &Bound, admin: &TcpListener) -> Result<[(&'static str, SocketAddr); 3], ServeError> {
+    let admin = admin.local_addr().map_err(start_error("the admin listener"))?;
+    Ok([("plain", bound.listener_addr(PLAIN)), ("secure", bound.listener_addr(SECURE)), ("admin", admin)])
+}
+
+fn announce(addresses: &[(&str, SocketAddr)]) {
+    for (name, address) in addresses {
+        say(&format!("listening {name} tcp {address}"));
+    }
+}
+
+fn start_error(what: &'static str) -> impl FnOnce(std::io::Error) -> ServeError {
+    move |error| ServeError::Start { what, error }
+}
+
+fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A line on stdout, at once. Nobody reading it is no reason to stop.
+fn say(line: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+/// The plain listener.
+pub const PLAIN: Listener = Listener(0);
+
+/// The listener with TLS.
+pub const SECURE: Listener = Listener(1);
+
+const ALPN: &[&[u8]] = &[b"h2", b"http/1.1", b"ringshard/1"];
+
+// Connections that wait to be accepted: a burst of reconnects must not see refusals.
+const BACKLOG: u32 = 4096;
+
+const SIGNALS_MAX: usize = 16;
+const ANSWERS_MAX: usize = 1024;
+const POST_TRIES: usize = 1000;
+
+// How often the control thread looks whether the shards are still there.
+const TICK: Duration = Duration::from_millis(200);

@@ -1,0 +1,281 @@
+//! A shard of the server: streams in, protocols and apps between, effects out. It runs on the ring and in the simulator.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::IpAddr,
+    sync::Arc,
+    time::Instant,
+};
+
+use bytes::BytesMut;
+use chat::Chat;
+use engine::{Datagrams, Io, Listener, Outcome, Reactor, ShardId, Socket, Stream, StreamEvent, Ticket, Wheel};
+use handler::{App as _, Close, Map, Out, Pressure};
+
+use crate::{
+    arena::Copies,
+    connection::{Connection, Kind},
+    fanout::peer_of,
+    drain::Drain,
+    mail::Mail,
+    setup::Setup,
+    metrics::{Drop, ServerStats, Transport},
+    table::Table,
+};
+
+/// One shard: its connections, and the ground they stand on.
+pub struct Shard {
+    pub(crate) connections: Table,
+    pub(crate) ground: Ground,
+}
+
+/// All of a shard but its connections, so that both can be borrowed at once.
+pub(crate) struct Ground {
+    pub(crate) setup: Arc<Setup>,
+    pub(crate) limits: crate::config::Limits,
+    pub(crate) stats: Arc<ServerStats>,
+    pub(crate) map: Map,
+    pub(crate) chat: Chat,
+    pub(crate) out: Out<topic::Mail>,
+    /// Mail of an app to itself on this shard.
+    pub(crate) local: VecDeque<topic::Mail>,
+    pub(crate) wheel: Wheel<Timer>,
+    /// Connections that have not said what they want, oldest first; those that have since are skipped.
+    pub(crate) half_open: VecDeque<Stream>,
+    pub(crate) half_open_count: usize,
+    /// Chat's timers as they are set now; what the wheel holds beside them was moved.
+    pub(crate) chat_timers: BTreeMap<handler::Timer, Instant>,
+    pub(crate) drain: Option<Drain>,
+    /// Barriers of shards whose order to drain came before ours, by round.
+    pub(crate) early_barriers: [u16; 2],
+    pub(crate) passed_home: bool,
+    // Buffers that are empty between uses and keep their memory.
+    pub(crate) due: Vec<Timer>,
+    pub(crate) plain: Vec<u8>,
+    pub(crate) answers: BytesMut,
+    pub(crate) control: BytesMut,
+    pub(crate) cipher: BytesMut,
+    pub(crate) date: crate::date::Date,
+}
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Timer {
+    /// A connection's earliest deadline.
+    Connection(Stream, Instant),
+    /// One of chat's.
+    Chat(handler::Timer),
+}
+
+impl Reactor for Shard {
+    type Mail = Mail;
+
+    fn on_start(&mut self, io: &mut Io<Mail>) {
+        io.mail(ShardId::CONTROL, Mail::Ready);
+    }
+
+    fn on_datagrams(&mut self, _io: &mut Io<Mail>, _socket: Socket, train: Datagrams<'_>) {
+        // No protocol on UDP yet: whatever arrives is counted and dropped.
+        (0..train.count()).for_each(|_| self.ground.stats.drop_for(Drop::Protocol));
+    }
+
+    fn on_stream(&mut self, io: &mut Io<Mail>, stream: Stream, event: StreamEvent<'_>) {
+        match event {
+            StreamEvent::Accepted { listener, peer } => self.accept(io, stream, listener, peer.ip()),
+            StreamEvent::Connected { .. } | StreamEvent::ConnectFailed { .. } => {}
+            StreamEvent::Data(bytes) => self.with(io, stream, |shard, io, connection| {
+                shard.receive(io, connection, bytes);
+            }),
+            StreamEvent::Sent { bytes } => self.with(io, stream, |shard, io, connection| shard.sent(io, connection, bytes)),
+            StreamEvent::Ended => self.with(io, stream, |shard, io, connection| shard.ended(io, connection)),
+            StreamEvent::Closed(_) => {
+                if let Some(mut connection) = self.connections.take(stream) {
+                    self.leave(io, &mut connection, Close::PeerLeft);
+                    self.ground.stats.close(connection.transport);
+                    self.connections.forget(stream);
+                }
+            }
+        }
+        self.apply(io);
+    }
+
+    fn on_disk(&mut self, _io: &mut Io<Mail>, _ticket: Ticket, _outcome: Outcome) {}
+
+    fn on_mail(&mut self, io: &mut Io<Mail>, from: ShardId, mail: Mail) {
+        match mail {
+            Mail::Chat(mail) => {
+                let from = handler::ShardId(from.0);
+                self.ground.chat(io, |chat, cx| chat.on_mail(cx, from, mail));
+            }
+            Mail::Answered { stream, request, answer } => self.with(io, stream, |shard, io, connection| {
+                shard.answered(io, connection, request, *answer);
+            }),
+            Mail::Barrier(round) => self.barrier(io, round),
+            Mail::Drain { until } => self.drain(io, until),
+            Mail::Ready | Mail::Asked(_) | Mail::Drained => {}
+        }
+        self.apply(io);
+    }
+
+    fn on_turn_end(&mut self, io: &mut Io<Mail>) {
+        self.expire(io);
+        self.apply(io);
+        self.step_drain(io);
+        let drain = self.ground.drain.as_ref().and_then(Drain::deadline);
+        let next = self.ground.wheel.next_deadline();
+        io.wake_at([drain, next].into_iter().flatten().min());
+    }
+}
+
+impl Shard {
+    /// A shard of a run; `stats` is its own set of counters in `setup`.
+    #[must_use]
+    pub fn new(id: ShardId, shards: u16, now: Instant, setup: Arc<Setup>) -> Self {
+        let stats = setup.stats(id);
+        let limits = setup.config.limits.clone();
+        let chat = Chat::new(setup.topic_limits(), setup.hash_seed);
+        Self {
+            connections: Table::default(),
+            ground: Ground {
+                limits,
+                stats,
+                map: Map::even(shards),
+                chat,
+                out: Out::default(),
+                local: VecDeque::new(),
+                wheel: Wheel::new(now),
+                half_open: VecDeque::new(),
+                half_open_count: 0,
+                chat_timers: BTreeMap::new(),
+                drain: None,
+                early_barriers: [0; 2],
+                passed_home: false,
+                due: Vec::new(),
+                plain: Vec::new(),
+                answers: BytesMut::new(),
+                control: BytesMut::new(),
+                cipher: BytesMut::new(),
+                date: crate::date::Date::default(),
+                setup,
+            },
+        }
+    }
+
+    /// How many connections are open.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    fn with(&mut self, io: &mut Io<Mail>, stream: Stream, act: impl FnOnce(&mut Self, &mut Io<Mail>, &mut Connection)) {
+        if let Some(mut connection) = self.connections.take(stream) {
+            act(self, io, &mut connection);
+            self.arm(io.now(), &mut connection);
+            self.connections.put_back(connection);
+        }
+    }
+
+    fn accept(&mut self, io: &mut Io<Mail>, stream: Stream, listener: Listener, address: IpAddr) {
+        let ground = &mut self.ground;
+        ground.stats.open(Transport::New);
+        if ground.drain.is_some() {
+            ground.stats.close(Transport::New);
+            ground.stats.drop_for(Drop::Draining);
+            io.close(stream);
+            return;
+        }
+        let tls = ground.setup.tls_for(listener);
+        let mut connection = Box::new(Connection::new(stream, address, tls, io.now()));
+        ground.half_open.push_back(stream);
+        ground.half_open_count += 1;
+        self.arm(io.now(), &mut connection);
+        self.connections.insert(connection);
+        self.evict_half_open(io);
+    }
+
+    /// Closes the oldest connections that have not said what they want, when there are too many of them.
+    fn evict_half_open(&mut self, io: &mut Io<Mail>) {
+        while self.ground.half_open_count > self.ground.limits.half_open_max {
+            let Some(stream) = self.ground.half_open.pop_front() else { return };
+            let Some(mut connection) = self.connections.take(stream) else { continue };
+            if connection.half_open {
+                self.ground.stats.drop_for(Drop::HalfOpenMax);
+                self.abandon(io, &mut connection, Close::OutOfLimit);
+            }
+            self.connections.put_back(connection);
+        }
+        while self.ground.half_open.front().is_some_and(|stream| !self.connections.is_half_open(*stream)) {
+            self.ground.half_open.pop_front();
+        }
+    }
+
+    /// The connection has said what it wants.
+    pub(crate) fn opened(&mut self, connection: &mut Connection) {
+        if std::mem::take(&mut connection.half_open) {
+            self.ground.half_open_count -= 1;
+        }
+    }
+
+    /// It speaks the session protocol now, and has to say hello like one that has just come.
+    pub(crate) fn half_open_again(&mut self, connection: &mut Connection) {
+        if !std::mem::replace(&mut connection.half_open, true) {
+            self.ground.half_open.push_back(connection.stream);
+            self.ground.half_open_count += 1;
+        }
+    }
+
+    fn sent(&mut self, io: &mut Io<Mail>, connection: &mut Connection, bytes: usize) {
+        connection.queued = connection.queued.saturating_sub(bytes);
+        connection.progress = io.now();
+        if let Kind::Http(_) = &connection.kind {
+            self.flush_http(io, connection);
+        }
+        let drained = connection.queued <= self.ground.limits.queue_soft_bytes / 4;
+        let greets = connection.speaker().is_some_and(|speaker| speaker.hello.is_some());
+        if connection.lagging && drained && !greets {
+            self.drained(io, connection);
+        }
+    }
+
+    pub(crate) fn drained(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
+        connection.lagging = false;
+        let peer = peer_of(connection.stream);
+        self.ground.chat(io, |chat, cx| chat.on_pressure(cx, peer, Pressure::Drained));
+    }
+
+    /// Ends the session on a connection, for the apps: once, whatever ends it.
+    pub(crate) fn leave(&mut self, io: &mut Io<Mail>, connection: &mut Connection, reason: Close) {
+        self.opened(connection);
+        let peer = peer_of(connection.stream);
+        let Some(speaker) = connection.speaker() else { return };
+        speaker.hello = None;
+        if speaker.info.take().is_some() {
+            let open = &self.ground.stats.sessions_open;
+            open.set(open.get().saturating_sub(1));
+            self.ground.chat(io, |chat, cx| chat.on_close(cx, peer, reason));
+        }
+    }
+
+    /// Ends a connection at once.
+    pub(crate) fn abandon(&mut self, io: &mut Io<Mail>, connection: &mut Connection, reason: Close) {
+        self.leave(io, connection, reason);
+        connection.closing = Some(io.now());
+        io.close(connection.stream);
+    }
+}
+
+impl Ground {
+    /// Calls chat with all that it may know and ask for.
+    pub(crate) fn chat(&mut self, io: &mut Io<Mail>, call: impl FnOnce(&mut Chat, &mut handler::Cx<'_, topic::Mail>)) {
+        let (now, wall_ms, shard) = (io.now(), io.wall_ms(), handler::ShardId(io.shard().0));
+        let (rng, arena) = io.rng_and_arena();
+        let mut copies = Copies(arena);
+        let mut cx = handler::Cx { now, wall_ms, shard, rng, map: &self.map, arena: &mut copies, out: &mut self.out };
+        call(&mut self.chat, &mut cx);
+    }
+
+    /// Sets a timer.
+    pub(crate) fn set(&mut self, now: Instant, at: Instant, timer: Timer) {
+        self.wheel.insert(now, at, timer);
+    }
+}

@@ -1,0 +1,187 @@
+"""Runs the server and lets clients at it that nobody here wrote: curl, Python's websockets, a browser by Playwright."""
+
+import asyncio
+import contextlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.request
+
+import websockets
+
+import framed
+
+HERE = pathlib.Path(__file__).parent
+CLIENTS = pathlib.Path(os.environ.get("CLIENTS", "."))
+
+
+@contextlib.contextmanager
+def server(*flags):
+    """A server with two shards on free ports; yields its addresses by name and its process."""
+    data = tempfile.mkdtemp(prefix="ringshard-clients-")
+    command = [os.environ["RINGSHARD"], "serve", "--shards", "2", "--data", data, "--plain", "127.0.0.1:0"]
+    command += ["--secure", "127.0.0.1:0", "--admin", "127.0.0.1:0", *flags]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        addresses = {}
+        for line in process.stdout:
+            word = line.split()
+            if word[0] == "ready":
+                break
+            addresses[f"{word[1]}/{word[2]}"] = word[3]
+        assert "plain/tcp" in addresses, "the server did not come up"
+        yield addresses, process
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0, f"exit code {process.returncode}"
+    finally:
+        process.kill()
+        shutil.rmtree(data, ignore_errors=True)
+
+
+def post(base, call, **body):
+    request = urllib.request.Request(f"{base}/api/v1/{call}", json.dumps(body).encode(), {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+def curl(*arguments):
+    return subprocess.run(["curl", "-sk", "--max-time", "10", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def check_curl(addresses):
+    plain, secure = f"http://{addresses['plain/tcp']}", f"https://{addresses['secure/tcp']}"
+    code = ["-o", os.devnull, "-w", "%{http_version} %{http_code}"]
+    for path in ["/", "/chat", "/status", "/assets/style.css", "/assets/chat.js", "/cert-hash", "/api/v1/shards"]:
+        assert curl(*code, plain + path) == "1.1 200", path
+        assert curl(*code, "--http2-prior-knowledge", plain + path) == "2 200", path
+        assert curl(*code, "--http1.1", secure + path) == "1.1 200", path
+        assert curl(*code, "--http2", secure + path) == "2 200", path
+    assert curl(*code, "-I", plain + "/") == "1.1 200"
+    assert curl(*code, plain + "/nowhere") == "1.1 404"
+    assert curl(*code, "-X", "DELETE", plain + "/") == "1.1 405"
+    etag = re.search(r"(?im)^etag: (.*?)\r?$", curl("-D", "-", "-o", os.devnull, plain + "/")).group(1)
+    assert curl(*code, "-H", f"if-none-match: {etag}", plain + "/") == "1.1 304"
+    assert len(json.loads(curl(plain + "/cert-hash"))["sha256"]) == 64
+    secret = {"name": "carol", "password": "correct horse battery"}
+    registered = post(plain, "register", **secret)
+    assert registered["user"] == "carol" and registered["token"] and registered["expires_at"] > 0
+    assert post(plain, "login", **secret)["user"] == "carol"
+    wrong = json.dumps({"name": "carol", "password": "wrong password"})
+    assert curl(*code, "--json", wrong, plain + "/api/v1/login") == "1.1 401"
+    assert curl(*code, "--json", '{"name":"carol"}', plain + "/api/v1/guest") == "1.1 409"
+    foreign = ["-H", "origin: https://elsewhere.example", "--json", '{"name":"x"}', plain + "/api/v1/guest"]
+    assert curl(*code, *foreign) == "1.1 403"
+    admin = f"http://{addresses['admin/tcp']}"
+    for path in ["/healthz", "/readyz", "/metrics", "/shards", "/config"]:
+        assert curl(*code, admin + path) == "1.1 200", path
+    print("curl: every path over HTTP/1.1 and 2, plain and TLS")
+
+
+class Json:
+    """A session in JSON over WebSocket."""
+
+    async def open(self, base, name, topic, after=0, device="d", tls=False):
+        token = post(base, "guest", name=name)["token"]
+        url = base.replace("http", "ws", 1) + "/ws"
+        self.socket = await websockets.connect(url, subprotocols=["ringshard.json"], proxy=None)
+        assert self.socket.subprotocol == "ringshard.json"
+        subs = [{"topic": topic, "after": after}]
+        await self.send(kind="hello", id=1, token=token, device=device, subs=subs)
+        self.welcome = await self.until(lambda m: m["kind"] == "welcome")
+        return self
+
+    async def send(self, **message):
+        await self.socket.send(json.dumps(message))
+
+    async def until(self, wanted):
+        while True:
+            message = json.loads(await asyncio.wait_for(self.socket.recv(), 10))
+            assert message["kind"] != "err" or wanted(message), message
+            if wanted(message):
+                return message
+
+    async def messages(self, count):
+        found = []
+        while len(found) < count:
+            found.append(await self.until(lambda m: m["kind"] == "msg"))
+        return [(m["offset"], m["from"], m["body"]["text"]) for m in found]
+
+    async def say(self, topic, seq, text):
+        await self.send(kind="pub", id=100 + seq, topic=topic, seq=seq, body={"type": "text", "text": text})
+
+
+async def check_websockets(addresses):
+    base = f"http://{addresses['plain/tcp']}"
+    topic = "chat/interop"
+    alice, bob = await Json().open(base, "alice", topic), await Json().open(base, "bob", topic)
+    for seq in range(1, 21):
+        await alice.say(topic, seq, f"a{seq}")
+        await bob.say(topic, seq, f"b{seq}")
+    heard = await asyncio.gather(alice.messages(40), bob.messages(40))
+    assert heard[0] == heard[1], "two readers, two orders"
+    assert [offset for offset, _, _ in heard[0]] == list(range(1, 41))
+    again = {"kind": "pub", "id": 7, "topic": topic, "seq": 20, "body": {"type": "text", "text": "a20"}}
+    await alice.send(**again)
+    repeat = await alice.until(lambda m: m["kind"] == "pub_ok" and m["id"] == 7)
+    assert (repeat["offset"], "alice", "a20") in heard[0], "a repeat gets its first offset"
+    # A third reader comes late, over raw TCP with the binary codec, and a fourth resumes in the middle.
+    host, port = addresses["plain/tcp"].rsplit(":", 1)
+    reader = await framed.Framed.open(host, int(port), post(base, "guest", name="tcp")["token"], "raw", topic, 0)
+    assert await reader.messages(40) == heard[0]
+    resumed = await Json().open(base, "dave", topic, after=30)
+    assert await resumed.messages(10) == heard[0][30:]
+    await reader.say(topic, 1, "from tcp")
+    for client in (alice, bob, resumed):
+        assert (await client.messages(1))[0][1:] == ("tcp", "from tcp")
+    assert (await reader.messages(1))[0][1:] == ("tcp", "from tcp")
+    await alice.send(kind="pub", id=8, topic=topic, seq=21, body={"type": "text", "text": "me"}, **{"from": "mallory"})
+    assert (await bob.messages(1))[0][1] == "alice", "the server stamps the sender"
+    await alice.send(kind="ping", id=9)
+    assert (await alice.until(lambda m: m["kind"] == "pong"))["id"] == 9
+    print("websockets and a raw TCP client: one order, exactly once, resume, stamped sender")
+    return alice, bob
+
+
+async def check_goodbye(clients, process):
+    process.send_signal(signal.SIGTERM)
+    for client in clients:
+        await client.until(lambda m: m["kind"] == "goaway")
+        with contextlib.suppress(websockets.ConnectionClosed):
+            await asyncio.wait_for(client.socket.recv(), 10)
+        assert client.socket.close_code == 1001, client.socket.close_code
+    print("SIGTERM: goaway, then close 1001")
+
+
+def check_pages(addresses):
+    environment = dict(os.environ, BASE=f"http://{addresses['plain/tcp']}", NODE_PATH=str(CLIENTS / "node_modules"))
+    environment.setdefault("CHROMIUM", shutil.which("chromium") or "")
+    script = CLIENTS / "chat.mjs"
+    # A module resolves its imports from where it lies.
+    shutil.copy(HERE.parent / "pages" / "chat.mjs", script)
+    subprocess.run(["node", str(script)], check=True, env=environment, timeout=300)
+
+
+def main():
+    with server() as (addresses, process):
+        check_curl(addresses)
+        clients = asyncio.run(check_chat(addresses, process))
+        assert clients
+    with server() as (addresses, _):
+        check_pages(addresses)
+    print("all clients are content")
+
+
+async def check_chat(addresses, process):
+    clients = await check_websockets(addresses)
+    await check_goodbye(clients, process)
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,213 @@
+//! The whole server in one thread and one seed: shipping shards, simulated connections and clients, virtual time.
+//!
+//! `WORLDS=n` runs n seeds, `SEED=n` replays one.
+
+mod client;
+mod kernel;
+mod oracle;
+mod plant;
+mod trace;
+
+use std::{
+    env,
+    panic::{self, AssertUnwindSafe},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use ringshard::{config::Config, setup::Setup};
+
+use client::Client;
+use kernel::{Kernel, WALL_MS};
+use oracle::Oracle;
+use plant::Plant;
+
+/// Worlds of a run. All differ; each takes some 20 ms.
+const WORLDS: u64 = 500;
+
+/// What a world ends with.
+#[derive(PartialEq, Eq, Debug)]
+struct Outcome {
+    hash: u64,
+    events: u64,
+    acknowledged: usize,
+    heard: u64,
+    gaps: u64,
+}
+
+struct World {
+    seed: u64,
+    rng: StdRng,
+    kernel: Kernel,
+    clients: Vec<Client>,
+    oracle: Oracle,
+}
+
+impl World {
+    fn new(seed: u64, plant: Option<Plant>) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let shards = rng.random_range(3..=5);
+        let history = if rng.random_bool(0.2) { rng.random_range(5..40) } else { 1_000 };
+        let setup = Arc::new(setup(shards, history));
+        let delay = Duration::from_micros(rng.random_range(1..20_000));
+        let kernel = Kernel::new(rng.random(), shards, &setup, plant, delay);
+        let rooms = rng.random_range(1..=3);
+        let clients = (0..rng.random_range(3..=9)).map(|number| {
+            let user = format!("user{number}");
+            let token = setup.keys.mint(WALL_MS / 1000, &user, 3_600, &[], false);
+            let topic = format!("chat/room{}", number % rooms);
+            Client::new(number, &topic, token, user, &mut rng, kernel.now)
+        });
+        let clients = clients.collect();
+        Self { seed, rng, kernel, clients, oracle: Oracle::default() }
+    }
+
+    /// Lets time pass until `until`, from one event to the next.
+    fn run_until(&mut self, until: Duration) {
+        let end = self.kernel.start + until;
+        loop {
+            let clients = self.clients.iter().map(|client| client.next).min();
+            let next = [clients, self.kernel.deadline()].into_iter().flatten().min().unwrap_or(end);
+            let now = next.max(self.kernel.now).min(end);
+            self.kernel.run(now);
+            for client in &mut self.clients {
+                client.exchange(&mut self.kernel, &mut self.oracle);
+                client.act(&mut self.kernel);
+            }
+            assert!(self.kernel.queued() <= QUEUE_MAX, "a queue of {} bytes", self.kernel.queued());
+            if now == end {
+                return;
+            }
+        }
+    }
+
+    fn calm(&mut self) {
+        self.clients.iter_mut().for_each(|client| client.calm = true);
+    }
+
+    /// After trouble and then calm, all must have come to the same end.
+    fn settle(&mut self) -> Outcome {
+        for client in &self.clients {
+            assert!(client.is_online(), "client {} did not come back", client.number);
+            assert!(client.outbox.is_empty(), "client {} waits for {:?}", client.number, client.outbox);
+        }
+        for (topic, lasts) in client::standings(&self.clients) {
+            assert!(lasts.iter().all(|last| *last == lasts[0]), "{topic}: readers stand at {lasts:?}");
+            let users = self.clients.iter().filter(|client| client.topic == topic).count();
+            for client in self.clients.iter().filter(|client| client.topic == topic) {
+                assert_eq!(client.crowd as usize, users, "{topic}: presence of client {}", client.number);
+            }
+        }
+        self.oracle.settle();
+        assert_eq!(self.kernel.connections(), self.clients.len(), "connections that nobody has");
+        Outcome {
+            hash: self.kernel.trace.hash,
+            events: self.kernel.trace.count,
+            acknowledged: self.oracle.acknowledged_count(),
+            heard: self.oracle.heard,
+            gaps: self.oracle.gaps,
+        }
+    }
+}
+
+/// A world from beginning to end.
+fn live(seed: u64, plant: Option<Plant>) -> Outcome {
+    let mut world = World::new(seed, plant);
+    let trouble = Duration::from_secs(world.rng.random_range(5..40));
+    world.run_until(trouble);
+    world.calm();
+    world.run_until(trouble + CALM);
+    world.settle()
+}
+
+/// Runs a world; its panic message is prefixed with its seed.
+fn attempt(seed: u64, plant: Option<Plant>) -> Result<Outcome, String> {
+    panic::catch_unwind(AssertUnwindSafe(|| live(seed, plant))).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+    })
+}
+
+fn setup(shards: u16, history: usize) -> Setup {
+    let mut config = Config::default();
+    config.limits.messages_per_sec = 1_000;
+    config.limits.messages_burst = 1_000;
+    config.limits.history_messages = history;
+    Setup {
+        config,
+        keys: session::Keys::new(&[7; 32]),
+        stats: (0..shards).map(|_| Arc::default()).collect(),
+        figures: OnceLock::new(),
+        hash_seed: 7,
+        tls: None,
+        certificates: None,
+    }
+}
+
+#[test]
+fn every_world_ends_well() {
+    if let Some(seed) = env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
+        println!("seed {seed}: {:?}", live(seed, None));
+        return;
+    }
+    let worlds = env::var("WORLDS").ok().and_then(|worlds| worlds.parse().ok()).unwrap_or(WORLDS);
+    let (mut acknowledged, mut heard, mut gaps) = (0, 0, 0);
+    for seed in 0..worlds {
+        let outcome = attempt(seed, None).unwrap_or_else(|why| panic!("seed {seed}: {why} (replay with SEED={seed})"));
+        acknowledged += outcome.acknowledged;
+        heard += outcome.heard;
+        gaps += outcome.gaps;
+    }
+    println!("{worlds} worlds: {acknowledged} messages acknowledged, {heard} heard, {gaps} gaps told");
+    assert!(acknowledged > 0 && heard > 0, "nothing happened");
+    assert!(worlds < 100 || gaps > 0, "no history was ever trimmed before a reader came back");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_world() {
+    for seed in [1, 2, 3, 1_000_003] {
+        assert_eq!(live(seed, None), live(seed, None), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_skipped_offset_is_caught() {
+    caught(|seed| Plant::SkippedOffset { countdown: 10 + seed as u32 });
+}
+
+#[test]
+fn a_doubled_fan_out_is_caught() {
+    caught(|seed| Plant::DoubledFanOut { countdown: 10 + seed as u32 });
+}
+
+#[test]
+fn a_lost_wake_is_caught() {
+    caught(|_| Plant::LostWake);
+}
+
+/// A planted bug must make most worlds fail: in some it meets nobody.
+fn caught(plant: impl Fn(u64) -> Plant) {
+    let failures: Vec<_> = (0..20).filter_map(|seed| attempt(seed, Some(plant(seed))).err()).collect();
+    println!("{} of 20 worlds failed, as: {:?}", failures.len(), failures.first());
+    assert!(failures.len() >= 10, "only {} of 20 worlds noticed", failures.len());
+}
+
+#[test]
+fn draining_loses_nothing_that_was_acknowledged() {
+    for seed in 0..50 {
+        let mut world = World::new(seed, None);
+        world.run_until(Duration::from_secs(10));
+        let until = world.kernel.now + Duration::from_secs(10);
+        world.kernel.drain(until);
+        world.run_until(Duration::from_secs(21));
+        assert!(world.kernel.all_gone(), "seed {}: a shard did not leave", world.seed);
+        world.oracle.settle_heard_by_somebody();
+    }
+}
+
+/// Time for everybody to come back, read up and say what is left. Stalled readers are cut off after a minute.
+const CALM: Duration = Duration::from_secs(100);
+
+/// The hard limit of a queue, and one message above it.
+const QUEUE_MAX: usize = 256 * 1024 + 64 * 1024;

@@ -1,0 +1,395 @@
+//! A client of the world: connects, talks, is cut off, comes back, and knows at once when something is not as promised.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, BytesMut};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use session::{Client as Say, Codec, Credential, Hello, Server, SubState, Subscription};
+use simnet::{Arrival, PipeConfig};
+use tcp::frame::Deframer;
+use websocket::Event;
+
+use super::{kernel::Kernel, oracle::Oracle};
+
+/// How a client speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Speech {
+    JsonSocket,
+    BinarySocket,
+    BinaryStream,
+}
+
+/// One user on one device.
+pub struct Client {
+    pub number: usize,
+    pub user: String,
+    pub topic: String,
+    pub speech: Speech,
+    token: String,
+    rng: StdRng,
+    network: PipeConfig,
+    line: Option<Line>,
+    /// When it does something by itself next.
+    pub next: Instant,
+    /// The last offset it has, and of which history.
+    pub last: u64,
+    pub epoch: Option<u64>,
+    /// Published and not acknowledged, in order; kept over connections.
+    pub outbox: VecDeque<(u64, String)>,
+    seq: u64,
+    resume: Option<(String, String)>,
+    /// No more trouble and no more talk: only what is open is finished.
+    pub calm: bool,
+    pub goaways: u32,
+    pub crowd: u32,
+    stalled: bool,
+}
+
+/// A connection of a client.
+struct Line {
+    wire: usize,
+    stage: Stage,
+    out: BytesMut,
+    head: Vec<u8>,
+    welcomed: bool,
+    ended: bool,
+}
+
+enum Stage {
+    /// Waits for the answer to its upgrade.
+    Upgrading,
+    Socket(Box<websocket::Connection>),
+    Stream(Deframer),
+}
+
+impl Client {
+    pub fn new(number: usize, topic: &str, token: String, user: String, rng: &mut StdRng, now: Instant) -> Self {
+        let mut rng = StdRng::seed_from_u64(rng.random());
+        let speech = [Speech::JsonSocket, Speech::BinarySocket, Speech::BinaryStream][number % 3];
+        let network = PipeConfig {
+            delay: Duration::from_millis(rng.random_range(0..80)),
+            jitter: Duration::from_millis(rng.random_range(0..40)),
+            rate_bytes_per_s: rng.random_bool(0.3).then(|| rng.random_range(20_000..200_000)),
+            window_bytes: rng.random_range(2_000..64_000),
+            segment_max: rng.random_range(40..1_460),
+            ..PipeConfig::default()
+        };
+        let next = now + Duration::from_millis(rng.random_range(0..2_000));
+        Self {
+            number,
+            user,
+            topic: topic.to_owned(),
+            speech,
+            token,
+            rng,
+            network,
+            line: None,
+            next,
+            last: 0,
+            epoch: None,
+            outbox: VecDeque::new(),
+            seq: 0,
+            resume: None,
+            calm: false,
+            goaways: 0,
+            crowd: 0,
+            stalled: false,
+        }
+    }
+
+    pub fn is_online(&self) -> bool {
+        self.line.as_ref().is_some_and(|line| line.welcomed)
+    }
+
+    /// Does what is due by its own clock.
+    pub fn act(&mut self, kernel: &mut Kernel) {
+        if self.next > kernel.now {
+            return;
+        }
+        let pause = if self.calm { 500 } else { self.rng.random_range(20..1_500) };
+        self.next = kernel.now + Duration::from_millis(pause);
+        if self.line.is_none() {
+            self.connect(kernel);
+            return;
+        }
+        if self.calm {
+            self.unstall(kernel);
+            self.say(kernel, &Say::Ping { id: 1 });
+            return;
+        }
+        match self.rng.random_range(0..100) {
+            0..60 => self.publish(kernel),
+            60..70 => self.wave(kernel),
+            70..76 => self.disturb(kernel),
+            76..84 => self.drop_line(kernel),
+            84..90 => self.repeat(kernel),
+            _ => self.say(kernel, &Say::Ping { id: 1 }),
+        }
+    }
+
+    /// Takes what has arrived, and writes what there is room for.
+    pub fn exchange(&mut self, kernel: &mut Kernel, oracle: &mut Oracle) {
+        while let Some(line) = &mut self.line {
+            match kernel.read(line.wire) {
+                Some(Arrival::Data(bytes)) => self.hear(kernel, oracle, bytes),
+                Some(Arrival::Finished) => {
+                    kernel.finish(line.wire);
+                    line.ended = true;
+                    self.hang_up(kernel);
+                }
+                Some(Arrival::Reset) => self.hang_up(kernel),
+                None => break,
+            }
+        }
+        if let Some(line) = &mut self.line {
+            while !line.out.is_empty() {
+                let taken = kernel.write(line.wire, &line.out);
+                line.out.advance(taken);
+                if taken == 0 {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, kernel: &mut Kernel) {
+        let Some(wire) = kernel.connect(self.network) else { return };
+        self.stalled = false;
+        let mut out = BytesMut::new();
+        let stage = match self.speech {
+            Speech::BinaryStream => {
+                out.extend_from_slice(tcp::PREFACE);
+                Stage::Stream(Deframer::new(64 * 1024))
+            }
+            Speech::JsonSocket | Speech::BinarySocket => {
+                let protocol = if self.speech == Speech::JsonSocket { "ringshard.json" } else { "ringshard.proto" };
+                let head = format!(
+                    "GET /ws HTTP/1.1\r\nHost: world\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                     Sec-WebSocket-Protocol: {protocol}\r\n\r\n"
+                );
+                out.extend_from_slice(head.as_bytes());
+                Stage::Upgrading
+            }
+        };
+        let greets = matches!(stage, Stage::Stream(_));
+        self.line = Some(Line { wire, stage, out, head: Vec::new(), welcomed: false, ended: false });
+        if greets {
+            self.greet(kernel);
+        }
+    }
+
+    fn greet(&mut self, kernel: &mut Kernel) {
+        let resume = self.resume.take().filter(|_| self.rng.random_bool(0.7));
+        let credential = match &resume {
+            Some((session, ticket)) => Credential::Resume { session: session.into(), ticket: ticket.into() },
+            None => Credential::Token(self.token.clone().into()),
+        };
+        let device = if resume.is_some() { "" } else { "phone" };
+        let mut hello = Hello::new(1, credential, device);
+        let topic = self.topic.clone();
+        hello.subs.push(Subscription { topic: topic.into(), epoch: self.epoch, after: Some(self.last) });
+        self.say(kernel, &Say::Hello(hello));
+    }
+
+    fn publish(&mut self, kernel: &mut Kernel) {
+        if self.outbox.len() >= 20 || !self.is_online() {
+            return;
+        }
+        self.seq += 1;
+        let padding = if self.rng.random_bool(0.1) { self.rng.random_range(0..4_000) } else { 0 };
+        let text = format!("{} {} {}", self.user, self.seq, "x".repeat(padding));
+        self.outbox.push_back((self.seq, text));
+        self.send_pub(kernel, self.outbox.len() - 1);
+    }
+
+    fn send_pub(&mut self, kernel: &mut Kernel, place: usize) {
+        let Some((seq, text)) = self.outbox.get(place).cloned() else { return };
+        let body = format!("{{\"type\":\"text\",\"text\":\"{text}\"}}");
+        let topic = self.topic.clone();
+        let id = u32::try_from(seq).expect("few") + 1_000;
+        self.say(kernel, &Say::Pub { id, topic: topic.as_str().into(), seq: Some(seq), body: body.as_bytes() });
+    }
+
+    /// Publishes something again that it may have published already.
+    fn repeat(&mut self, kernel: &mut Kernel) {
+        if self.is_online() && !self.outbox.is_empty() {
+            let place = self.rng.random_range(0..self.outbox.len());
+            self.send_pub(kernel, place);
+        }
+    }
+
+    fn wave(&mut self, kernel: &mut Kernel) {
+        if self.is_online() {
+            let topic = self.topic.clone();
+            self.say(kernel, &Say::Eph { topic: topic.as_str().into(), key: "typing".into(), body: b"{\"on\":true}" });
+        }
+    }
+
+    /// Stops reading, reads again, or the way is cut for a while.
+    fn disturb(&mut self, kernel: &mut Kernel) {
+        let Some(line) = &self.line else { return };
+        match self.rng.random_range(0..3) {
+            0 => {
+                self.stalled = true;
+                kernel.stall(line.wire, true);
+            }
+            1 => kernel.hold(line.wire, kernel.now + Duration::from_millis(self.rng.random_range(0..3_000))),
+            _ => self.unstall(kernel),
+        }
+    }
+
+    fn unstall(&mut self, kernel: &mut Kernel) {
+        if let Some(line) = self.line.as_ref().filter(|_| self.stalled) {
+            kernel.stall(line.wire, false);
+            self.stalled = false;
+        }
+    }
+
+    fn drop_line(&mut self, kernel: &mut Kernel) {
+        if let Some(line) = &self.line {
+            if self.rng.random_bool(0.5) {
+                kernel.finish(line.wire);
+            }
+            self.hang_up(kernel);
+        }
+    }
+
+    fn hang_up(&mut self, kernel: &mut Kernel) {
+        if let Some(line) = self.line.take() {
+            if !line.ended {
+                kernel.reset(line.wire);
+            } else {
+                kernel.leave(line.wire);
+            }
+            self.next = kernel.now + Duration::from_millis(self.rng.random_range(0..800));
+        }
+    }
+
+    fn say(&mut self, kernel: &mut Kernel, message: &Say<'_>) {
+        let Some(line) = &mut self.line else { return };
+        let mut bytes = BytesMut::new();
+        match &mut line.stage {
+            Stage::Upgrading => return,
+            Stage::Stream(_) => session::encode_client(Codec::Binary, message, &mut line.out),
+            Stage::Socket(socket) if self.speech == Speech::JsonSocket => {
+                session::encode_client(Codec::Json, message, &mut bytes);
+                socket.send_text(std::str::from_utf8(&bytes).expect("JSON is text"));
+                socket.take_output(&mut line.out);
+            }
+            Stage::Socket(socket) => {
+                session::encode_client(Codec::Binary, message, &mut bytes);
+                socket.send_binary(&bytes);
+                socket.take_output(&mut line.out);
+            }
+        }
+        let taken = kernel.write(line.wire, &line.out);
+        line.out.advance(taken);
+    }
+
+    fn hear(&mut self, kernel: &mut Kernel, oracle: &mut Oracle, mut bytes: Vec<u8>) {
+        let Some(mut line) = self.line.take() else { return };
+        if matches!(line.stage, Stage::Upgrading) {
+            line.head.extend_from_slice(&bytes);
+            let Some(end) = line.head.windows(4).position(|four| four == b"\r\n\r\n") else {
+                self.line = Some(line);
+                return;
+            };
+            let status = String::from_utf8_lossy(&line.head[..end]).into_owned();
+            if !status.starts_with("HTTP/1.1 101") {
+                assert!(status.contains(" 503 "), "the upgrade was refused: {status}");
+                self.line = Some(line);
+                return;
+            }
+            bytes = line.head.split_off(end + 4);
+            let limits = websocket::Limits { message_max: 1 << 20, frame_max: 1 << 20 };
+            line.stage = Stage::Socket(Box::new(websocket::Connection::client(limits, self.rng.random())));
+            self.line = Some(line);
+            self.greet(kernel);
+            return self.hear(kernel, oracle, bytes);
+        }
+        let mut heard: Vec<(Codec, Vec<u8>)> = Vec::new();
+        let json = self.speech == Speech::JsonSocket;
+        match &mut line.stage {
+            Stage::Upgrading => {}
+            Stage::Socket(socket) => {
+                let mut rest = &mut bytes[..];
+                while let Some(event) = socket.next(&mut rest) {
+                    match event {
+                        Event::Text(text) => heard.push((Codec::Json, text.as_bytes().to_vec())),
+                        Event::Binary(frame) => heard.push((Codec::Binary, frame.to_vec())),
+                        Event::Pong | Event::Closed { .. } => {}
+                    }
+                }
+                socket.take_output(&mut line.out);
+                assert!(heard.iter().all(|(codec, _)| (*codec == Codec::Json) == json), "the other codec");
+            }
+            Stage::Stream(deframer) => {
+                let mut rest = &bytes[..];
+                while let Some(frame) = deframer.next(&mut rest).expect("the server sends whole frames") {
+                    heard.push((Codec::Binary, frame.to_vec()));
+                }
+            }
+        }
+        self.line = Some(line);
+        for (codec, bytes) in heard {
+            let message = session::decode_server(codec, &bytes).expect("the server says what can be read");
+            self.understand(kernel, oracle, message);
+        }
+    }
+
+    fn understand(&mut self, kernel: &mut Kernel, oracle: &mut Oracle, message: Server<'_>) {
+        match message {
+            Server::Welcome { session, ticket, user, subs, .. } => {
+                assert_eq!(user, self.user.as_str());
+                self.resume = Some((session.into_owned(), ticket.into_owned()));
+                let SubState::Ok { epoch, head, .. } = &subs[0].state else { panic!("refused: {subs:?}") };
+                assert!(self.epoch.is_none_or(|known| known == *epoch), "a history was lost");
+                assert!(*head >= self.last, "the head went back");
+                self.epoch = Some(*epoch);
+                if let Some(line) = &mut self.line {
+                    line.welcomed = true;
+                }
+                for place in 0..self.outbox.len() {
+                    self.send_pub(kernel, place);
+                }
+            }
+            Server::Msg { offset, from, body, .. } => {
+                assert!(self.is_online(), "a message before the welcome");
+                assert_eq!(offset, self.last + 1, "client {}: a gap or a repeat", self.number);
+                self.last = offset;
+                oracle.heard(&self.topic, offset, &from, body);
+            }
+            Server::Gap { first, .. } => {
+                assert!(first > self.last + 1, "a gap that is none");
+                oracle.gap(&self.topic, first);
+                self.last = first - 1;
+            }
+            Server::PubOk { id, offset, .. } => {
+                let seq = u64::from(id) - 1_000;
+                oracle.acknowledged(&self.topic, &self.user, seq, offset);
+                self.outbox.retain(|(known, _)| *known != seq);
+            }
+            Server::Presence { count, .. } => self.crowd = count,
+            Server::Goaway { .. } => self.goaways += 1,
+            Server::Err { code, message, .. } => oracle.refused(code, &message),
+            Server::SubOk { .. }
+            | Server::UnsubOk { .. }
+            | Server::Res { .. }
+            | Server::Pong { .. }
+            | Server::Eph { .. } => {}
+        }
+    }
+}
+
+/// Where each client stands at the end.
+pub fn standings(clients: &[Client]) -> BTreeMap<&str, Vec<u64>> {
+    let mut standings: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    for client in clients {
+        standings.entry(&client.topic).or_default().push(client.last);
+    }
+    standings
+}

@@ -1,0 +1,408 @@
+//! The engine's stand-in: turns shipping shards on simulated streams and mailboxes, in virtual time, from one seed.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, Bytes};
+use engine::{Effect, Io, Reactor, ShardId, Stream, StreamClose, StreamEvent};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use ringshard::{
+    housekeeping::{Identity, Job},
+    mail::Mail,
+    serve::PLAIN,
+    setup::Setup,
+    shard::Shard,
+};
+use simnet::{Arrival, Duplex, PipeConfig, Side};
+
+use super::{plant::Plant, trace::Trace};
+
+/// Milliseconds since 1970 at which every world begins.
+pub const WALL_MS: u64 = 1_800_000_000_000;
+
+/// Shards, the mail between them, and the connections of clients.
+pub struct Kernel {
+    pub now: Instant,
+    pub start: Instant,
+    pub trace: Trace,
+    rng: StdRng,
+    nodes: Vec<Node>,
+    wires: Vec<Wire>,
+    plant: Option<Plant>,
+    effects: Vec<Effect<Mail>>,
+    mail_delay_max: Duration,
+    /// Streams that a shard has closed; it is told in the next lap.
+    closing: Vec<usize>,
+}
+
+struct Node {
+    shard: Shard,
+    io: Io<Mail>,
+    /// Mail on its way here, by sender; mail of one sender keeps its order.
+    boxes: Vec<VecDeque<(Instant, Mail)>>,
+    generations: Vec<u32>,
+    free: Vec<u32>,
+    accepting: bool,
+    gone: bool,
+}
+
+/// A connection of a client, from the client's number to the stream of a shard.
+struct Wire {
+    duplex: Duplex,
+    shard: usize,
+    stream: Stream,
+    queue: VecDeque<Bytes>,
+    shutdown: bool,
+    paused: bool,
+    /// The reactor got `Closed`.
+    closed: bool,
+    /// FIN or reset of the client was told.
+    ended: bool,
+    /// The client has let go of it.
+    left: bool,
+}
+
+impl Kernel {
+    pub fn new(seed: u64, shards: u16, setup: &Arc<Setup>, plant: Option<Plant>, mail_delay_max: Duration) -> Self {
+        let start = Instant::now();
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut kernel = Self {
+            now: start,
+            start,
+            trace: Trace::default(),
+            nodes: Vec::new(),
+            wires: Vec::new(),
+            plant,
+            effects: Vec::new(),
+            mail_delay_max,
+            closing: Vec::new(),
+            rng: StdRng::seed_from_u64(rng.random()),
+        };
+        for id in 0..shards {
+            let id = ShardId(id);
+            kernel.nodes.push(Node {
+                shard: Shard::new(id, shards, start, Arc::clone(setup)),
+                io: Io::new(id, shards, start, WALL_MS, rng.random()),
+                boxes: (0..=shards).map(|_| VecDeque::new()).collect(),
+                generations: Vec::new(),
+                free: Vec::new(),
+                accepting: true,
+                gone: false,
+            });
+        }
+        for index in 0..kernel.nodes.len() {
+            kernel.turn(index, |shard, io| shard.on_start(io));
+        }
+        kernel
+    }
+
+    /// Opens a connection to some shard, as the kernel's hash would; returns its number.
+    pub fn connect(&mut self, config: PipeConfig) -> Option<usize> {
+        let shard = self.rng.random_range(0..self.nodes.len());
+        let node = &mut self.nodes[shard];
+        if !node.accepting || node.gone {
+            return None;
+        }
+        let index = node.free.pop().unwrap_or_else(|| {
+            node.generations.push(0);
+            u32::try_from(node.generations.len() - 1).expect("few streams")
+        });
+        let stream = Stream { index, generation: node.generations[index as usize] };
+        let wire = self.wires.len();
+        self.wires.push(Wire {
+            duplex: Duplex::new(self.rng.random(), config),
+            shard,
+            stream,
+            queue: VecDeque::new(),
+            shutdown: false,
+            paused: false,
+            closed: false,
+            ended: false,
+            left: false,
+        });
+        let peer: SocketAddr = ([127, 0, 0, 1], 50_000).into();
+        self.turn(shard, |shard, io| shard.on_stream(io, stream, StreamEvent::Accepted { listener: PLAIN, peer }));
+        Some(wire)
+    }
+
+    /// The client writes what there is room for.
+    pub fn write(&mut self, wire: usize, bytes: &[u8]) -> usize {
+        self.wires[wire].duplex.write(self.now, Side::Client, bytes)
+    }
+
+    /// What has arrived at the client.
+    pub fn read(&mut self, wire: usize) -> Option<Arrival> {
+        let arrival = self.wires[wire].duplex.poll(self.now, Side::Client)?;
+        if let Arrival::Data(bytes) = &arrival {
+            self.trace.note(b'c', wire as u64, bytes);
+        }
+        Some(arrival)
+    }
+
+    pub fn finish(&mut self, wire: usize) {
+        self.wires[wire].duplex.finish(self.now, Side::Client);
+    }
+
+    pub fn reset(&mut self, wire: usize) {
+        self.wires[wire].left = true;
+        self.wires[wire].duplex.reset(self.now, Side::Client);
+    }
+
+    /// The client lets go of a connection that has ended.
+    pub fn leave(&mut self, wire: usize) {
+        self.wires[wire].left = true;
+    }
+
+    pub fn stall(&mut self, wire: usize, stalled: bool) {
+        self.wires[wire].duplex.stall(Side::Client, stalled);
+    }
+
+    pub fn hold(&mut self, wire: usize, until: Instant) {
+        self.wires[wire].duplex.hold(until);
+    }
+
+    /// Orders all shards to drain, as the control thread would.
+    pub fn drain(&mut self, until: Instant) {
+        let control = self.nodes.len();
+        for index in 0..self.nodes.len() {
+            let at = self.now + self.delay();
+            self.nodes[index].boxes[control].push_back((at, Mail::Drain { until }));
+        }
+    }
+
+    pub fn all_gone(&self) -> bool {
+        self.nodes.iter().all(|node| node.gone)
+    }
+
+    /// Connections that shards hold.
+    pub fn connections(&self) -> usize {
+        self.nodes.iter().map(|node| node.shard.connections()).sum()
+    }
+
+    /// Bytes that wait in shards' queues for the network.
+    pub fn queued(&self) -> usize {
+        self.wires.iter().map(|wire| wire.queue.iter().map(Bytes::len).sum::<usize>()).max().unwrap_or(0)
+    }
+
+    /// When the next thing happens by itself.
+    pub fn deadline(&self) -> Option<Instant> {
+        let blind = self.plant == Some(Plant::LostWake);
+        let nodes = self.nodes.iter().filter(|node| !node.gone).flat_map(|node| {
+            let mail = node.boxes.iter().filter_map(|mail| mail.front().map(|(at, _)| *at));
+            mail.chain(node.io.deadline().filter(|_| !blind))
+        });
+        let wires = self.wires.iter().filter(|wire| !(wire.closed && wire.left)).filter_map(|wire| wire.duplex.deadline());
+        nodes.chain(wires).min()
+    }
+
+    /// Everything that is due at `now`, until nothing more is.
+    pub fn run(&mut self, now: Instant) {
+        self.now = now;
+        for _ in 0..LAPS_MAX {
+            let before = self.trace.count;
+            self.deliver_mail();
+            self.close_deferred();
+            self.deliver_bytes();
+            self.wake();
+            if self.trace.count == before {
+                return;
+            }
+        }
+        panic!("the world turns without time passing");
+    }
+
+    fn deliver_mail(&mut self) {
+        for index in 0..self.nodes.len() {
+            for sender in 0..self.nodes[index].boxes.len() {
+                while self.nodes[index].boxes[sender].front().is_some_and(|(at, _)| *at <= self.now) {
+                    let Some((_, mail)) = self.nodes[index].boxes[sender].pop_front() else { break };
+                    let from = if sender == self.nodes.len() { ShardId::CONTROL } else { ShardId(sender as u16) };
+                    self.trace.note(b'm', sender as u64, &(index as u64).to_le_bytes());
+                    self.turn(index, |shard, io| shard.on_mail(io, from, mail));
+                }
+            }
+        }
+    }
+
+    fn deliver_bytes(&mut self) {
+        for number in 0..self.wires.len() {
+            self.send(number);
+            while let Some(arrival) = self.arrival(number) {
+                let Wire { shard, stream, .. } = self.wires[number];
+                match arrival {
+                    Arrival::Data(mut bytes) => {
+                        self.trace.note(b's', number as u64, &bytes);
+                        self.turn(shard, |shard, io| shard.on_stream(io, stream, StreamEvent::Data(&mut bytes)));
+                    }
+                    Arrival::Finished => {
+                        self.wires[number].ended = true;
+                        self.trace.note(b'f', number as u64, &[]);
+                        self.turn(shard, |shard, io| shard.on_stream(io, stream, StreamEvent::Ended));
+                        self.send(number);
+                    }
+                    Arrival::Reset => self.close(number, StreamClose::Reset),
+                }
+            }
+        }
+    }
+
+    fn arrival(&mut self, number: usize) -> Option<Arrival> {
+        let wire = &mut self.wires[number];
+        if wire.closed || wire.paused || wire.ended { None } else { wire.duplex.poll(self.now, Side::Server) }
+    }
+
+    /// Moves what is queued into the network, and tells the shard.
+    fn send(&mut self, number: usize) {
+        let wire = &mut self.wires[number];
+        if wire.closed {
+            return;
+        }
+        let mut sent = 0;
+        while let Some(front) = wire.queue.front_mut() {
+            let taken = wire.duplex.write(self.now, Side::Server, front);
+            sent += taken;
+            front.advance(taken);
+            if !front.is_empty() {
+                break;
+            }
+            wire.queue.pop_front();
+        }
+        let (shard, stream, done) = (wire.shard, wire.stream, wire.queue.is_empty() && wire.shutdown);
+        if done {
+            wire.duplex.finish(self.now, Side::Server);
+        }
+        let over = done && wire.ended;
+        if sent > 0 {
+            self.trace.note(b'q', number as u64, &(sent as u64).to_le_bytes());
+            self.turn(shard, |shard, io| shard.on_stream(io, stream, StreamEvent::Sent { bytes: sent }));
+        }
+        if over {
+            self.close(number, StreamClose::Local);
+        }
+    }
+
+    /// The last event of a stream; its slot is free for the next one.
+    fn close(&mut self, number: usize, why: StreamClose) {
+        let wire = &mut self.wires[number];
+        if std::mem::replace(&mut wire.closed, true) {
+            return;
+        }
+        wire.queue.clear();
+        let (shard, stream) = (wire.shard, wire.stream);
+        self.trace.note(b'x', number as u64, &[]);
+        let node = &mut self.nodes[shard];
+        node.generations[stream.index as usize] += 1;
+        self.turn(shard, |shard, io| shard.on_stream(io, stream, StreamEvent::Closed(why)));
+        self.nodes[shard].free.push(stream.index);
+    }
+
+    fn wake(&mut self) {
+        for index in 0..self.nodes.len() {
+            let due = self.nodes[index].io.deadline().is_some_and(|at| at <= self.now);
+            if due && self.plant != Some(Plant::LostWake) && !self.nodes[index].gone {
+                self.trace.note(b'w', index as u64, &[]);
+                self.turn(index, |_, _| {});
+            }
+        }
+    }
+
+    /// One turn of a shard, and what it asked for.
+    fn turn(&mut self, index: usize, act: impl FnOnce(&mut Shard, &mut Io<Mail>)) {
+        let node = &mut self.nodes[index];
+        if node.gone {
+            return;
+        }
+        let wall_ms = WALL_MS + u64::try_from((self.now - self.start).as_millis()).expect("a short world");
+        node.io.begin_turn(self.now, wall_ms);
+        act(&mut node.shard, &mut node.io);
+        node.shard.on_turn_end(&mut node.io);
+        let mut effects = std::mem::take(&mut self.effects);
+        node.io.take_effects(&mut effects);
+        for effect in effects.drain(..) {
+            self.carry_out(index, effect);
+        }
+        self.effects = effects;
+    }
+
+    fn carry_out(&mut self, index: usize, effect: Effect<Mail>) {
+        match effect {
+            Effect::Send { stream, bytes } => self.with(index, stream, |wire| wire.queue.push_back(bytes)),
+            Effect::Shutdown { stream } => self.with(index, stream, |wire| wire.shutdown = true),
+            Effect::Pause { stream } => self.with(index, stream, |wire| wire.paused = true),
+            Effect::Resume { stream } => self.with(index, stream, |wire| wire.paused = false),
+            Effect::Close { stream } => {
+                if let Some(number) = self.number(index, stream) {
+                    self.wires[number].duplex.reset(self.now, Side::Server);
+                    self.defer_close(number);
+                }
+            }
+            Effect::Mail { to: ShardId::CONTROL, mail } => self.control(index, mail),
+            Effect::Mail { to, mail } => self.post(index, to, mail),
+            Effect::StopAccepting => self.nodes[index].accepting = false,
+            Effect::Exit => self.nodes[index].gone = true,
+            Effect::Connect { .. } | Effect::Train { .. } | Effect::Disk { .. } => panic!("the server does not do this yet"),
+        }
+    }
+
+    fn with(&mut self, index: usize, stream: Stream, act: impl FnOnce(&mut Wire)) {
+        if let Some(number) = self.number(index, stream) {
+            act(&mut self.wires[number]);
+        }
+    }
+
+    fn number(&self, index: usize, stream: Stream) -> Option<usize> {
+        self.wires.iter().rposition(|wire| wire.shard == index && wire.stream == stream && !wire.closed)
+    }
+
+    /// Puts mail on its way; it may be late, but never before what the same shard sent earlier.
+    fn post(&mut self, from: usize, to: ShardId, mail: Mail) {
+        let copies = match self.plant.as_mut().map(|plant| plant.tamper(&mail)) {
+            None => 1,
+            Some(copies) => copies,
+        };
+        let earliest = self.nodes[to.index()].boxes[from].back().map_or(self.now, |(at, _)| *at);
+        let at = (self.now + self.delay()).max(earliest);
+        match copies {
+            0 => {}
+            1 => self.nodes[to.index()].boxes[from].push_back((at, mail)),
+            _ => {
+                if let Some(twin) = super::plant::twin(&mail) {
+                    self.nodes[to.index()].boxes[from].push_back((at, twin));
+                }
+                self.nodes[to.index()].boxes[from].push_back((at, mail));
+            }
+        }
+    }
+
+    fn delay(&mut self) -> Duration {
+        let max = u64::try_from(self.mail_delay_max.as_micros()).expect("short");
+        Duration::from_micros(self.rng.random_range(0..=max))
+    }
+
+    /// The control thread: it knows no accounts, and every guest is welcome.
+    fn control(&mut self, from: usize, mail: Mail) {
+        let Mail::Asked(asked) = mail else { return };
+        let (Job::Guest { name, .. }, control) = (asked.job, self.nodes.len()) else { return };
+        let answer = Box::new(Ok(Identity { user: name, guest: true }));
+        let at = self.now + self.delay();
+        let mail = Mail::Answered { stream: asked.stream, request: asked.request, answer };
+        self.nodes[from].boxes[control].push_back((at, mail));
+    }
+
+    fn defer_close(&mut self, number: usize) {
+        self.closing.push(number);
+    }
+
+    fn close_deferred(&mut self) {
+        for number in std::mem::take(&mut self.closing) {
+            self.close(number, StreamClose::Local);
+        }
+    }
+}
+
+// Laps at one instant: more than this many and something feeds itself.
+const LAPS_MAX: usize = 10_000;

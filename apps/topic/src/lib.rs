@@ -1,0 +1,42 @@
+//! Ordered, resumable topics, as a part that apps embed: dense offsets from the topic's home shard, a bounded history,
+//! fan-out by one letter per listening shard, presence, and newest ephemeral values.
+//!
+//! A topic lives twice: at its home, which alone gives offsets and keeps the history, and on every shard with a
+//! subscriber, which knows its own peers. A subscription is either *live* and gets every letter as it comes, or *pulls*
+//! out of the history until a chunk reaches the head. Mail between two shards keeps its order, so the chunk that reaches
+//! the head comes after every letter it contains and before every letter it does not: the switch leaves no gap and
+//! repeats nothing. A reader that is too slow goes back from live to pulling, and costs no queue meanwhile.
+//!
+//! Everything is in memory: an acknowledgement says [`handler::Level::Memory`].
+
+mod arrival;
+mod desk;
+mod due;
+mod ephemeral;
+mod history;
+mod home;
+mod limit;
+mod listening;
+mod local;
+mod mail;
+mod member;
+mod name;
+mod page;
+mod presence;
+mod record;
+mod stats;
+mod topic;
+mod topics;
+mod watermark;
+
+pub use due::TIMER;
+pub use limit::{
+    BODY_BYTES_MAX, CHUNK_BYTES_MAX, EPHEMERAL_AGE_MAX, EPHEMERAL_BYTES_MAX, EPHEMERAL_VALUES_MAX, KEY_BYTES_MAX,
+    Limits, PAGE_RECORDS_MAX, PRESENCE_NAMES_MAX, PRESENCE_WINDOW, TOPIC_BYTES_MAX,
+};
+pub use mail::Mail;
+pub use page::Page;
+pub use record::Record;
+pub use stats::{Size, Stats};
+pub use topics::Topics;
+pub use watermark::Watermark;

@@ -1,0 +1,114 @@
+//! The peers of this shard and what each of them subscribes to.
+
+use std::sync::Arc;
+
+use handler::{Peer, PeerInfo};
+
+/// A peer and its subscriptions. Thousands of them are idle, so it is small.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) generation: u32,
+    /// The peer's queue is over its soft limit: nothing is pulled for it.
+    pub(crate) lagging: bool,
+    pub(crate) user: Arc<str>,
+    pub(crate) device: Arc<str>,
+    pub(crate) subs: Vec<Sub>,
+}
+
+/// A subscription.
+#[derive(Debug)]
+pub(crate) struct Sub {
+    pub(crate) alias: u32,
+    pub(crate) ticket: u32,
+    /// The number of users that the peer was told; `None`: whatever was pushed while it was live.
+    pub(crate) told: Option<u32>,
+    pub(crate) state: State,
+}
+
+/// How a subscription gets its messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// Not yet: the home has not answered the request with this correlation id.
+    Waiting {
+        /// The request.
+        id: u32,
+    },
+    /// As they come: the peer has everything that has arrived here. Its place in the topic's list.
+    Live {
+        /// The place.
+        place: u32,
+    },
+    /// Out of the history, from `next` on.
+    Pulling {
+        /// The first offset that the peer has not got.
+        next: u64,
+        /// A pull is on its way.
+        asked: bool,
+        /// It was live before: it has missed ephemeral values.
+        lagged: bool,
+    },
+}
+
+/// All peers, by slot.
+#[derive(Default, Debug)]
+pub(crate) struct Members {
+    slots: Vec<Option<Box<Member>>>,
+    len: usize,
+}
+
+impl Members {
+    pub(crate) fn open(&mut self, peer: Peer, info: &PeerInfo) {
+        let index = peer.index as usize;
+        if index >= self.slots.len() {
+            self.slots.resize_with(index + 1, || None);
+        }
+        assert!(self.slots[index].is_none(), "a slot is closed before it is used again");
+        let (user, device) = (info.user.clone(), info.device.clone());
+        self.slots[index] =
+            Some(Box::new(Member { generation: peer.generation, lagging: false, user, device, subs: Vec::new() }));
+        self.len += 1;
+    }
+
+    pub(crate) fn close(&mut self, peer: Peer) -> Option<Box<Member>> {
+        self.get(peer)?;
+        self.len -= 1;
+        self.slots[peer.index as usize].take()
+    }
+
+    pub(crate) fn get(&self, peer: Peer) -> Option<&Member> {
+        self.slots.get(peer.index as usize)?.as_deref().filter(|member| member.generation == peer.generation)
+    }
+
+    pub(crate) fn get_mut(&mut self, peer: Peer) -> Option<&mut Member> {
+        self.slots.get_mut(peer.index as usize)?.as_deref_mut().filter(|member| member.generation == peer.generation)
+    }
+
+    /// The subscription with this number.
+    pub(crate) fn sub_mut(&mut self, peer: Peer, ticket: u32) -> Option<&mut Sub> {
+        self.get_mut(peer)?.subs.iter_mut().find(|sub| sub.ticket == ticket)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn subs(&self) -> usize {
+        self.slots.iter().flatten().map(|member| member.subs.len()).sum()
+    }
+}
+
+impl Member {
+    /// The subscription of this topic.
+    pub(crate) fn sub(&self, alias: u32) -> Option<&Sub> {
+        self.subs.iter().find(|sub| sub.alias == alias)
+    }
+
+    pub(crate) fn sub_mut(&mut self, alias: u32) -> Option<&mut Sub> {
+        self.subs.iter_mut().find(|sub| sub.alias == alias)
+    }
+
+    pub(crate) fn remove(&mut self, alias: u32) -> Option<Sub> {
+        let place = self.subs.iter().position(|sub| sub.alias == alias)?;
+        Some(self.subs.swap_remove(place))
+    }
+}
