@@ -1,4 +1,5 @@
-//! What a server process costs: time on a core, context switches and memory, read from `/proc`.
+//! What a server process costs: time on a core, context switches and memory, read from `/proc`. And how disturbed the
+//! machine was.
 
 use std::{fs, io, path::PathBuf};
 
@@ -67,6 +68,39 @@ impl Usage {
     }
 }
 
+/// Ticks of all cores since the machine's start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    total: u64,
+    stolen: u64,
+}
+
+impl Machine {
+    /// The counters now.
+    pub fn now() -> io::Result<Self> {
+        parse_stat(&fs::read_to_string("/proc/stat")?).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// Which part of all time since `before` the hypervisor gave to others, from 0 to 1.
+    #[must_use]
+    pub fn stolen_since(self, before: Machine) -> f64 {
+        let total = self.total.saturating_sub(before.total);
+        self.stolen.saturating_sub(before.stolen) as f64 / total.max(1) as f64
+    }
+}
+
+/// Processes that want a core, averaged over the last minute.
+#[must_use]
+pub fn load_average() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg").ok()?.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// The line of all cores: user, nice, system, idle, iowait, irq, softirq, steal; what follows is counted in user already.
+fn parse_stat(text: &str) -> Option<Machine> {
+    let ticks: Vec<u64> = text.strip_prefix("cpu ")?.lines().next()?.split_whitespace().flat_map(str::parse).collect();
+    Some(Machine { total: ticks.iter().take(8).sum(), stolen: *ticks.get(7)? })
+}
+
 /// The first number of a `schedstat`: nanoseconds on a core.
 fn parse_schedstat(text: &str) -> Option<u64> {
     text.split_ascii_whitespace().next()?.parse().ok()
@@ -109,6 +143,16 @@ mod tests {
         assert_eq!(parse_field(STATUS, "Rss"), None);
         assert_eq!(parse_schedstat("472312 53740 1\n"), Some(472_312));
         assert_eq!(parse_schedstat(""), None);
+    }
+
+    #[test]
+    fn stolen_time_is_a_part_of_all_time() {
+        let before = parse_stat("cpu  10 0 10 70 0 0 0 10 5 0\ncpu0 1 1\n").expect("a line");
+        let after = parse_stat("cpu  60 0 10 110 0 0 0 20 55 0\n").expect("a line");
+        assert_eq!((before.total, before.stolen), (100, 10));
+        assert!((after.stolen_since(before) - 0.1).abs() < 1e-9);
+        assert_eq!(parse_stat("intr 5"), None);
+        assert!(Machine::now().is_ok() && load_average().is_some());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
     connection::{Scenario, Setup},
     ledger::Account,
     options::{Options, Proto},
-    process::{Usage, linear_fit},
+    process::{Usage, linear_fit, load_average},
     schedule::{SECOND_NS, planned_between},
     tally::Tally,
 };
@@ -20,6 +20,8 @@ const SCHEMA: u32 = 1;
 const ACHIEVED_MIN: f64 = 0.999;
 /// Lateness that never voids a run: what a timer and a busy neighbour cost anyhow.
 const LATENESS_FREE_NS: u64 = 200_000;
+/// The part of the window that a hypervisor may give to others.
+const STOLEN_MAX: f64 = 0.01;
 /// Samples that must lie beyond a percentile before it is printed.
 const SAMPLES_BEYOND: u64 = 10;
 /// The percentiles that are printed, if there are samples for them.
@@ -35,6 +37,8 @@ pub struct Measured {
     pub tally: Tally,
     /// What the server's process used within the window.
     pub usage: Option<Usage>,
+    /// The part of the window that the hypervisor gave to others.
+    pub stolen: f64,
     /// Connections that could not be opened.
     pub failed: u32,
     /// The server's memory on the way to all connections.
@@ -93,6 +97,10 @@ pub struct Result {
     pub lateness_us: Spread,
     /// The server's process within the window.
     pub server: Option<Server>,
+    /// The part of the window that the hypervisor gave to others.
+    pub stolen: f64,
+    /// Processes that wanted a core when the run ended, averaged over a minute.
+    pub load_average: Option<f64>,
     /// The server's memory, for `idle`.
     pub memory: Vec<MemoryStep>,
     /// The straight line through it.
@@ -165,6 +173,8 @@ impl Measured {
             service_us: Spread::of(&tally.service),
             lateness_us: Spread::of(&tally.lateness),
             server: self.usage.map(|usage| Server::of(usage, tally.completed)),
+            stolen: self.stolen,
+            load_average: load_average(),
             bytes_per_connection: linear_fit(&points).map(|(slope, _)| slope),
             memory: self.memory.clone(),
         }
@@ -195,6 +205,9 @@ impl Measured {
         // Datagrams may be lost; whoever runs them reads the account. A stream that loses is broken.
         if self.setup.options.proto != Proto::Udp && !tally.account.is_clean() {
             void.push("answers were lost, doubled or reordered".to_owned());
+        }
+        if self.stolen > STOLEN_MAX {
+            void.push(format!("the hypervisor took {:.1} % of the time", self.stolen * 100.0));
         }
         if tally.corrupt > 0 {
             void.push(format!("{} payloads came back changed", tally.corrupt));

@@ -19,7 +19,7 @@ use crate::{
     load::Load,
     options::{Options, Proto},
     order::{Order, Progress, Report},
-    process::{Process, Usage},
+    process::{Machine, Process, Usage},
     report::{Measured, MemoryStep},
     speech::Speech,
     tally::Tally,
@@ -45,8 +45,8 @@ pub enum RunError {
     /// The generator's engine.
     #[error("{0}")]
     Engine(#[from] EngineError),
-    /// The server's process cannot be watched.
-    #[error("--server-pid: {0}")]
+    /// The server's process, or the machine, cannot be watched.
+    #[error("reading /proc: {0}")]
     Process(#[from] std::io::Error),
     /// No guest token.
     #[error("no guest token from {target}: {reason}; give one with --token")]
@@ -116,8 +116,9 @@ impl Generator {
         let close = open + Duration::from_nanos(amount.window_ns());
         self.order(Order::Go(u64::try_from((start - self.base).as_nanos()).unwrap_or(u64::MAX)));
         self.sleep_until(open);
-        let before = self.usage()?;
+        let (before, machine) = (self.usage()?, Machine::now()?);
         self.sleep_until(close);
+        let stolen = Machine::now()?.stolen_since(machine);
         let usage = self.usage()?.zip(before).map(|(after, before)| after.since(before));
         let mut tally = Tally::new();
         for _ in 0..self.setup.options.shards() {
@@ -127,7 +128,7 @@ impl Generator {
                 Err(_) => return Err(RunError::Silent),
             }
         }
-        Ok(Measured { setup: self.setup.clone(), tally, usage, failed: opened.failed, memory: Vec::new() })
+        Ok(Measured { setup: self.setup.clone(), tally, usage, stolen, failed: opened.failed, memory: Vec::new() })
     }
 
     fn idle(&mut self) -> Result<Measured, RunError> {
@@ -156,7 +157,7 @@ impl Generator {
         if dropped > 0 {
             tally.faults.insert("idle connections were closed".to_owned(), dropped);
         }
-        Ok(Measured { setup: self.setup.clone(), tally, usage, failed, memory })
+        Ok(Measured { setup: self.setup.clone(), tally, usage, stolen: 0.0, failed, memory })
     }
 
     /// Opens connections up to `total` and waits until all shards have theirs.

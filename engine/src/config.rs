@@ -118,9 +118,7 @@ impl Config {
         }
         match &self.cpus {
             Some(cpus) if cpus.is_empty() => wrong("cpus: name at least one, or leave the choice to the engine"),
-            Some(cpus) if self.shards != 0 && cpus.len() < usize::from(self.shards) => {
-                wrong("cpus: fewer than shards")
-            }
+            Some(cpus) if self.shards != 0 && cpus.len() < usize::from(self.shards) => wrong("cpus: fewer than shards"),
             _ => Ok(()),
         }
     }

@@ -140,9 +140,7 @@ impl Disk {
 async fn perform(shared: &Shared, operation: DiskOperation) -> io::Result<Outcome> {
     match operation {
         DiskOperation::Open { path, create } => open(shared, &path, create).await,
-        DiskOperation::Read { file, offset, len } => {
-            Ok(Outcome::Read(find(shared, file)?.read(offset, len).await?))
-        }
+        DiskOperation::Read { file, offset, len } => Ok(Outcome::Read(find(shared, file)?.read(offset, len).await?)),
         DiskOperation::Write { file, offset, bytes, sync } => {
             find(shared, file)?.write(offset, &bytes, sync).await?;
             Ok(Outcome::Done)

@@ -12,6 +12,7 @@ mod address;
 mod buffers;
 #[allow(unsafe_code, reason = "memory shared with the kernel")]
 mod bufring;
+#[allow(unsafe_code, reason = "clock_gettime for the thread's CPU time")]
 mod clock;
 mod config;
 #[allow(unsafe_code, reason = "connects read addresses out of memory of ours")]
@@ -61,9 +62,7 @@ pub use error::EngineError;
 pub use io::{DiskOperation, Effect, FileId, Io, Train};
 pub use kernel::{KERNEL_MIN, Kernel};
 pub use probe::{Finding, Probe, Verdict, probe};
-pub use reactor::{
-    Datagrams, Listener, Outcome, Reactor, ShardId, Socket, Stream, StreamClose, StreamEvent, Ticket,
-};
+pub use reactor::{Datagrams, Listener, Outcome, Reactor, ShardId, Socket, Stream, StreamClose, StreamEvent, Ticket};
 pub use runtime::{Bound, Running, bind};
 pub use stats::{Counter, ShardStats};
 pub use steer::{DATAGRAM_MIN, Instruction, Steer, WORD_OFFSET};

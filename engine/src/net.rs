@@ -133,7 +133,11 @@ impl Net {
     pub(crate) fn shut_down(mut self) {
         let deadline = Instant::now() + LETTING_GO;
         while self.ring.owed() > 0 && Instant::now() < deadline {
-            self.ring.push_quiet(opcode::AsyncCancel2::new(types::CancelBuilder::any().all()).build().user_data(tag(Operation::Quiet, 0)));
+            self.ring.push_quiet(
+                opcode::AsyncCancel2::new(types::CancelBuilder::any().all())
+                    .build()
+                    .user_data(tag(Operation::Quiet, 0)),
+            );
             self.ring.wait(Some(Duration::from_millis(10)));
             let count = self.ring.take(&mut self.taken);
             for at in 0..count {

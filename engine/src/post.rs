@@ -1,10 +1,6 @@
 //! The mail of one shard: boxes to and from every other shard, and to and from the control thread.
 
-use std::{
-    collections::VecDeque,
-    os::fd::AsRawFd,
-    sync::Arc,
-};
+use std::{collections::VecDeque, os::fd::AsRawFd, sync::Arc};
 
 use crossbeam::{channel, queue::ArrayQueue};
 use io_uring::{opcode, types};
@@ -79,30 +75,35 @@ pub(crate) fn posts<M: Send>(
 
 impl<M: Send> Post<M> {
     /// Puts mail into a box; it can be taken there after [`Post::publish`].
+    #[inline(always)]
     pub(crate) fn send(&mut self, stats: &ShardStats, to: ShardId, mail: M) {
-        stats.mail_out.add(1);
+        if let Some(outgoing) = self.outgoing.get_mut(to.index())
+            && to != self.shard
+            && outgoing.waiting.is_empty()
+            && outgoing.sender.has_room()
+        {
+            outgoing.sender.put(mail);
+            if !outgoing.touched {
+                outgoing.touched = true;
+                self.touched.push(to.0);
+            }
+        } else {
+            self.send_otherwise(stats, to, mail);
+        }
+    }
+
+    #[cold]
+    fn send_otherwise(&mut self, stats: &ShardStats, to: ShardId, mail: M) {
         if to == ShardId::CONTROL {
             self.reports_waiting.push_back(mail);
-            return;
-        }
-        if to == self.shard {
+        } else if to == self.shard {
             self.own.push_back(mail);
-            return;
-        }
-        let Some(outgoing) = self.outgoing.get_mut(to.index()) else {
-            return stats.stale_effects.add(1);
-        };
-        if !outgoing.touched {
-            outgoing.touched = true;
-            self.touched.push(to.0);
-        }
-        if !outgoing.waiting.is_empty() {
+        } else if let Some(outgoing) = self.outgoing.get_mut(to.index()) {
+            self.blocked += usize::from(outgoing.waiting.is_empty());
             outgoing.waiting.push_back(mail);
             stats.mail_overflowed.add(1);
-        } else if let Err(mail) = outgoing.sender.push(mail) {
-            outgoing.waiting.push_back(mail);
-            stats.mail_overflowed.add(1);
-            self.blocked += 1;
+        } else {
+            stats.stale_effects.add(1);
         }
     }
 
@@ -135,11 +136,9 @@ impl<M: Send> Post<M> {
     fn retry(&mut self, stats: &ShardStats) {
         let (mut blocked, mut queued) = (0, 0);
         for (to, outgoing) in self.outgoing.iter_mut().enumerate() {
-            while let Some(mail) = outgoing.waiting.pop_front() {
-                if let Err(mail) = outgoing.sender.push(mail) {
-                    outgoing.waiting.push_front(mail);
-                    break;
-                }
+            while outgoing.sender.has_room() {
+                let Some(mail) = outgoing.waiting.pop_front() else { break };
+                outgoing.sender.put(mail);
                 if !outgoing.touched {
                     outgoing.touched = true;
                     self.touched.push(to as u16);

@@ -187,7 +187,12 @@ fn descriptors() -> Finding {
     let count = limits::descriptors();
     let verdict = if count >= DESCRIPTORS_WANTED { Verdict::Ok } else { Verdict::Degraded };
     let found = format!("{count} descriptors, and as many direct ones per shard");
-    finding("RLIMIT_NOFILE", verdict, found, "raise it: ulimit -Hn, LimitNOFILE= in systemd, --ulimit nofile= in docker")
+    finding(
+        "RLIMIT_NOFILE",
+        verdict,
+        found,
+        "raise it: ulimit -Hn, LimitNOFILE= in systemd, --ulimit nofile= in docker",
+    )
 }
 
 /// What three rings of an executor and ours need, where the kernel still counts them.
@@ -205,14 +210,21 @@ fn datagrams() -> Finding {
     let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     match crate::socket::receive(&crate::SocketConfig::new(addr), 1) {
         Ok(_) => finding("UDP trains", Verdict::Ok, "GRO and GSO", ""),
-        Err(error) => finding("UDP trains", Verdict::Blocked, error.to_string(), "a kernel with UDP_GRO (5.0) is needed"),
+        Err(error) => {
+            finding("UDP trains", Verdict::Blocked, error.to_string(), "a kernel with UDP_GRO (5.0) is needed")
+        }
     }
 }
 
 fn cores() -> Finding {
     let cores = Cores::detect();
     let quota = cores.quota.map_or_else(|| "no quota".to_owned(), |quota| format!("a quota of {quota:.1}"));
-    let found = format!("{} physical, {} logical, {quota}: {} shards", cores.physical().len(), cores.cpus.len(), cores.shards());
+    let found = format!(
+        "{} physical, {} logical, {quota}: {} shards",
+        cores.physical().len(),
+        cores.cpus.len(),
+        cores.shards()
+    );
     let verdict = if cores.quota.is_some_and(|quota| quota < 1.0) { Verdict::Degraded } else { Verdict::Ok };
     finding("cores", verdict, found, "a quota below one CPU stalls a shard in the middle of its turn")
 }

@@ -213,8 +213,7 @@ impl Ring {
                 break;
             }
             for entry in filled {
-                into[count] =
-                    Completion { tag: entry.user_data(), result: entry.result(), flags: entry.flags() };
+                into[count] = Completion { tag: entry.user_data(), result: entry.result(), flags: entry.flags() };
                 count += 1;
             }
         }

@@ -17,7 +17,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::{
     accept::Acceptor,
-    clock::Clock,
+    clock::{Clock, CpuTime},
     config::{Config, SHARDS_MAX},
     cores::Cores,
     disk::Disk,
@@ -276,7 +276,7 @@ where
             spin,
             clock,
             effects: Vec::new(),
-            busy_since: now,
+            cpu_time: CpuTime::new(now),
             yielded_at: now,
             exiting: false,
         };

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    clock::Clock,
+    clock::{Clock, CpuTime},
     disk::Disk,
     io::{Effect, Io},
     net::Net,
@@ -54,8 +54,7 @@ pub(crate) struct Shard<R: Reactor> {
     pub(crate) spin: Spin,
     pub(crate) clock: Clock,
     pub(crate) effects: Vec<Effect<R::Mail>>,
-    // Since when the time counts as busy.
-    pub(crate) busy_since: Instant,
+    pub(crate) cpu_time: CpuTime,
     pub(crate) yielded_at: Instant,
     pub(crate) exiting: bool,
 }
@@ -105,8 +104,10 @@ impl<R: Reactor> Shard<R> {
         let (now, wall_ms) = self.clock.now();
         self.io.begin_turn(now, wall_ms);
         self.stats.turns.add(1);
-        self.stats.busy_ns.add(nanos(now - self.busy_since));
-        self.busy_since = now;
+        if let Some((busy, idle)) = self.cpu_time.sample(now) {
+            self.stats.busy_ns.set(busy);
+            self.stats.idle_ns.set(idle);
+        }
         let Self { reactor, io, .. } = self;
         self.post.deliver(&self.stats, |from, mail| reactor.on_mail(io, from, mail));
         self.disk.deliver(&self.stats, |ticket, outcome| reactor.on_disk(io, ticket, outcome));
@@ -119,9 +120,18 @@ impl<R: Reactor> Shard<R> {
     fn apply(&mut self) {
         let mut effects = std::mem::take(&mut self.effects);
         self.io.take_effects(&mut effects);
+        let mut mails = 0;
         for effect in effects.drain(..) {
-            self.effect(effect);
+            match effect {
+                // The most frequent one, without a move in between.
+                Effect::Mail { to, mail } => {
+                    mails += 1;
+                    self.post.send(&self.stats, to, mail);
+                }
+                other => self.effect(other),
+            }
         }
+        self.stats.mail_out.add(mails);
         self.effects = effects;
         self.net.flush();
         self.post.publish(&self.stats, &mut self.net.ring, &self.berths);
@@ -156,12 +166,9 @@ impl<R: Reactor> Shard<R> {
 
     // Sleeps in the ring.
     fn park(&mut self, rest: Option<Duration>) {
-        let before = Instant::now();
-        self.stats.busy_ns.add(nanos(before - self.busy_since));
-        self.busy_since = before;
         if let Some(most) = self.spin.allowance() {
             self.net.ring.submit_if_needed();
-            if self.net.ring.has_work() || self.look_around(before, most.min(rest.unwrap_or(most))) {
+            if self.net.ring.has_work() || self.look_around(most.min(rest.unwrap_or(most))) {
                 return;
             }
         }
@@ -174,15 +181,12 @@ impl<R: Reactor> Shard<R> {
             self.net.ring.submit();
         }
         berth.leave();
-        let after = Instant::now();
-        self.stats.idle_ns.add(nanos(after - self.busy_since));
-        self.busy_since = after;
     }
 
     // Spins; whether work turned up.
-    fn look_around(&mut self, from: Instant, most: Duration) -> bool {
-        let mut won = false;
-        let mut now = from;
+    fn look_around(&mut self, most: Duration) -> bool {
+        let from = Instant::now();
+        let (mut won, mut now) = (false, from);
         while !won && now - from < most {
             for _ in 0..LOOKS {
                 won = !self.post.is_empty() || self.net.ring.has_work();
@@ -200,7 +204,6 @@ impl<R: Reactor> Shard<R> {
         self.stats.spins.add(1);
         self.stats.spins_won.add(u64::from(won));
         self.stats.spin_ns.add(nanos(now - from));
-        self.busy_since = now;
         won
     }
 

@@ -84,12 +84,7 @@ fn group(
     Ok((bound, sockets))
 }
 
-fn bind(
-    addr: SocketAddr,
-    kind: Type,
-    shared: bool,
-    prepare: impl Fn(&Socket) -> io::Result<()>,
-) -> io::Result<Socket> {
+fn bind(addr: SocketAddr, kind: Type, shared: bool, prepare: impl Fn(&Socket) -> io::Result<()>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), kind.cloexec(), None)?;
     if kind == Type::STREAM {
         // A restarted server must not wait for the last connections' TIME_WAIT.
@@ -133,10 +128,8 @@ fn prepare_datagrams(socket: &Socket, config: &SocketConfig) -> io::Result<()> {
 
 fn attach_filter(socket: &Socket, steer: &Steer) -> io::Result<()> {
     let filter = steer.filter();
-    let program = libc::sock_fprog {
-        len: filter.len() as u16,
-        filter: filter.as_ptr().cast_mut().cast::<libc::sock_filter>(),
-    };
+    let program =
+        libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut().cast::<libc::sock_filter>() };
     const _: () = assert!(size_of::<crate::steer::Instruction>() == size_of::<libc::sock_filter>());
     set_option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, &program)
 }

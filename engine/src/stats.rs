@@ -45,9 +45,10 @@ macro_rules! stats {
 stats! {
     /// Laps of the loop.
     turns,
-    /// Nanoseconds spent in turns; the busy share is this over the wall time.
+    /// Nanoseconds of CPU that the shard's thread has used, in the kernel and spinning included; renewed every 10 ms
+    /// while the shard turns. The busy share is its growth over the wall time.
     busy_ns,
-    /// Nanoseconds spent parked.
+    /// Nanoseconds that it has not used.
     idle_ns,
     /// Nanoseconds spent spinning for work before parking.
     spin_ns,

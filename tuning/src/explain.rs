@@ -7,7 +7,7 @@ use crate::{Profile, Scope, Setting};
 /// The whole entry of a setting as text.
 #[must_use]
 pub fn explain(setting: &Setting) -> String {
-    let mut text = format!("{}\n  file      /{}\n", setting.id, setting.file());
+    let mut text = format!("{}\n  file        /{}\n", setting.id, setting.file());
     let scope = match setting.scope {
         Scope::Namespace => "this network namespace",
         Scope::Host => "the whole machine",
@@ -15,7 +15,7 @@ pub fn explain(setting: &Setting) -> String {
     };
     let mut line = |name: &str, value: &str| {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {name:<10}{value}");
+        let _ = writeln!(text, "  {name:<12}{value}");
     };
     line("touches", scope);
     for profile in Profile::ALL {

@@ -104,19 +104,18 @@ pub struct Jitter {
 pub fn jitter(root: &Root, secs: u64, cpus: &CpuList) -> Result<Jitter, Error> {
     // All begin together: otherwise the first would be measured while the others are still being started.
     let start = Arc::new(Barrier::new(cpus.cpus().len()));
-    let threads: Vec<_> = cpus
-        .cpus()
-        .iter()
-        .map(|&cpu| {
-            let (root, start) = (root.clone(), Arc::clone(&start));
-            (cpu, thread::Builder::new().name(format!("jitter-{cpu}")).spawn(move || measure(&root, secs, cpu, &start)))
-        })
-        .collect();
+    let mut threads = Vec::new();
+    for &cpu in cpus.cpus() {
+        let (root, start) = (root.clone(), Arc::clone(&start));
+        let thread = thread::Builder::new().name(format!("jitter-{cpu}"));
+        let spawned = thread.spawn(move || measure(&root, secs, cpu, &start));
+        // When one cannot be started those before it wait at the barrier until the process ends.
+        threads.push((cpu, spawned.map_err(|error| Error::Cpu { cpu, reason: error.to_string() })?));
+    }
     let mut rows = Vec::new();
-    for (cpu, spawned) in threads {
-        let broken = |reason: String| Error::Cpu { cpu, reason };
-        let handle = spawned.map_err(|error| broken(error.to_string()))?;
-        rows.push(handle.join().map_err(|_| broken("its thread panicked".to_owned()))??);
+    for (cpu, thread) in threads {
+        let panicked = |_| Error::Cpu { cpu, reason: "its thread panicked".to_owned() };
+        rows.push(thread.join().map_err(panicked)??);
     }
     Ok(Jitter { secs, cpus: rows })
 }

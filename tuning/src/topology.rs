@@ -82,8 +82,8 @@ impl Topology {
 fn describe(root: &Root, cpu: &engine::Cpu, placed: &[usize]) -> CpuRow {
     let folder = format!("sys/devices/system/cpu/cpu{}", cpu.id);
     let siblings = root.parsed(&format!("{folder}/topology/thread_siblings_list"));
-    let caches = root.names(&format!("{folder}/cache")).into_iter().filter(|name| name.starts_with("index"));
-    let cache = caches.last().and_then(|index| root.parsed(&format!("{folder}/cache/{index}/shared_cpu_list")));
+    let mut caches = root.names(&format!("{folder}/cache")).into_iter().filter(|name| name.starts_with("index"));
+    let cache = caches.next_back().and_then(|index| root.parsed(&format!("{folder}/cache/{index}/shared_cpu_list")));
     let shards = placed.iter().zip(0_u16..).filter(|(place, _)| **place == cpu.id).map(|(_, shard)| shard);
     CpuRow {
         cpu: cpu.id,
@@ -110,7 +110,7 @@ fn notes(topology: &Topology) -> Vec<String> {
         if nic.rx < usize::from(topology.shards) {
             let (name, rx, shards) = (&nic.name, nic.rx, topology.shards);
             notes.push(format!(
-                "{name}: {rx} receive queues for {shards} shards, so packets reach most shards from another CPU"
+                "{name}: fewer receive queues ({rx}) than shards ({shards}), so some shards get their packets by way of another CPU"
             ));
         }
         let far = topology.cpus.iter().filter(|row| nic.node.is_some_and(|node| node as usize != row.node));
@@ -140,7 +140,7 @@ impl Topology {
     fn summary(&self) -> String {
         let quota = self.quota.map_or_else(|| "none".to_owned(), |quota| format!("{quota:.2} CPUs"));
         format!(
-            "CPUs {} online, {} usable; {} cores, {} sockets, {} NUMA nodes; SMT {}; quota {quota}; shards {}\n",
+            "CPUs {} online, {} usable; cores {}, sockets {}, NUMA nodes {}; SMT {}; quota {quota}; shards {}\n",
             self.online,
             self.cpus.iter().map(|row| row.cpu).collect::<CpuList>(),
             self.distinct(|row| (row.node, row.socket, row.core)),
@@ -176,7 +176,7 @@ impl Topology {
             ]);
         }
         let heading =
-            format!("{}: driver {driver}, node {node}, {} receive and {} transmit queues\n", nic.name, nic.rx, nic.tx);
+            format!("{}: driver {driver}, node {node}, queues: receive {}, transmit {}\n", nic.name, nic.rx, nic.tx);
         if nic.interrupts.is_empty() { heading + "no interrupts found\n" } else { heading + &table.to_string() }
     }
 }

@@ -11,13 +11,13 @@ pub enum Op {
     AtLeast,
     /// `<=`: a smaller value than wanted is left alone.
     AtMost,
-    /// `=`: exactly these words.
+    /// `=`: exactly these words, or numbers place by place.
     Equal,
     /// `in`: one of these words.
     In,
 }
 
-/// An operator and its values. Several numbers after `>=` or `<=` are compared place by place.
+/// An operator and its values. Several numbers after `>=`, `<=` or `=` are compared place by place.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Wanted {
@@ -45,6 +45,9 @@ impl Wanted {
     pub fn is_met_by(&self, current: &str) -> Result<bool, String> {
         let words: Vec<&str> = current.split_whitespace().collect();
         match self.op {
+            Op::Equal if self.values.iter().all(|value| value.parse::<i128>().is_ok()) => {
+                self.by_place(&words, |current, wanted| current == wanted)
+            }
             Op::Equal => Ok(words == self.values),
             Op::In => Ok(matches!(words[..], [word] if self.values.iter().any(|value| value == word))),
             Op::AtLeast => self.by_place(&words, |current, wanted| current >= wanted),
@@ -131,7 +134,9 @@ mod tests {
             (">= 4096", "128", false),
             ("<= 10", "60", false),
             ("= 1", "1", true),
-            ("= 1", "01", false),
+            ("= bbr", "bbr", true),
+            ("= bbr", "cubic", false),
+            ("= 0", "1", false),
             ("in none mq-deadline", "none", true),
             ("in none mq-deadline", "bfq", false),
             ("in none mq-deadline", "none mq-deadline", false),
@@ -145,6 +150,7 @@ mod tests {
     #[test]
     fn what_cannot_be_compared_says_why() {
         assert_eq!(met(">= 1", "many"), Err("`many` is not a number".to_owned()));
+        assert_eq!(met("= 0", "what?"), Err("`what?` is not a number".to_owned()));
         assert_eq!(met(">= 1", ""), Err("has 0 values where 1 are known".to_owned()));
         assert_eq!(met("<= 1 2", "1"), Err("has 1 values where 2 are known".to_owned()));
     }

@@ -60,7 +60,11 @@ impl App for Chat {
             Err((id, why)) => refuse(cx, peer, id, Code::InvalidArgument, why),
             Ok(()) => match message {
                 Message::Req { id, op, body } => self.on_req(cx, (peer, id), op, body),
-                _ => self.topics.on_message(cx, peer, message),
+                Message::Sub { .. }
+                | Message::Unsub { .. }
+                | Message::Pub { .. }
+                | Message::Eph { .. }
+                | Message::Ack { .. } => self.topics.on_message(cx, peer, message),
             },
         }
     }

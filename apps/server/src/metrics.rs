@@ -1,7 +1,9 @@
 //! Figures: what each shard counts, and their two faces, the text that Prometheus reads and the JSON of `/shards`.
 
 mod catalogue;
+mod label;
 mod process;
+mod server;
 
 use std::{
     sync::{
@@ -12,242 +14,12 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use engine::{Counter, ShardStats};
-use handler::Code;
+use engine::ShardStats;
 use serde::Serialize;
 
 pub use catalogue::text;
-
-macro_rules! label {
-    ($(#[$doc:meta])+ $Type:ident { $($(#[$variant_doc:meta])+ $Variant:ident = $name:literal,)+ }) => {
-        $(#[$doc])+
-        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        pub enum $Type { $($(#[$variant_doc])+ $Variant,)+ }
-
-        impl $Type {
-            /// All of them, in order.
-            pub const ALL: &[Self] = &[$(Self::$Variant,)+];
-
-            /// The value of the label.
-            #[must_use]
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$Variant => $name,)+ }
-            }
-        }
-    };
-}
-
-label! {
-    /// What a connection speaks; it starts as `New` and is counted again when it is known.
-    Transport {
-        /// Not known yet.
-        New = "new",
-        /// The framed byte stream.
-        Tcp = "tcp",
-        /// HTTP/1.1.
-        Http1 = "http1",
-        /// HTTP/2.
-        Http2 = "http2",
-        /// WebSocket.
-        Websocket = "websocket",
-    }
-}
-
-label! {
-    /// Why a connection was ended, or something was thrown away, by us.
-    Drop {
-        /// More connections than server.connections_max.
-        ConnectionsMax = "connections_max",
-        /// More than limits.half_open_max without a hello.
-        HalfOpenMax = "half_open_max",
-        /// No hello in time.
-        HelloLate = "hello_late",
-        /// Too much before the hello.
-        HelloLarge = "hello_large",
-        /// Neither HTTP nor the preface.
-        Protocol = "protocol",
-        /// The TLS handshake failed, or a record is broken.
-        Tls = "tls",
-        /// A request that breaks HTTP's rules.
-        Http = "http",
-        /// A frame that breaks WebSocket's rules.
-        Websocket = "websocket",
-        /// A frame that breaks the session protocol's rules.
-        Frame = "frame",
-        /// A message larger than limits.frame_bytes.
-        FrameLarge = "frame_large",
-        /// No token, a forged or an expired one.
-        Unauthenticated = "unauthenticated",
-        /// An origin that is not listed.
-        Origin = "origin",
-        /// A message above the session's rate.
-        Rate = "rate",
-        /// A client that does not read: its queue is full.
-        QueueFull = "queue_full",
-        /// Silence.
-        Idle = "idle",
-        /// The server is stopping.
-        Draining = "draining",
-    }
-}
-
-label! {
-    /// The hundreds of an HTTP status.
-    Status {
-        /// 1xx.
-        Informational = "1xx",
-        /// 2xx.
-        Success = "2xx",
-        /// 3xx.
-        Redirect = "3xx",
-        /// 4xx.
-        ClientError = "4xx",
-        /// 5xx.
-        ServerError = "5xx",
-    }
-}
-
-impl Status {
-    /// The class of a status.
-    #[must_use]
-    pub fn of(status: u16) -> Self {
-        match status {
-            ..200 => Self::Informational,
-            200..300 => Self::Success,
-            300..400 => Self::Redirect,
-            400..500 => Self::ClientError,
-            500.. => Self::ServerError,
-        }
-    }
-}
-
-/// A counter for each value of a label.
-#[derive(Debug)]
-pub struct Family<const N: usize>([Counter; N]);
-
-impl<const N: usize> Default for Family<N> {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| Counter::default()))
-    }
-}
-
-impl<const N: usize> Family<N> {
-    fn at(&self, index: usize) -> &Counter {
-        // The labels are closed enums and N is their count, which `catalogue`'s tests hold.
-        &self.0[index]
-    }
-}
-
-/// All codes, for the label.
-pub const CODES: [Code; 12] = [
-    Code::InvalidArgument,
-    Code::NotFound,
-    Code::AlreadyExists,
-    Code::PermissionDenied,
-    Code::Unauthenticated,
-    Code::ResourceExhausted,
-    Code::FailedPrecondition,
-    Code::OutOfRange,
-    Code::Unimplemented,
-    Code::Internal,
-    Code::Unavailable,
-    Code::DeadlineExceeded,
-];
-
-/// What one shard counts about connections, sessions and messages. Only its shard writes; aligned so that no two shards
-/// write one cache line.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub struct ServerStats {
-    opened: Family<5>,
-    open: Family<5>,
-    drops: Family<16>,
-    errors: Family<12>,
-    requests: Family<5>,
-    /// TLS handshakes that were completed.
-    pub tls_handshakes: Counter,
-    /// Connections without a hello or a request yet (gauge).
-    pub half_open: Counter,
-    /// Sessions that are open (gauge).
-    pub sessions_open: Counter,
-    /// Sessions that said hello.
-    pub sessions: Counter,
-    /// Of them, those that took up an earlier one.
-    pub sessions_resumed: Counter,
-    /// Messages from clients.
-    pub messages_in: Counter,
-    /// Messages to clients.
-    pub messages_out: Counter,
-    /// Bytes of messages from clients.
-    pub message_bytes_in: Counter,
-    /// Bytes of messages to clients.
-    pub message_bytes_out: Counter,
-    /// Times that a client's queue crossed its soft limit.
-    pub lagging: Counter,
-    /// Topics that are at home here (gauge).
-    pub topics: Counter,
-    /// Bytes queued for clients (gauge).
-    pub queue_bytes: Counter,
-}
-
-impl ServerStats {
-    /// A connection speaks `transport` from now on.
-    pub fn open(&self, transport: Transport) {
-        self.opened.at(transport as usize).add(1);
-        let open = self.open.at(transport as usize);
-        open.set(open.get() + 1);
-    }
-
-    /// A connection that spoke `transport` is gone, or speaks another one from now on.
-    pub fn close(&self, transport: Transport) {
-        let open = self.open.at(transport as usize);
-        open.set(open.get().saturating_sub(1));
-    }
-
-    /// Connections that are open.
-    #[must_use]
-    pub fn connections(&self) -> u64 {
-        self.open.0.iter().map(Counter::get).sum()
-    }
-
-    /// Something was ended or thrown away by us.
-    pub fn drop_for(&self, reason: Drop) {
-        self.drops.at(reason as usize).add(1);
-    }
-
-    /// What was dropped for a reason.
-    #[must_use]
-    pub fn dropped(&self, reason: Drop) -> u64 {
-        self.drops.at(reason as usize).get()
-    }
-
-    /// An error was answered to a client.
-    pub fn error(&self, code: Code) {
-        self.errors.at(code_index(code)).add(1);
-    }
-
-    /// An HTTP request was answered.
-    pub fn request(&self, status: u16) {
-        self.requests.at(Status::of(status) as usize).add(1);
-    }
-}
-
-fn code_index(code: Code) -> usize {
-    match code {
-        Code::InvalidArgument => 0,
-        Code::NotFound => 1,
-        Code::AlreadyExists => 2,
-        Code::PermissionDenied => 3,
-        Code::Unauthenticated => 4,
-        Code::ResourceExhausted => 5,
-        Code::FailedPrecondition => 6,
-        Code::OutOfRange => 7,
-        Code::Unimplemented => 8,
-        Code::Internal => 9,
-        Code::Unavailable => 10,
-        Code::DeadlineExceeded => 11,
-    }
-}
+pub use label::{CODES, Drop, Family, Status, Transport};
+pub use server::ServerStats;
 
 /// One shard's two sets of counters.
 #[derive(Clone, Debug, Default)]
@@ -426,32 +198,6 @@ use line;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn labels_and_families_have_the_same_size_and_order() {
-        assert_eq!((Transport::ALL.len(), Drop::ALL.len(), Status::ALL.len()), (5, 16, 5));
-        for (index, code) in CODES.iter().enumerate() {
-            assert_eq!(code_index(*code), index);
-        }
-        assert!(Drop::ALL.iter().enumerate().all(|(index, reason)| *reason as usize == index));
-        let stats = ServerStats::default();
-        Drop::ALL.iter().for_each(|reason| stats.drop_for(*reason));
-        assert!(Drop::ALL.iter().all(|reason| stats.dropped(*reason) == 1));
-        [100, 204, 301, 404, 503, 999].iter().for_each(|status| stats.request(*status));
-        assert_eq!(stats.requests.0.each_ref().map(Counter::get), [1, 1, 1, 1, 2]);
-    }
-
-    #[test]
-    fn a_connection_that_changes_its_protocol_is_still_one() {
-        let stats = ServerStats::default();
-        stats.open(Transport::New);
-        stats.close(Transport::New);
-        stats.open(Transport::Http1);
-        assert_eq!(stats.connections(), 1);
-        stats.close(Transport::Http1);
-        stats.close(Transport::Http1);
-        assert_eq!(stats.connections(), 0);
-    }
 
     #[test]
     fn rates_are_over_the_last_sample() {

@@ -104,7 +104,9 @@ impl Server {
         let (shards, addresses) = (bound.shards(), addresses(&bound, &admin)?);
         let setup = Arc::new(setup(&config, &data, &certificates, shards)?);
         let (sender, signals) = bounded(SIGNALS_MAX);
-        signal::listen(move |signal| drop(sender.try_send(signal))).map_err(start_error("the signal thread"))?;
+        signal::listen(move |signal| {
+            let _ = sender.try_send(signal);
+        }).map_err(start_error("the signal thread"))?;
 
         let shared = Arc::clone(&setup);
         let running = bound.start(move |shard, _| Shard::new(shard, shards, Instant::now(), Arc::clone(&shared)))?;

@@ -13,11 +13,9 @@ use slab::Slab;
 use crate::{
     desk::Desk,
     due::Chore,
-    history::History,
-    limit::{CHUNK_BYTES_MAX, PAGE_RECORDS_MAX},
     mail::{Letter, Listener, Mail, PageLetter, Parcel, Refusal, SubId},
-    presence::Presence,
-    watermark::{Watermark, Watermarks},
+    topic::Topic,
+    watermark::Watermark,
 };
 
 /// All topics of this home.
@@ -64,13 +62,7 @@ impl Home {
             self.tidy(desk, place);
             return cx.mail(from, Mail(Letter::Refused { listener, sub, refusal: BEYOND }));
         };
-        match topic.audiences.iter_mut().find(|audience| audience.shard == from) {
-            Some(audience) => {
-                assert_eq!(audience.listener, listener, "a shard lists a topic once");
-                audience.subs += 1;
-            }
-            None => topic.audiences.push(Audience { shard: from, listener, subs: 1 }),
-        }
+        topic.enter(from, listener);
         if let Some(since) = topic.idle_since.take() {
             self.idle.remove(&(since, place));
         }
@@ -86,10 +78,8 @@ impl Home {
     pub(crate) fn on_unsubscribe(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk, from: ShardId, parcel: &Parcel) {
         let Some(place) = self.find(parcel.text(0)) else { return };
         let topic = &mut self.topics[place];
-        let Some(at) = topic.audiences.iter().position(|audience| audience.shard == from) else { return };
-        topic.audiences[at].subs -= 1;
-        if topic.audiences[at].subs == 0 {
-            topic.audiences.remove(at);
+        if !topic.leave(from) {
+            return;
         }
         if topic.presence.leave(parcel.text(1)) && !topic.audiences.is_empty() {
             topic.plan_presence(cx, desk, place);
@@ -270,16 +260,8 @@ impl Home {
         }
         let name: Arc<str> = name.into();
         self.ticks += 1;
-        let topic = Topic {
-            name: name.clone(),
-            epoch: cx.rng.random_range(1..=u64::MAX),
-            history: History::new(desk.hasher.clone()),
-            listeners: Vec::new(),
-            presence: Presence::default(),
-            watermarks: Watermarks::default(),
-            used: self.ticks,
-            idle_since: None,
-        };
+        let epoch = cx.rng.random_range(1..=u64::MAX);
+        let topic = Topic::new(name.clone(), epoch, desk.hasher.clone(), self.ticks);
         let place = self.topics.insert(Box::new(topic));
         self.by_name.insert(name, place);
         Some(place)

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use ahash::RandomState;
 use bytes::Bytes;
 use handler::{Cx, ShardId};
-use rand::Rng;
 
 use crate::{
     desk::Desk,
@@ -25,7 +24,9 @@ pub(crate) struct Topic {
     pub(crate) audiences: Vec<Audience>,
     pub(crate) presence: Presence,
     pub(crate) watermarks: Watermarks,
+    /// When it was last used, in ticks of its home.
     pub(crate) used: u64,
+    /// Its place in the order of topics that may go, while nobody listens.
     pub(crate) idle_since: Option<u64>,
 }
 
@@ -34,10 +35,44 @@ pub(crate) struct Topic {
 pub(crate) struct Audience {
     pub(crate) shard: ShardId,
     pub(crate) listener: Listener,
-    pub(crate) subs: u32,
+    subs: u32,
 }
 
 impl Topic {
+    pub(crate) fn new(name: Arc<str>, epoch: u64, hasher: RandomState, used: u64) -> Self {
+        Self {
+            name,
+            epoch,
+            history: History::new(hasher),
+            audiences: Vec::new(),
+            presence: Presence::default(),
+            watermarks: Watermarks::default(),
+            used,
+            idle_since: None,
+        }
+    }
+
+    /// One more subscription on a shard.
+    pub(crate) fn enter(&mut self, shard: ShardId, listener: Listener) {
+        match self.audiences.iter_mut().find(|audience| audience.shard == shard) {
+            Some(audience) => {
+                assert_eq!(audience.listener, listener, "a shard lists a topic once");
+                audience.subs += 1;
+            }
+            None => self.audiences.push(Audience { shard, listener, subs: 1 }),
+        }
+    }
+
+    /// One subscription on a shard less; whether there was one.
+    pub(crate) fn leave(&mut self, shard: ShardId) -> bool {
+        let Some(at) = self.audiences.iter().position(|audience| audience.shard == shard) else { return false };
+        self.audiences[at].subs -= 1;
+        if self.audiences[at].subs == 0 {
+            self.audiences.remove(at);
+        }
+        true
+    }
+
     /// The first offset that a subscriber wants; `None`: it claims to have what does not exist.
     pub(crate) fn resume(&self, epoch: Option<u64>, after: Option<u64>) -> Option<u64> {
         let head = self.history.head();
@@ -83,7 +118,14 @@ impl Topic {
         start
     }
 
-    pub(crate) fn send_roster(&self, cx: &mut Cx<'_, Mail>, desk: &mut Desk, to: ShardId, listener: Listener, sub: SubId) {
+    pub(crate) fn send_roster(
+        &self,
+        cx: &mut Cx<'_, Mail>,
+        desk: &mut Desk,
+        to: ShardId,
+        listener: Listener,
+        sub: SubId,
+    ) {
         let names = match self.presence.roster() {
             Some(roster) => desk.pack_names(cx, roster.map(|name| &**name)),
             None => Bytes::new(),

@@ -9,6 +9,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener, UdpSocket},
     process,
+    time::Duration,
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -29,19 +30,23 @@ pub struct Start {
     pub addr: SocketAddr,
     /// The core to stay on.
     pub cpu: Option<usize>,
+    /// How long to look for work before sleeping, for peers that can.
+    pub spin: Duration,
 }
 
 impl Start {
-    /// Reads `--addr ADDR --cpu N` and pins the calling thread; ends the process with a message on anything else.
+    /// Reads `--addr ADDR --cpu N --spin-us N` and pins the calling thread; ends the process with a message on anything
+    /// else. Only the bare ring spins; the others do what their runtime does.
     #[must_use]
     pub fn from_args() -> Self {
-        let mut start = Self { addr: SocketAddr::from(([127, 0, 0, 1], 0)), cpu: None };
+        let mut start = Self { addr: SocketAddr::from(([127, 0, 0, 1], 0)), cpu: None, spin: Duration::ZERO };
         let mut args = std::env::args().skip(1);
         while let Some(flag) = args.next() {
             match flag.as_str() {
                 "--addr" => start.addr = value(&flag, args.next()),
                 "--cpu" => start.cpu = Some(value(&flag, args.next())),
-                _ => usage(&format!("unknown flag {flag}; known: --addr ADDR, --cpu N")),
+                "--spin-us" => start.spin = Duration::from_micros(value(&flag, args.next())),
+                _ => usage(&format!("unknown flag {flag}; known: --addr ADDR, --cpu N, --spin-us N")),
             }
         }
         if let Some(cpu) = start.cpu {

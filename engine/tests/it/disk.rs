@@ -38,7 +38,8 @@ fn odd_offsets_and_lengths_read_back_what_was_written() {
     let world = World::tcp(Habit::Report, 1);
     assert_eq!(open(&world, &path, true), "opened 0 0");
     let mut model: Vec<u8> = Vec::new();
-    let writes = [(0u64, 10usize), (10, 4096), (4000, 300), (9000, 1), (8191, 2), (5, 12_000), (12_288, 4096), (511, 1)];
+    let writes =
+        [(0u64, 10usize), (10, 4096), (4000, 300), (9000, 1), (8191, 2), (5, 12_000), (12_288, 4096), (511, 1)];
     for (n, (offset, len)) in writes.into_iter().enumerate() {
         let bytes: Vec<u8> = (0..len).map(|at| (at * 7 + n * 31 + 1) as u8).collect();
         let end = offset as usize + len;

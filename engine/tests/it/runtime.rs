@@ -107,3 +107,15 @@ impl engine::Reactor for Place {
     fn on_mail(&mut self, _: &mut engine::Io<String>, _: ShardId, _: String) {}
     fn on_turn_end(&mut self, _: &mut engine::Io<String>) {}
 }
+
+#[test]
+fn a_busy_shard_counts_as_busy_and_a_parked_one_does_not() {
+    let world = World::tcp(Habit::Echo, 1);
+    let until = std::time::Instant::now() + Duration::from_millis(200);
+    // The order keeps the shard busy; the next turn's reading shows it.
+    world.order(0, move |_| while std::time::Instant::now() < until {});
+    eventually("the work is done", || std::time::Instant::now() > until);
+    world.order(0, |_| {});
+    eventually("it is seen", || world.stats(0).busy_ns.get() > 10_000_000);
+    world.stop();
+}

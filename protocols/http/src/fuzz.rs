@@ -24,27 +24,26 @@ pub struct Outcome {
 }
 
 /// HTTP/1.1 entry: `data` whole, then in pieces whose sizes are taken from `data` itself. Both must come to the same.
-pub fn http1(data: &[u8]) {
-    differential(data, false);
-    moody_owner(Connection::http1, data);
+pub fn http1(now: Instant, data: &[u8]) {
+    differential(now, data, false);
+    moody_owner(now, Connection::http1, data);
 }
 
 /// The same, where every upgrade is accepted.
-pub fn upgrade(data: &[u8]) {
-    differential(data, true);
+pub fn upgrade(now: Instant, data: &[u8]) {
+    differential(now, data, true);
 }
 
 /// HTTP/2 entry, preface included.
-pub fn http2(data: &[u8]) {
-    let now = Instant::now();
-    let outcome = run(Connection::http2(now, Limits::default()), now, data, &[data.len().max(1)], true);
+pub fn http2(now: Instant, data: &[u8]) {
+    let outcome = run(now, Connection::http2(now, Limits::default()), data, &[data.len().max(1)], true);
     assert!(outcome.upgraded.is_empty(), "HTTP/2 has no upgrade");
-    moody_owner(Connection::http2, data);
+    moody_owner(now, Connection::http2, data);
 }
 
 /// Feeds `data` in pieces of the given sizes, over and over; answers every request at once.
 #[must_use]
-pub fn run(mut connection: Connection, now: Instant, data: &[u8], sizes: &[usize], accept: bool) -> Outcome {
+pub fn run(now: Instant, mut connection: Connection, data: &[u8], sizes: &[usize], accept: bool) -> Outcome {
     let mut outcome = Outcome::default();
     let mut rest = data;
     let mut sizes = sizes.iter().copied().cycle();
@@ -68,8 +67,7 @@ pub fn run(mut connection: Connection, now: Instant, data: &[u8], sizes: &[usize
 
 /// `data` arrives in pieces, and its bytes from the end say what the owner does between them: answer, or not; take
 /// some output, or none; let time pass, drain, hang up.
-fn moody_owner(new: fn(Instant, Limits) -> Connection, data: &[u8]) {
-    let mut now = Instant::now();
+fn moody_owner(mut now: Instant, new: fn(Instant, Limits) -> Connection, data: &[u8]) {
     let mut connection = new(now, Limits { body_max: 1000, bodies_max: 2000, ..Limits::default() });
     let (mut held, mut out) = (Vec::new(), BytesMut::new());
     let mut rest = data;
@@ -135,8 +133,7 @@ fn answer(connection: &mut Connection, now: Instant, event: Event, accept: bool,
     connection.respond(now, RequestId(u64::MAX), Response::new(Bytes::new()));
 }
 
-fn differential(data: &[u8], accept: bool) {
-    let now = Instant::now();
+fn differential(now: Instant, data: &[u8], accept: bool) {
     let sizes: Vec<usize> = data.iter().rev().take(16).map(|byte| usize::from(byte % 32)).collect();
     let sizes = if sizes.is_empty() { vec![1] } else { sizes };
     for sniffing in [false, true] {
@@ -144,8 +141,8 @@ fn differential(data: &[u8], accept: bool) {
             let new = if sniffing { Connection::sniffing } else { Connection::http1 };
             new(now, Limits::default())
         };
-        let whole = run(connection(), now, data, &[data.len()], accept);
-        let pieces = run(connection(), now, data, &sizes, accept);
+        let whole = run(now, connection(), data, &[data.len()], accept);
+        let pieces = run(now, connection(), data, &sizes, accept);
         // The windows of HTTP/2 are announced as bytes arrive, so only HTTP/1.1 must answer alike to the byte.
         if !data.starts_with(b"PRI ") {
             assert_eq!(whole, pieces, "the pieces in which bytes arrive must not matter");

@@ -185,6 +185,7 @@ mod tests {
 
     #[test]
     fn a_minted_token_says_who_until_it_expires() {
+        //= SPEC.md#5.2
         let caps = vec!["chat/*".to_owned()];
         let token = keys().mint(NOW, "alice", 3600, &caps, true);
         let claims = Claims { sub: "alice".into(), exp: NOW + 3600, iat: NOW, nbf: None, caps, guest: true };
@@ -203,6 +204,7 @@ mod tests {
 
     #[test]
     fn nobody_chooses_the_algorithm_but_us() {
+        //= SPEC.md#5.1
         let claims = format!(r#"{{"sub":"bob","exp":{},"iat":{NOW}}}"#, NOW + 1);
         for alg in ["HS384", "HS512", "RS256", "ES256", "EdDSA"] {
             let token = signed(&format!(r#"{{"alg":"{alg}"}}"#), &claims);

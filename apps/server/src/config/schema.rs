@@ -149,7 +149,7 @@ schema! {
         secure: SocketAddr = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 8443);
         /// Health, metrics and debugging, without authentication: keep it on an address that only operators reach.
         admin: SocketAddr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9600);
-        /// Origins whose pages may open sessions beside the server's own host, as ["https://chat.example.com"]; "*"
+        /// Origins whose pages may open sessions beside the server's own host, as `["https://chat.example.com"]`; "*"
         /// allows all, which lets any web page use its visitor's network place.
         origins: Origins = Origins::default();
     }

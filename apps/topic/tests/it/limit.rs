@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use handler::{Code, Message, Push};
+use handler::{Code, Message, Pressure, Push};
 use topic::{BODY_BYTES_MAX, EPHEMERAL_BYTES_MAX, KEY_BYTES_MAX, Limits, TOPIC_BYTES_MAX, Watermark};
 
 use crate::{client::Ask, world::World};
@@ -250,9 +250,37 @@ fn a_subscription_while_its_peer_lags_waits_for_the_queue() {
     let drops = world.drops;
     assert!(drops > 0);
     world.ask(ada, Ask::Sub { topic: "chat/old".to_owned(), epoch: None, after: Some(0), bogus: false });
-    while world.deliver() {}
+    assert_eq!(std::iter::from_fn(|| world.deliver().then_some(())).count(), 3, "asked, answered, roster, no pull");
     assert_eq!((world.drops, world.topics(0).stats().replayed), (drops, 0));
     world.pass(Duration::from_secs(1));
     world.settle();
     world.check_rest();
+}
+
+#[test]
+fn a_peer_pulls_once_at_a_time_and_not_while_it_lags() {
+    let mut world = one(Limits::default());
+    let topic = "chat/old".to_owned();
+    for _ in 0..10 {
+        world.ask(0, Ask::Pub { topic: topic.clone(), seq: None });
+    }
+    world.settle();
+    world.ask(0, Ask::Sub { topic: topic.clone(), epoch: None, after: Some(0), bogus: false });
+    while world.devices[0].line.as_ref().is_some_and(|line| line.inbox.is_empty()) {
+        world.deliver();
+    }
+    world.read(0, 1);
+    let alias = world.devices[0].line.as_ref().expect("connected").subs[&topic].alias;
+    // The chunk is on its way when the queue fills.
+    world.press(0, Pressure::Lagging { alias, offset: None });
+    while world.deliver() {}
+    assert_eq!(world.topics(0).stats().replayed, 0, "a chunk for a full queue is not even tried");
+    world.press(0, Pressure::Drained);
+    world.press(0, Pressure::Lagging { alias, offset: None });
+    world.press(0, Pressure::Drained);
+    assert_eq!(world.letters(), 1, "one pull is on its way already");
+    world.pass(Duration::from_secs(1));
+    world.settle();
+    world.check_rest();
+    assert_eq!(world.topics(0).stats().replayed, 10);
 }

@@ -235,6 +235,15 @@ impl World {
         }
     }
 
+    /// A connection's queue is said to be in this state, whatever it holds.
+    pub(crate) fn press(&mut self, device: usize, pressure: Pressure) {
+        let Some((shard, peer)) = self.seat(device) else { return };
+        if let Some(line) = &mut self.devices[device].line {
+            line.lagging = pressure != Pressure::Drained;
+        }
+        self.call(shard, |topics, cx| topics.on_pressure(cx, peer, pressure));
+    }
+
     pub(crate) fn pass(&mut self, time: Duration) {
         self.now += time;
         for shard in 0..self.shards.len() {

@@ -1,4 +1,4 @@
 //! HTTP/2 entry.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| ringshard_http::fuzz::http2(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ringshard_http::fuzz::http2(std::time::Instant::now(), data));

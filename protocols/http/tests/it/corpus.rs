@@ -1,15 +1,15 @@
 //! Replays what fuzzing has found, and what it starts from.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Instant};
 
 use ringshard_http::fuzz;
 
 /// Runs `target` on each file of its corpus.
-fn replay(name: &str, target: fn(&[u8])) {
+fn replay(name: &str, target: fn(Instant, &[u8])) {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
-    let mut seen = 0;
+    let (now, mut seen) = (Instant::now(), 0);
     for entry in fs::read_dir(&directory).unwrap() {
-        target(&fs::read(entry.unwrap().path()).unwrap());
+        target(now, &fs::read(entry.unwrap().path()).unwrap());
         seen += 1;
     }
     assert!(seen > 0, "{} is empty", directory.display());

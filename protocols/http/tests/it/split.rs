@@ -28,8 +28,8 @@ const STREAMS: [&[u8]; 13] = [
 
 fn run(data: &[u8], sizes: &[usize]) -> Outcome {
     let now = Instant::now();
-    let whole = fuzz::run(Connection::http1(now, Limits::default()), now, data, sizes, true);
-    let sniffed = fuzz::run(Connection::sniffing(now, Limits::default()), now, data, sizes, true);
+    let whole = fuzz::run(now, Connection::http1(now, Limits::default()), data, sizes, true);
+    let sniffed = fuzz::run(now, Connection::sniffing(now, Limits::default()), data, sizes, true);
     assert_eq!(whole, sniffed, "sniffing for HTTP/2 must not change HTTP/1.1");
     whole
 }

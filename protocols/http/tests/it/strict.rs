@@ -7,7 +7,7 @@ use ringshard_http::{Connection, Limits, fuzz};
 /// Gives the status line's status of the first answer, and the events.
 fn ask(request: &[u8]) -> (String, Vec<String>, bool) {
     let now = Instant::now();
-    let outcome = fuzz::run(Connection::http1(now, Limits::default()), now, request, &[request.len()], false);
+    let outcome = fuzz::run(now, Connection::http1(now, Limits::default()), request, &[request.len()], false);
     let status = String::from_utf8_lossy(outcome.output.get(9..12).unwrap_or_default()).into_owned();
     (status, outcome.events, outcome.closed)
 }

@@ -140,6 +140,7 @@ mod tests {
 
     #[test]
     fn a_ticket_is_for_one_session_of_one_server() {
+        //= SPEC.md#5.3
         let ticket = keys().ticket(SESSION, &alice());
         assert_eq!(keys().verify_ticket(NOW, &SESSION[1..], &ticket), Err(AuthError::Ticket));
         assert_eq!(keys().verify_ticket(NOW, "", &ticket), Err(AuthError::Ticket));

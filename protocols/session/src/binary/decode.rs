@@ -75,10 +75,11 @@ pub(crate) fn request(header: &Header) -> Result<u32, DecodeError> {
     header.request_id().ok_or(DecodeError::invalid(None, "id", "a request has one, and it is not 0"))
 }
 
-/// A body of an app: JSON text, checked, because it goes into other clients' messages as it is.
+/// A body of an app: JSON text, checked, because it goes into other clients' messages as it is. Space around it is dropped, as
+/// in JSON, where nobody could tell whose it is.
 pub(crate) fn json_body(body: &[u8]) -> Result<&[u8], DecodeError> {
     match json::check_object(body) {
-        Ok(()) => Ok(body),
+        Ok(()) => Ok(body.trim_ascii()),
         Err(error) => Err(DecodeError::invalid(None, "body", error.reason)),
     }
 }
@@ -187,7 +188,7 @@ fn hello<'a>(header: &Header, bytes: &'a [u8]) -> Result<Hello<'a>, DecodeError>
             1 => hello.version_min = value.short("version_min")?,
             2 => hello.version_max = value.short("version_max")?,
             3 => hello.features = value.number("features")?,
-            4 => token = Some(value.text("token")?),
+            4 => token = Some(value.text("token")?).filter(|token| !token.is_empty()),
             5 => resume = Some(credential(value.bytes("resume")?)?),
             6 => hello.device = Cow::Borrowed(value.text("device")?),
             7 if hello.subs.len() == json::HELLO_SUBS_MAX => {

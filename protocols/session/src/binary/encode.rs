@@ -61,8 +61,8 @@ fn name<'a>(topic: &'a Topic<'_>) -> &'a str {
 
 fn put_hello(out: &mut BytesMut, hello: &Hello<'_>) {
     let mut part = BytesMut::new();
-    put_number(out, 1, hello.version_min);
-    put_number(out, 2, hello.version_max);
+    put_number_if_any(out, 1, Some(hello.version_min));
+    put_number_if_any(out, 2, Some(hello.version_max));
     put_number(out, 3, hello.features);
     match &hello.credential {
         Credential::Token(token) => put_bytes(out, 4, &**token),

@@ -29,12 +29,12 @@ fn decode_body<'a>(header: &Header, body: &'a [u8]) -> Result<Server<'a>, Decode
         Kind::Eph => eph(header, body),
         Kind::PubOk => pub_ok(header, body),
         Kind::SubOk => sub_ok(header, body),
-        Kind::UnsubOk => Ok(Server::UnsubOk { id: request(header)?, topic: first_text(body, "topic")? }),
+        Kind::UnsubOk => Ok(Server::UnsubOk { id: request(header)?, topic: Cow::Borrowed(first_text(body, "topic")?) }),
         Kind::Res => res(header, body),
         Kind::Pong => pong(header, body),
         Kind::Err => err(header, body),
         Kind::Presence => presence(header, body),
-        Kind::Gap => Ok(Server::Gap { topic: first_text(body, "topic")?, alias: header.alias, first: offset(header) }),
+        Kind::Gap => gap(header, body),
         Kind::Goaway => goaway(body),
         Kind::Welcome => welcome(header, body),
         Kind::Hello | Kind::Ping | Kind::Req | Kind::Sub | Kind::Unsub | Kind::Pub | Kind::Ack | Kind::Credit => {
@@ -48,7 +48,7 @@ fn offset(header: &Header) -> u64 {
 }
 
 /// The text in field 1 of a body that has no other.
-fn first_text<'a>(bytes: &'a [u8], field: &'static str) -> Result<Cow<'a, str>, DecodeError> {
+fn first_text<'a>(bytes: &'a [u8], field: &'static str) -> Result<&'a str, DecodeError> {
     let mut text = "";
     each(bytes, |tag, value| {
         if tag == 1 {
@@ -56,7 +56,21 @@ fn first_text<'a>(bytes: &'a [u8], field: &'static str) -> Result<Cow<'a, str>, 
         }
         Ok(())
     })?;
-    Ok(Cow::Borrowed(text))
+    Ok(text)
+}
+
+/// The topic of a push, by its name or its alias.
+fn topic_of<'a>(header: &Header, name: &'a str) -> Result<Cow<'a, str>, DecodeError> {
+    match (header.alias, name.is_empty()) {
+        (0, false) | (1.., true) => Ok(Cow::Borrowed(name)),
+        (0, true) => Err(DecodeError::invalid(None, "topic", "missing")),
+        (1.., false) => Err(DecodeError::invalid(None, "topic", "both a name and an alias")),
+    }
+}
+
+fn gap<'a>(header: &Header, bytes: &'a [u8]) -> Result<Server<'a>, DecodeError> {
+    let topic = topic_of(header, first_text(bytes, "topic")?)?;
+    Ok(Server::Gap { topic, alias: header.alias, first: offset(header) })
 }
 
 fn msg<'a>(header: &Header, bytes: &'a [u8]) -> Result<Server<'a>, DecodeError> {
@@ -71,7 +85,7 @@ fn msg<'a>(header: &Header, bytes: &'a [u8]) -> Result<Server<'a>, DecodeError> 
         }
         Ok(())
     })?;
-    let (topic, from) = (Cow::Borrowed(topic), Cow::Borrowed(from));
+    let (topic, from) = (topic_of(header, topic)?, Cow::Borrowed(from));
     Ok(Server::Msg { topic, alias: header.alias, offset: offset(header), from, at_ms, body: json_body(body)? })
 }
 
@@ -87,7 +101,7 @@ fn eph<'a>(header: &Header, bytes: &'a [u8]) -> Result<Server<'a>, DecodeError> 
         }
         Ok(())
     })?;
-    let (topic, from, key) = (Cow::Borrowed(topic), Cow::Borrowed(from), Cow::Borrowed(key));
+    let (topic, from, key) = (topic_of(header, topic)?, Cow::Borrowed(from), Cow::Borrowed(key));
     Ok(Server::Eph { topic, alias: header.alias, from, key, body: json_body(body)? })
 }
 
@@ -167,8 +181,8 @@ fn presence<'a>(header: &Header, bytes: &'a [u8]) -> Result<Server<'a>, DecodeEr
         }
         Ok(())
     })?;
-    let (joined, left) = (Names::Read(joined), Names::Read(left));
-    Ok(Server::Presence { topic: Cow::Borrowed(topic), alias: header.alias, joined, left, count })
+    let (topic, joined, left) = (topic_of(header, topic)?, Names::Read(joined), Names::Read(left));
+    Ok(Server::Presence { topic, alias: header.alias, joined, left, count })
 }
 
 fn goaway(bytes: &[u8]) -> Result<Server<'_>, DecodeError> {

@@ -65,7 +65,13 @@ fn hello<'a>(fields: &Fields<'a>) -> Result<Hello<'a>, DecodeError> {
 
 fn credential<'a>(fields: &Fields<'a>) -> Result<Credential<'a>, DecodeError> {
     let Some(resume) = fields.optional(Field::Resume) else {
-        return fields.text(Field::Token).map(Credential::Token);
+        let token = fields.text(Field::Token)?;
+        // As in frames, where an empty text is not written at all.
+        return if token.is_empty() {
+            Err(fields.wrong(Field::Token, "missing"))
+        } else {
+            Ok(Credential::Token(token))
+        };
     };
     if fields.optional(Field::Token).is_some() {
         return Err(fields.wrong(Field::Resume, "either a token or a session to resume"));

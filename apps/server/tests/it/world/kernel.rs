@@ -22,16 +22,18 @@ use simnet::{Arrival, Duplex, PipeConfig, Side};
 use super::{plant::Plant, trace::Trace};
 
 /// Milliseconds since 1970 at which every world begins.
-pub const WALL_MS: u64 = 1_800_000_000_000;
+pub(crate) const WALL_MS: u64 = 1_800_000_000_000;
 
 /// Shards, the mail between them, and the connections of clients.
-pub struct Kernel {
-    pub now: Instant,
-    pub start: Instant,
-    pub trace: Trace,
+pub(crate) struct Kernel {
+    pub(crate) now: Instant,
+    pub(crate) start: Instant,
+    pub(crate) trace: Trace,
     rng: StdRng,
     nodes: Vec<Node>,
     wires: Vec<Wire>,
+    /// Wires that are not over, in the order they were made.
+    alive: Vec<usize>,
     plant: Option<Plant>,
     effects: Vec<Effect<Mail>>,
     mail_delay_max: Duration,
@@ -48,6 +50,8 @@ struct Node {
     free: Vec<u32>,
     accepting: bool,
     gone: bool,
+    /// Bytes have arrived in this lap.
+    awake: bool,
 }
 
 /// A connection of a client, from the client's number to the stream of a shard.
@@ -67,7 +71,7 @@ struct Wire {
 }
 
 impl Kernel {
-    pub fn new(seed: u64, shards: u16, setup: &Arc<Setup>, plant: Option<Plant>, mail_delay_max: Duration) -> Self {
+    pub(crate) fn new(seed: u64, shards: u16, setup: &Arc<Setup>, plant: Option<Plant>, mail_delay_max: Duration) -> Self {
         let start = Instant::now();
         let mut rng = StdRng::seed_from_u64(seed);
         let mut kernel = Self {
@@ -76,6 +80,7 @@ impl Kernel {
             trace: Trace::default(),
             nodes: Vec::new(),
             wires: Vec::new(),
+            alive: Vec::new(),
             plant,
             effects: Vec::new(),
             mail_delay_max,
@@ -92,6 +97,7 @@ impl Kernel {
                 free: Vec::new(),
                 accepting: true,
                 gone: false,
+                awake: false,
             });
         }
         for index in 0..kernel.nodes.len() {
@@ -101,7 +107,7 @@ impl Kernel {
     }
 
     /// Opens a connection to some shard, as the kernel's hash would; returns its number.
-    pub fn connect(&mut self, config: PipeConfig) -> Option<usize> {
+    pub(crate) fn connect(&mut self, config: PipeConfig) -> Option<usize> {
         let shard = self.rng.random_range(0..self.nodes.len());
         let node = &mut self.nodes[shard];
         if !node.accepting || node.gone {
@@ -113,6 +119,7 @@ impl Kernel {
         });
         let stream = Stream { index, generation: node.generations[index as usize] };
         let wire = self.wires.len();
+        self.alive.push(wire);
         self.wires.push(Wire {
             duplex: Duplex::new(self.rng.random(), config),
             shard,
@@ -130,12 +137,12 @@ impl Kernel {
     }
 
     /// The client writes what there is room for.
-    pub fn write(&mut self, wire: usize, bytes: &[u8]) -> usize {
+    pub(crate) fn write(&mut self, wire: usize, bytes: &[u8]) -> usize {
         self.wires[wire].duplex.write(self.now, Side::Client, bytes)
     }
 
     /// What has arrived at the client.
-    pub fn read(&mut self, wire: usize) -> Option<Arrival> {
+    pub(crate) fn read(&mut self, wire: usize) -> Option<Arrival> {
         let arrival = self.wires[wire].duplex.poll(self.now, Side::Client)?;
         if let Arrival::Data(bytes) = &arrival {
             self.trace.note(b'c', wire as u64, bytes);
@@ -143,30 +150,30 @@ impl Kernel {
         Some(arrival)
     }
 
-    pub fn finish(&mut self, wire: usize) {
+    pub(crate) fn finish(&mut self, wire: usize) {
         self.wires[wire].duplex.finish(self.now, Side::Client);
     }
 
-    pub fn reset(&mut self, wire: usize) {
+    pub(crate) fn reset(&mut self, wire: usize) {
         self.wires[wire].left = true;
         self.wires[wire].duplex.reset(self.now, Side::Client);
     }
 
     /// The client lets go of a connection that has ended.
-    pub fn leave(&mut self, wire: usize) {
+    pub(crate) fn leave(&mut self, wire: usize) {
         self.wires[wire].left = true;
     }
 
-    pub fn stall(&mut self, wire: usize, stalled: bool) {
+    pub(crate) fn stall(&mut self, wire: usize, stalled: bool) {
         self.wires[wire].duplex.stall(Side::Client, stalled);
     }
 
-    pub fn hold(&mut self, wire: usize, until: Instant) {
+    pub(crate) fn hold(&mut self, wire: usize, until: Instant) {
         self.wires[wire].duplex.hold(until);
     }
 
     /// Orders all shards to drain, as the control thread would.
-    pub fn drain(&mut self, until: Instant) {
+    pub(crate) fn drain(&mut self, until: Instant) {
         let control = self.nodes.len();
         for index in 0..self.nodes.len() {
             let at = self.now + self.delay();
@@ -174,34 +181,37 @@ impl Kernel {
         }
     }
 
-    pub fn all_gone(&self) -> bool {
+    pub(crate) fn all_gone(&self) -> bool {
         self.nodes.iter().all(|node| node.gone)
     }
 
     /// Connections that shards hold.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.nodes.iter().map(|node| node.shard.connections()).sum()
     }
 
     /// Bytes that wait in shards' queues for the network.
-    pub fn queued(&self) -> usize {
-        self.wires.iter().map(|wire| wire.queue.iter().map(Bytes::len).sum::<usize>()).max().unwrap_or(0)
+    pub(crate) fn queued(&self) -> usize {
+        let queues = self.alive.iter().map(|number| self.wires[*number].queue.iter().map(Bytes::len).sum::<usize>());
+        queues.max().unwrap_or(0)
     }
 
     /// When the next thing happens by itself.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         let blind = self.plant == Some(Plant::LostWake);
         let nodes = self.nodes.iter().filter(|node| !node.gone).flat_map(|node| {
-            let mail = node.boxes.iter().filter_map(|mail| mail.front().map(|(at, _)| *at));
+            let mail = node.boxes.iter().filter_map(|mail| mail.front().map(|(at, _)| *at)).filter(|_| !blind);
             mail.chain(node.io.deadline().filter(|_| !blind))
         });
-        let wires = self.wires.iter().filter(|wire| !(wire.closed && wire.left)).filter_map(|wire| wire.duplex.deadline());
+        let wires = self.alive.iter().filter_map(|number| self.wires[*number].duplex.deadline());
         nodes.chain(wires).min()
     }
 
     /// Everything that is due at `now`, until nothing more is.
-    pub fn run(&mut self, now: Instant) {
+    pub(crate) fn run(&mut self, now: Instant) {
         self.now = now;
+        let wires = &self.wires;
+        self.alive.retain(|number| !(wires[*number].closed && wires[*number].left));
         for _ in 0..LAPS_MAX {
             let before = self.trace.count;
             self.deliver_mail();
@@ -209,6 +219,7 @@ impl Kernel {
             self.deliver_bytes();
             self.wake();
             if self.trace.count == before {
+                self.nodes.iter_mut().for_each(|node| node.awake = false);
                 return;
             }
         }
@@ -218,7 +229,8 @@ impl Kernel {
     fn deliver_mail(&mut self) {
         for index in 0..self.nodes.len() {
             for sender in 0..self.nodes[index].boxes.len() {
-                while self.nodes[index].boxes[sender].front().is_some_and(|(at, _)| *at <= self.now) {
+                let asleep = self.plant == Some(Plant::LostWake) && !self.nodes[index].awake;
+                while !asleep && self.nodes[index].boxes[sender].front().is_some_and(|(at, _)| *at <= self.now) {
                     let Some((_, mail)) = self.nodes[index].boxes[sender].pop_front() else { break };
                     let from = if sender == self.nodes.len() { ShardId::CONTROL } else { ShardId(sender as u16) };
                     self.trace.note(b'm', sender as u64, &(index as u64).to_le_bytes());
@@ -229,13 +241,14 @@ impl Kernel {
     }
 
     fn deliver_bytes(&mut self) {
-        for number in 0..self.wires.len() {
+        for number in self.alive.clone() {
             self.send(number);
             while let Some(arrival) = self.arrival(number) {
                 let Wire { shard, stream, .. } = self.wires[number];
                 match arrival {
                     Arrival::Data(mut bytes) => {
                         self.trace.note(b's', number as u64, &bytes);
+                        self.nodes[shard].awake = true;
                         self.turn(shard, |shard, io| shard.on_stream(io, stream, StreamEvent::Data(&mut bytes)));
                     }
                     Arrival::Finished => {
@@ -343,8 +356,17 @@ impl Kernel {
             Effect::Mail { to: ShardId::CONTROL, mail } => self.control(index, mail),
             Effect::Mail { to, mail } => self.post(index, to, mail),
             Effect::StopAccepting => self.nodes[index].accepting = false,
-            Effect::Exit => self.nodes[index].gone = true,
+            Effect::Exit => self.exit(index),
             Effect::Connect { .. } | Effect::Train { .. } | Effect::Disk { .. } => panic!("the server does not do this yet"),
+        }
+    }
+
+    /// The shard's thread ends; what is still open is reset by the operating system.
+    fn exit(&mut self, index: usize) {
+        self.nodes[index].gone = true;
+        for wire in self.wires.iter_mut().filter(|wire| wire.shard == index && !wire.closed) {
+            wire.closed = true;
+            wire.duplex.reset(self.now, Side::Server);
         }
     }
 
@@ -355,7 +377,8 @@ impl Kernel {
     }
 
     fn number(&self, index: usize, stream: Stream) -> Option<usize> {
-        self.wires.iter().rposition(|wire| wire.shard == index && wire.stream == stream && !wire.closed)
+        let is_it = |wire: &Wire| wire.shard == index && wire.stream == stream && !wire.closed;
+        self.alive.iter().rev().copied().find(|number| is_it(&self.wires[*number]))
     }
 
     /// Puts mail on its way; it may be late, but never before what the same shard sent earlier.

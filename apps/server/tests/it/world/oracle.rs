@@ -6,18 +6,24 @@ use session::Code;
 
 /// All that clients have heard.
 #[derive(Default)]
-pub struct Oracle {
+pub(crate) struct Oracle {
     /// Topic and offset: who said what.
     said: BTreeMap<(String, u64), (String, Vec<u8>)>,
     /// Topic, user and counter: which offset it got.
     acknowledged: BTreeMap<(String, String, u64), u64>,
-    pub gaps: u64,
-    pub refusals: u64,
-    pub heard: u64,
+    /// How many messages a topic keeps.
+    pub(crate) history: u64,
+    pub(crate) gaps: u64,
+    pub(crate) refusals: u64,
+    pub(crate) heard: u64,
 }
 
 impl Oracle {
-    pub fn heard(&mut self, topic: &str, offset: u64, from: &str, body: &[u8]) {
+    pub(crate) fn new(history: u64) -> Self {
+        Self { history, ..Self::default() }
+    }
+
+    pub(crate) fn heard(&mut self, topic: &str, offset: u64, from: &str, body: &[u8]) {
         self.heard += 1;
         let new = (from.to_owned(), body.to_vec());
         let text = String::from_utf8_lossy(body);
@@ -26,28 +32,39 @@ impl Oracle {
         assert_eq!(*known, new, "two readers were told different things at offset {offset}");
     }
 
-    pub fn acknowledged(&mut self, topic: &str, user: &str, seq: u64, offset: u64) {
+    pub(crate) fn acknowledged(&mut self, topic: &str, user: &str, seq: u64, offset: u64) {
         let key = (topic.to_owned(), user.to_owned(), seq);
-        let known = *self.acknowledged.entry(key).or_insert(offset);
+        let known = self.acknowledged.entry(key).or_insert(offset);
+        // Once only within the history: what has left it may be said again.
+        if *known + self.history <= offset {
+            *known = offset;
+        }
+        let known = *known;
         assert_eq!(known, offset, "{user}'s message {seq} was taken twice");
     }
 
-    pub fn gap(&mut self, _topic: &str, _first: u64) {
+    pub(crate) fn gap(&mut self, _topic: &str, _first: u64) {
         self.gaps += 1;
     }
 
-    pub fn refused(&mut self, code: Code, message: &str) {
+    pub(crate) fn refused(&mut self, code: Code, message: &str) {
         let expected = matches!(code, Code::ResourceExhausted | Code::Unavailable | Code::Unauthenticated);
         assert!(expected, "refused: {code:?} {message}");
         self.refusals += 1;
     }
 
-    pub fn acknowledged_count(&self) -> usize {
+    pub(crate) fn acknowledged_count(&self) -> usize {
         self.acknowledged.len()
     }
 
+    /// The newest offset of a topic that anybody got an acknowledgement for.
+    pub(crate) fn newest(&self, topic: &str) -> u64 {
+        let of_topic = self.acknowledged.iter().filter(|((known, _, _), _)| known == topic);
+        of_topic.map(|(_, offset)| *offset).max().unwrap_or(0)
+    }
+
     /// At the end, when all have caught up: what was acknowledged was said, at its offset, by whom it was, and once.
-    pub fn settle(&self) {
+    pub(crate) fn settle(&self) {
         let mut offsets = BTreeMap::new();
         for ((topic, user, seq), offset) in &self.acknowledged {
             let twin = offsets.insert((topic, offset), (user, seq));

@@ -4,18 +4,18 @@ use ringshard::mail::Mail;
 
 /// What goes wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Plant {
+pub(crate) enum Plant {
     /// One delivery of a message to a shard is left out: its readers skip an offset.
     SkippedOffset { countdown: u32 },
     /// One delivery of a message to a shard is made twice.
     DoubledFanOut { countdown: u32 },
-    /// A shard is not woken at its deadlines.
+    /// A shard is not woken by mail, nor at its deadlines: it turns only when bytes arrive.
     LostWake,
 }
 
 impl Plant {
     /// How often this mail is to arrive.
-    pub fn tamper(&mut self, mail: &Mail) -> usize {
+    pub(crate) fn tamper(&mut self, mail: &Mail) -> usize {
         match self {
             Plant::SkippedOffset { countdown } if is_delivery(mail) => due(countdown, 0),
             Plant::DoubledFanOut { countdown } if is_delivery(mail) => due(countdown, 2),
@@ -36,7 +36,7 @@ fn is_delivery(mail: &Mail) -> bool {
 }
 
 /// The same mail once more.
-pub fn twin(mail: &Mail) -> Option<Mail> {
+pub(crate) fn twin(mail: &Mail) -> Option<Mail> {
     match mail {
         Mail::Chat(mail) => Some(Mail::Chat(mail.clone())),
         Mail::Barrier(_)

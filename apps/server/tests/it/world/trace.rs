@@ -2,9 +2,9 @@
 
 /// A running hash of events (FNV-1a over their bytes).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Trace {
-    pub hash: u64,
-    pub count: u64,
+pub(crate) struct Trace {
+    pub(crate) hash: u64,
+    pub(crate) count: u64,
 }
 
 impl Default for Trace {
@@ -15,7 +15,7 @@ impl Default for Trace {
 
 impl Trace {
     /// Adds an event: its kind, whom it happened to, and its bytes.
-    pub fn note(&mut self, kind: u8, whom: u64, bytes: &[u8]) {
+    pub(crate) fn note(&mut self, kind: u8, whom: u64, bytes: &[u8]) {
         self.count += 1;
         let whom = whom.to_le_bytes();
         for byte in [kind].iter().chain(&whom).chain(bytes) {
