@@ -114,18 +114,21 @@ fn publish(codec: Codec, seq: u64) -> BytesMut {
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
+const WARM: usize = 20_000;
+
 /// Publishes through `write` many times and counts what is allocated while the later ones pass.
 fn count(bench: &mut Bench, stream: Stream, mut write: impl FnMut(u64) -> Vec<u8>) -> (usize, usize) {
-    // The history of 1,000 fills first: its records are then used again.
-    let mut messages: Vec<Vec<u8>> = (1..=6_000).map(&mut write).collect();
-    for bytes in &mut messages[..4_000] {
+    // The history of 1,000 fills first: its records are then used again. Its index of counters, a hash table with as
+    // many removals as insertions, grows a last time some thousand messages later.
+    let mut messages: Vec<Vec<u8>> = (1..=WARM as u64 + 2_000).map(&mut write).collect();
+    for bytes in &mut messages[..WARM] {
         bench.data(stream, bytes);
     }
     // Presence is told a while after the readers came; it is no message.
     bench.rest(Duration::from_secs(2));
     let before = bench.bytes_out;
     let region = Region::new(ALLOCATOR);
-    for bytes in &mut messages[4_000..] {
+    for bytes in &mut messages[WARM..] {
         bench.data(stream, bytes);
     }
     let change = region.change();

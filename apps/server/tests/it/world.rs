@@ -117,6 +117,9 @@ fn live(seed: u64, plant: Option<Plant>) -> Outcome {
     world.run_until(trouble);
     world.set(Mood::Calm);
     world.run_until(trouble + CALM);
+    let World { kernel, clients, .. } = &mut world;
+    clients.iter_mut().for_each(|client| client.say_last(kernel));
+    world.run_until(trouble + CALM + LAST);
     world.settle()
 }
 
@@ -216,6 +219,9 @@ fn draining_loses_nothing_that_was_acknowledged() {
 
 /// Time for everybody to come back, read up and say what is left. Stalled readers are cut off after a minute.
 const CALM: Duration = Duration::from_secs(100);
+
+/// Time for the last words to reach everybody, over the slowest network there is.
+const LAST: Duration = Duration::from_secs(5);
 
 /// The hard limit of a queue, and one message above it.
 const QUEUE_MAX: usize = 256 * 1024 + 64 * 1024;

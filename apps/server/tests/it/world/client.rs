@@ -143,6 +143,12 @@ impl Client {
         }
     }
 
+    /// Says one more thing and is then silent: whatever becomes of it, nothing else will wake anybody.
+    pub(crate) fn say_last(&mut self, kernel: &mut Kernel) {
+        self.publish(kernel);
+        self.next = kernel.now + Duration::from_secs(3_600);
+    }
+
     /// Takes what has arrived, and writes what there is room for.
     pub(crate) fn exchange(&mut self, kernel: &mut Kernel, oracle: &mut Oracle) {
         while let Some(line) = &mut self.line {

@@ -70,6 +70,14 @@ struct Wire {
     left: bool,
 }
 
+impl Wire {
+    /// The shard stops reading, or goes on.
+    fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+        self.duplex.stall(Side::Server, paused);
+    }
+}
+
 impl Kernel {
     pub(crate) fn new(seed: u64, shards: u16, setup: &Arc<Setup>, plant: Option<Plant>, mail_delay_max: Duration) -> Self {
         let start = Instant::now();
@@ -345,8 +353,8 @@ impl Kernel {
         match effect {
             Effect::Send { stream, bytes } => self.with(index, stream, |wire| wire.queue.push_back(bytes)),
             Effect::Shutdown { stream } => self.with(index, stream, |wire| wire.shutdown = true),
-            Effect::Pause { stream } => self.with(index, stream, |wire| wire.paused = true),
-            Effect::Resume { stream } => self.with(index, stream, |wire| wire.paused = false),
+            Effect::Pause { stream } => self.with(index, stream, |wire| wire.pause(true)),
+            Effect::Resume { stream } => self.with(index, stream, |wire| wire.pause(false)),
             Effect::Close { stream } => {
                 if let Some(number) = self.number(index, stream) {
                     self.wires[number].duplex.reset(self.now, Side::Server);
