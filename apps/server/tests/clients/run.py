@@ -158,13 +158,51 @@ async def check_goodbye(clients, process):
     print("SIGTERM: goaway, then close 1001")
 
 
+async def beside(addresses, pages):
+    """A raw TCP client in the pages' room while they run; it hears and says what they do."""
+    base = f"http://{addresses['plain/tcp']}"
+    host, port = addresses["plain/tcp"].rsplit(":", 1)
+    token = post(base, "guest", name="raw-tcp")["token"]
+    client = await framed.Framed.open(host, int(port), token, "raw", "chat/lobby", 0)
+    heard, said = [], []
+
+    async def listen():
+        while True:
+            heard.extend(await client.messages(1))
+
+    ears = asyncio.create_task(listen())
+    while not pages.done():
+        said.append(f"from raw tcp {len(said)}")
+        await client.say("chat/lobby", len(said), said[-1])
+        await asyncio.wait([pages, ears], timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
+        assert not ears.done(), ears.exception()
+    ears.cancel()
+    return heard, said
+
+
+async def check_room(addresses):
+    pages = asyncio.ensure_future(asyncio.to_thread(check_pages, addresses))
+    heard, said = await beside(addresses, pages)
+    lines = (await pages).splitlines()
+    timeline = json.loads(next(line for line in lines if line.startswith("timeline ")).removeprefix("timeline "))
+    texts = [text for _, _, text in heard]
+    assert [offset for offset, _, _ in heard] == list(range(1, len(heard) + 1)), "the TCP client has a gap"
+    differ = next((at for at, (one, other) in enumerate(zip(timeline, texts)) if one != other), None)
+    assert differ is None, f"the page and the TCP client have two orders: {timeline[differ]!r}, {texts[differ]!r}"
+    assert len(set(timeline) & set(said)) > 5, "the page does not show what the TCP client said"
+    print(f"two pages and a raw TCP client in one room: {len(timeline)} messages, one order")
+
+
 def check_pages(addresses):
     environment = dict(os.environ, BASE=f"http://{addresses['plain/tcp']}", NODE_PATH=str(CLIENTS / "node_modules"))
     environment.setdefault("CHROMIUM", shutil.which("chromium") or "")
     script = CLIENTS / "chat.mjs"
     # A module resolves its imports from where it lies.
     shutil.copy(HERE.parent / "pages" / "chat.mjs", script)
-    subprocess.run(["node", str(script)], check=True, env=environment, timeout=300)
+    result = subprocess.run(["node", str(script)], env=environment, timeout=300, capture_output=True, text=True)
+    print(result.stdout, result.stderr, flush=True)
+    assert result.returncode == 0, "the pages' test failed"
+    return result.stdout
 
 
 def main():
@@ -173,7 +211,7 @@ def main():
         clients = asyncio.run(check_chat(addresses, process))
         assert clients
     with server() as (addresses, _):
-        check_pages(addresses)
+        asyncio.run(check_room(addresses))
     print("all clients are content")
 
 

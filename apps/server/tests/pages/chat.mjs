@@ -114,6 +114,9 @@ async function story() {
   await reload(ada, bob, said, say);
   await lostAnswer(ada, bob, said, say);
   await hostileText(ada, bob);
+  // For whoever runs this beside a client of another kind: all that bob has on his page, in order.
+  const all = await bob.page.$$eval(".message .text", (texts) => texts.map((text) => text.textContent));
+  console.log(`timeline ${JSON.stringify(all)}`);
   await leaving(ada, bob);
 }
 
