@@ -12,8 +12,8 @@ use crate::options::Contest;
 
 /// Bytes that may wait for a reader before it is not read from any more.
 const PENDING_MAX: usize = 256 * 1024;
-/// Bytes of a WebSocket message.
-const MESSAGE_MAX: usize = 1 << 20;
+/// Bytes of a WebSocket message: as large as the largest of Autobahn's cases.
+const MESSAGE_MAX: usize = 16 << 20;
 
 /// Sends back whatever arrives.
 pub struct Echo {
@@ -138,6 +138,8 @@ fn upgrade(io: &Io<()>, http: &mut Http, bytes: &[u8], out: &mut BytesMut) -> St
 fn echo(socket: &mut WebSocket, mut bytes: &mut [u8], out: &mut BytesMut) -> bool {
     let mut open = true;
     while let Some(event) = socket.next(&mut bytes) {
+        // A pong that was due before this message goes before its echo.
+        socket.take_output(out);
         match event {
             Event::Text(text) => frame::encode(frame::Opcode::Text, text.as_bytes(), out),
             Event::Binary(payload) => frame::encode(frame::Opcode::Binary, &payload, out),

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn short_datagrams_and_quic_are_left_to_the_hash() {
+    fn datagrams_without_a_routing_word_are_left_to_the_hash() {
         let steer = Steer::new(4);
         assert_eq!(steer.shard_of_datagram(&[0; 16]), None);
         assert_eq!(steer.shard_of_datagram(&[0x40; 17]), None);

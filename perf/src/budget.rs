@@ -11,6 +11,7 @@ use crate::operation;
 #[serde(deny_unknown_fields)]
 struct Budgets {
     /// Instructions per operation.
+    #[serde(default)]
     instructions: BTreeMap<String, u64>,
 }
 

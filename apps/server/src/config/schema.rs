@@ -137,7 +137,7 @@ schema! {
         spin_us: Duration = Duration::from_micros(50), Duration::ZERO => Duration::from_millis(10);
         /// Connections that one shard holds; one above it is closed at once. They are direct descriptors, which the
         /// kernel bounds by the limit of open files for each shard.
-        connections_max: usize = 20_000, 1 => 1_000_000;
+        connections_max: usize = 65_536, 1 => 1_000_000;
     }
 
     /// Where the server listens. Port 0: any free port, named in the line `listening`.
