@@ -29,6 +29,10 @@ pub(crate) const CLIENTS: &[Need] = &[
     Need { what: "Python with venv", there: python_venv, packages: &["python3", "python3-venv"] },
 ];
 
+/// What counting instructions needs.
+pub(crate) const BUDGETS: &[Need] =
+    &[Need { what: "valgrind", there: || program("valgrind"), packages: &["valgrind"] }];
+
 /// Installs what is missing with apt-get when this user may, else says which line to run.
 pub(crate) fn install(needs: &[Need]) -> Result<(), String> {
     let missing: Vec<&Need> = needs.iter().filter(|need| !(need.there)()).collect();

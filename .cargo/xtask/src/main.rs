@@ -12,7 +12,8 @@ use std::{
 fn main() -> ExitCode {
     let mut arguments = env::args().skip(1);
     let chore = arguments.next();
-    let rest: Vec<String> = arguments.collect();
+    // `cargo serve -- --shards 2` and `cargo serve --shards 2` mean the same.
+    let rest: Vec<String> = arguments.skip_while(|argument| argument == "--").collect();
     let outcome = match chore.as_deref() {
         Some("serve") => serve(&rest),
         Some("verify") => verify::run(&rest),

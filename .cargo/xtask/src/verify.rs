@@ -12,6 +12,7 @@ const STEPS: &[Step] = &[
     ("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])),
     ("test", || cargo(&["test", "--workspace", "--locked"])),
     ("doc", doc),
+    ("budgets", budgets),
     ("clients", clients),
 ];
 
@@ -39,6 +40,12 @@ fn doc() -> Result<(), String> {
     let mut command = Command::new(machine::cargo());
     command.args(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings");
     machine::run(command.current_dir(machine::root()))
+}
+
+/// Instructions per message, counted by callgrind.
+fn budgets() -> Result<(), String> {
+    machine::install(machine::BUDGETS)?;
+    cargo(&["run", "-q", "--release", "--locked", "-p", "perf", "--", "budgets"])
 }
 
 /// The server against clients that nobody here wrote: a browser, curl, Python's websockets.

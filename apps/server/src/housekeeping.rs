@@ -228,7 +228,9 @@ impl Desk {
         self.by_address.take(now, network(login.address)).map_err(throttled)?;
         // A name that nobody can have needs no hashing, and its length must not fill the table's hasher.
         check_name(&login.name).map_err(|_| AccountError::Wrong)?;
-        self.by_name.take(now, login.name.to_lowercase()).map_err(throttled)?;
+        // Per name and network: attempts from elsewhere must not lock the owner of a name out.
+        let who = (login.name.to_lowercase(), network(login.address));
+        self.by_name.take(now, who).map_err(throttled)?;
         let user = self.accounts.verify(&login.name, &login.password)?.to_owned();
         Ok(Identity { user, guest: false })
     }
