@@ -83,6 +83,8 @@ fn apt(prefix: &[&str], arguments: &[&str]) -> &'static mut Command {
     let program = words.next().unwrap_or("apt-get");
     let mut command = Command::new(program);
     command.args(words).args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    // stdout belongs to what the chore runs: the server's lines are read by programs.
+    command.stdout(std::io::stderr());
     Box::leak(Box::new(command))
 }
 
