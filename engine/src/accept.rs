@@ -2,7 +2,7 @@
 //! accept when nobody wants to know it.
 
 use std::{
-    mem,
+    io, mem,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::fd::{AsRawFd, OwnedFd},
     time::{Duration, Instant},
@@ -24,7 +24,7 @@ use crate::{
 const ACCEPTS: usize = 32;
 const ACCEPT_BITS: u32 = ACCEPTS.trailing_zeros();
 
-/// How long accepting rests when the process is out of descriptors: the connection stays in the backlog meanwhile, and
+/// How long accepting rests when the process or the system is out of descriptors or memory: the connection stays in the backlog meanwhile, and
 /// trying at once would burn the core.
 const REST: Duration = Duration::from_millis(10);
 
@@ -74,6 +74,11 @@ impl Acceptor {
     }
 }
 
+// Whether an accept failed for want of something that others have to give back first.
+fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
 impl Tcp {
     /// Lets connections in.
     pub(crate) fn start_accepting(&mut self, ring: &mut Ring) {
@@ -113,7 +118,7 @@ impl Tcp {
             Some(_) if self.acceptors[at].stopped => return,
             Some(error) => {
                 self.stats.accept_errors.add(1);
-                if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENOBUFS | libc::ENOMEM)) {
+                if is_exhaustion(&error) {
                     let acceptor = &mut self.acceptors[at];
                     acceptor.resting |= 1 << (index as usize % ACCEPTS);
                     acceptor.rest_until = Some(now + REST);
@@ -183,5 +188,17 @@ impl DirectAccepts {
             self.0.swap_remove(at);
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepting_rests_when_descriptors_are_gone_and_not_when_a_client_is() {
+        let errors = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ECONNABORTED, libc::EPROTO];
+        let rests = errors.map(|code| is_exhaustion(&io::Error::from_raw_os_error(code)));
+        assert_eq!(rests, [true, true, true, false, false]);
     }
 }

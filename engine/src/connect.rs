@@ -15,9 +15,9 @@ use crate::{
     reactor::{StreamClose, StreamEvent},
     ring::{Completion, Ring},
     socket,
-    stream::File,
+    stream::{File, number, on_file},
     tag::{Operation, tag},
-    tcp::{Sink, Tcp, number, on_file},
+    tcp::{Sink, Tcp},
 };
 
 /// Sockets that are plain descriptors at a time, on their way into the ring's table. Further connects wait their turn.
@@ -122,7 +122,9 @@ impl Tcp {
         let entry = opcode::Connect::new(number(file), name, len).build();
         // SAFETY: the name is boxed and kept in the connector until this completion was taken.
         unsafe { ring.push(&on_file(file, entry).user_data(tag(Operation::Connect, index))) };
-        if let Some(wish) = self.connector.waiting.pop_front() {
+        // As many as there is room for: one that fails at once leaves its room to the next.
+        while self.connector.starting < STARTING_MAX {
+            let Some(wish) = self.connector.waiting.pop_front() else { break };
             self.start_connect(ring, wish);
         }
     }

@@ -15,6 +15,9 @@ use crate::{
     reactor::{ShardId, Socket, Stream, Ticket},
 };
 
+/// Mail waiting in one shard that says that its readers do not keep up: 64 boxes of the usual size.
+pub const MAIL_WAITING_HIGH: usize = 65_536;
+
 /// An open file of one shard.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FileId(pub u32);
@@ -161,6 +164,7 @@ pub struct Io<M> {
     wall_ms: u64,
     deadline: Option<Instant>,
     effects: Vec<Effect<M>>,
+    mail_waiting: usize,
     arena: Arena,
     // Bytes of the newest send that are still unsplit in the arena: sends in a row on one stream become one effect.
     open: Option<(Stream, usize)>,
@@ -178,6 +182,7 @@ impl<M> Io<M> {
             wall_ms,
             deadline: None,
             effects: Vec::new(),
+            mail_waiting: 0,
             arena: Arena::new(),
             open: None,
             rng: StdRng::from_seed(seed),
@@ -280,6 +285,13 @@ impl<M> Io<M> {
         self.push(Effect::Mail { to, mail });
     }
 
+    /// Mail of earlier turns that found its box full and still waits here. None is ever dropped: from
+    /// [`MAIL_WAITING_HIGH`] on a reactor should refuse what would lead to more.
+    #[must_use]
+    pub fn mail_waiting(&self) -> usize {
+        self.mail_waiting
+    }
+
     /// Starts a disk operation.
     pub fn disk(&mut self, ticket: Ticket, operation: DiskOperation) {
         self.push(Effect::Disk { ticket, operation });
@@ -310,6 +322,16 @@ impl<M> Io<M> {
     pub fn begin_turn(&mut self, now: Instant, wall_ms: u64) {
         self.now = now;
         self.wall_ms = wall_ms;
+    }
+
+    /// For whoever turns the reactor: what [`Io::mail_waiting`] says from now on.
+    pub fn set_mail_waiting(&mut self, mails: usize) {
+        self.mail_waiting = mails;
+    }
+
+    // How many effects this turn has led to so far.
+    pub(crate) fn queued(&self) -> usize {
+        self.effects.len()
     }
 
     /// For whoever turns the reactor: takes the queued effects into `into`, which must be empty, and leaves its

@@ -59,7 +59,7 @@ pub use buffers::Arena;
 pub use config::{Config, ListenerConfig, SHARDS_MAX, SocketConfig};
 pub use cores::{Cores, Cpu};
 pub use error::EngineError;
-pub use io::{DiskOperation, Effect, FileId, Io, Train};
+pub use io::{DiskOperation, Effect, FileId, Io, MAIL_WAITING_HIGH, Train};
 pub use kernel::{KERNEL_MIN, Kernel};
 pub use probe::{Finding, Probe, Verdict, probe};
 pub use reactor::{Datagrams, Listener, Outcome, Reactor, ShardId, Socket, Stream, StreamClose, StreamEvent, Ticket};

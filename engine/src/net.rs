@@ -95,7 +95,7 @@ impl Net {
             Operation::Accept => self.tcp.on_accepted(ring, now, done, index, sink),
             Operation::Receive => self.tcp.on_received(ring, done, index, sink),
             Operation::Send => self.tcp.on_sent(ring, done, index, sink),
-            Operation::Shutdown => self.tcp.on_shutdown(ring, done, index, sink),
+            Operation::Shutdown => self.tcp.on_shutdown(ring, done, index),
             Operation::Close => self.tcp.on_closed(index, sink),
             Operation::Install => self.tcp.on_installed(ring, done, index),
             Operation::Connect => self.tcp.on_connected(ring, done, index, sink),

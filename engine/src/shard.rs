@@ -28,6 +28,13 @@ const BLOCKED_RETRY: Duration = Duration::from_micros(100);
 /// our ring back without ringing its eventfd, and an enter brings them.
 const DISK_NAP: Duration = Duration::from_millis(1);
 
+/// Effects after which a turn takes no more mail. One mail may lead to a send on thousands of streams, so counting mail
+/// alone bounds neither a turn nor its memory: the effects in hand are at most these and those of the last mail.
+const EFFECTS_MAX: usize = 65_536;
+
+/// Room for effects that stays after a turn with fewer of them; the rest of a spike's memory goes back.
+const EFFECTS_KEPT: usize = 8_192;
+
 /// Looks between two readings of the clock: one costs as much as a few looks.
 const LOOKS: usize = 8;
 
@@ -109,7 +116,10 @@ impl<R: Reactor> Shard<R> {
             self.stats.idle_ns.set(idle);
         }
         let Self { reactor, io, .. } = self;
-        self.post.deliver(&self.stats, |from, mail| reactor.on_mail(io, from, mail));
+        self.post.deliver(&self.stats, |from, mail| {
+            reactor.on_mail(io, from, mail);
+            io.queued() < EFFECTS_MAX
+        });
         self.disk.deliver(&self.stats, |ticket, outcome| reactor.on_disk(io, ticket, outcome));
         self.net.work(now, &mut Deliver { reactor, io });
         self.reactor.on_turn_end(&mut self.io);
@@ -120,7 +130,7 @@ impl<R: Reactor> Shard<R> {
     fn apply(&mut self) {
         let mut effects = std::mem::take(&mut self.effects);
         self.io.take_effects(&mut effects);
-        let mut mails = 0;
+        let (mut mails, count) = (0, effects.len());
         for effect in effects.drain(..) {
             match effect {
                 // The most frequent one, without a move in between.
@@ -132,9 +142,13 @@ impl<R: Reactor> Shard<R> {
             }
         }
         self.stats.mail_out.add(mails);
+        if count <= EFFECTS_KEPT {
+            effects.shrink_to(EFFECTS_KEPT);
+        }
         self.effects = effects;
         self.net.flush();
         self.post.publish(&self.stats, &mut self.net.ring, &self.berths);
+        self.io.set_mail_waiting(self.post.waiting());
         self.stats.enters.set(self.net.ring.enters());
     }
 

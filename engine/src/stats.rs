@@ -102,7 +102,8 @@ stats! {
     mail_in,
     /// Mail sent.
     mail_out,
-    /// Mail that waits here because its destination's box is full (gauge).
+    /// Mail that waits here because its destination's box, or the control thread's, is full (gauge). It is never dropped;
+    /// [`crate::MAIL_WAITING_HIGH`] says how much is too much.
     mail_queued,
     /// Mail that found its destination's box full.
     mail_overflowed,

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use io_uring::{squeue, types};
+
 use crate::{
     outbox::Outbox,
     reactor::{Stream, StreamClose},
@@ -19,6 +21,23 @@ pub(crate) enum File {
     Plain(i32),
 }
 
+/// Makes an entry that was built for a plain descriptor use the file of a stream.
+pub(crate) fn on_file(file: File, entry: squeue::Entry) -> squeue::Entry {
+    match file {
+        File::Direct(_) => entry.flags(squeue::Flags::FIXED_FILE),
+        File::Plain(_) | File::None => entry,
+    }
+}
+
+/// The number that goes in the descriptor's place.
+pub(crate) fn number(file: File) -> types::Fd {
+    match file {
+        File::Direct(index) => types::Fd(index as i32),
+        File::Plain(fd) => types::Fd(fd),
+        File::None => types::Fd(-1),
+    }
+}
+
 /// What is going on with a stream.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct State {
@@ -34,6 +53,8 @@ pub(crate) struct State {
     pub(crate) ended: bool,
     /// FIN goes out after what is queued.
     pub(crate) finishing: bool,
+    /// The shutdown that sends FIN is with the kernel.
+    pub(crate) shutting: bool,
     /// FIN has gone out.
     pub(crate) finished: bool,
     /// The connection that we asked for is not up yet.

@@ -13,7 +13,7 @@ use crate::{
     reactor::{Datagrams, Socket, Stream, StreamClose, StreamEvent},
     ring::{Completion, Ring},
     stats::ShardStats,
-    stream::{File, Streams, close_reason},
+    stream::{File, Streams, close_reason, number, on_file},
     tag::{Operation, tag},
 };
 
@@ -39,23 +39,6 @@ pub(crate) struct Tcp {
     pool: Pool,
     dirty: Vec<u32>,
     multishot: bool,
-}
-
-/// Makes an entry that was built for a plain descriptor use the file of a stream.
-pub(crate) fn on_file(file: File, entry: squeue::Entry) -> squeue::Entry {
-    match file {
-        File::Direct(_) => entry.flags(squeue::Flags::FIXED_FILE),
-        File::Plain(_) | File::None => entry,
-    }
-}
-
-/// The number that goes in the descriptor's place.
-pub(crate) fn number(file: File) -> types::Fd {
-    match file {
-        File::Direct(index) => types::Fd(index as i32),
-        File::Plain(fd) => types::Fd(fd),
-        File::None => types::Fd(-1),
-    }
 }
 
 impl Tcp {
@@ -248,11 +231,12 @@ impl Tcp {
     }
 
     /// FIN has gone out.
-    pub(crate) fn on_shutdown<S: Sink>(&mut self, ring: &mut Ring, done: Completion, index: u32, sink: &mut S) {
+    pub(crate) fn on_shutdown(&mut self, ring: &mut Ring, done: Completion, index: u32) {
         let slot = self.streams.slot(index);
         slot.owed -= 1;
+        slot.state.shutting = false;
         if slot.state.closing {
-            return self.finish_close(index, sink);
+            return self.close_file(ring, index);
         }
         slot.state.finished = true;
         if let Some(error) = done.error() {
@@ -314,6 +298,16 @@ impl Tcp {
         if slot.state.sending {
             cancel(ring, tag(Operation::Send, index));
         }
+        if !slot.state.shutting {
+            self.close_file(ring, index);
+        }
+    }
+
+    // Every other operation holds its file from the moment it is submitted. A shutdown always runs on a worker of the
+    // kernel's, which looks the file up by its number when it gets to it: closed by then, the number may name the next
+    // connection, and that one would get the FIN. So the close waits for the shutdown (`on_shutdown`).
+    fn close_file(&mut self, ring: &mut Ring, index: u32) {
+        let slot = self.streams.slot(index);
         slot.owed += 1;
         push_close(ring, slot.file, tag(Operation::Close, index));
     }
@@ -338,6 +332,7 @@ impl Tcp {
 
     fn push_shutdown(&mut self, ring: &mut Ring, index: u32) {
         let slot = self.streams.slot(index);
+        slot.state.shutting = true;
         slot.owed += 1;
         let entry = opcode::Shutdown::new(number(slot.file), libc::SHUT_WR).build();
         // SAFETY: a shutdown points to no memory.

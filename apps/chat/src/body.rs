@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// The longest text in characters.
-pub(crate) const TEXT_CHARS_MAX: usize = 5_000;
+/// The longest text in characters, unless the configuration has another limit.
+pub const TEXT_CHARS_MAX: usize = 5_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,7 +19,7 @@ struct Body<'a> {
 
 /// Whether this is a message that may be published; if not, why. Readers get what was checked and nothing else, so a
 /// field that is not known is refused too.
-pub(crate) fn check(body: &[u8]) -> Result<(), &'static str> {
+pub(crate) fn check(body: &[u8], chars_max: usize) -> Result<(), &'static str> {
     let body: Body<'_> =
         serde_json::from_slice(body).map_err(|_| "a message is {\"type\":\"text\",\"text\":\"...\"}")?;
     if body.kind != "text" {
@@ -28,8 +28,8 @@ pub(crate) fn check(body: &[u8]) -> Result<(), &'static str> {
     let text = body.text.get().strip_prefix('"').and_then(|text| text.strip_suffix('"')).ok_or("`text` is a string")?;
     match count(text).ok_or("`text` has half a surrogate pair")? {
         0 => Err("`text` is empty"),
-        1..=TEXT_CHARS_MAX => Ok(()),
-        _ => Err("`text` has more than 5000 characters"),
+        n if n <= chars_max => Ok(()),
+        _ => Err("`text` has too many characters"),
     }
 }
 
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     fn text(text: &str) -> Result<(), &'static str> {
-        check(format!("{{\"type\":\"text\",\"text\":\"{text}\"}}").as_bytes())
+        super::check(format!("{{\"type\":\"text\",\"text\":\"{text}\"}}").as_bytes(), TEXT_CHARS_MAX)
     }
 
     #[test]
@@ -80,7 +80,7 @@ mod tests {
             assert_eq!(text(good), Ok(()), "{good}");
         }
         assert_eq!(text(&"\\ud83d\\ude00".repeat(TEXT_CHARS_MAX)), Ok(()));
-        assert_eq!(check(b" {\"text\" : \"x\" , \"type\":\"t\\u0065xt\"} "), Ok(()));
+        assert_eq!(super::check(b" {\"text\" : \"x\" , \"type\":\"t\\u0065xt\"} ", TEXT_CHARS_MAX), Ok(()));
     }
 
     #[test]
@@ -106,7 +106,7 @@ mod tests {
             b"{\"type\":\"text\",\"text\":\"x\"}x",
             b"{\"type\":\"text\",\"text\":\"\xc3\"}",
         ] {
-            assert!(check(bad).is_err(), "{}", String::from_utf8_lossy(bad));
+            assert!(super::check(bad, TEXT_CHARS_MAX).is_err(), "{}", String::from_utf8_lossy(bad));
         }
     }
 }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use handler::{App, Close, Code, Cx, Message, Peer, PeerInfo, Pressure, Push, ShardId, Timer};
-use topic::{Limits, Mail, Topics};
+use topic::{
+    Limits, Mail, Topics,
+    snapshot::{Restored, Share, Snapshot},
+};
 
 use crate::{body, history, room};
 
@@ -11,6 +14,7 @@ use crate::{body, history, room};
 #[derive(Debug)]
 pub struct Chat {
     topics: Topics,
+    text_chars_max: usize,
 }
 
 const BAD_ROOM: &str = "a room is chat/ and 1 to 64 of a-z 0-9 . _ ~ -";
@@ -18,14 +22,28 @@ const BAD_ROOM: &str = "a room is chat/ and 1 to 64 of a-z 0-9 . _ ~ -";
 impl Chat {
     /// No rooms yet. The seed keeps hashes secret from whoever chooses names.
     #[must_use]
-    pub fn new(limits: Limits, seed: u64) -> Self {
-        Self { topics: Topics::new(limits, seed) }
+    pub fn new(limits: Limits, text_chars_max: usize, seed: u64) -> Self {
+        Self { topics: Topics::new(limits, seed), text_chars_max }
     }
 
     /// The rooms, for their numbers.
     #[must_use]
     pub fn topics(&self) -> &Topics {
         &self.topics
+    }
+
+    /// All rooms that are at home here, for the next run. From here on nothing is published but what is repeated.
+    #[must_use]
+    pub fn hand_over(&mut self) -> Share {
+        self.topics.hand_over()
+    }
+
+    /// Takes up the rooms of an earlier run, of those that `keep` wants: it knows which are at home here.
+    ///
+    /// # Panics
+    /// If there are rooms already.
+    pub fn take_up(&mut self, snapshot: &Snapshot, keep: impl Fn(&str) -> bool) -> Restored {
+        self.topics.take_up(snapshot, keep)
     }
 
     /// The room that a peer means with an alias: only one that it subscribes to.
@@ -56,7 +74,7 @@ impl App for Chat {
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_, Mail>, peer: Peer, message: Message<'_>) {
-        match check(&message) {
+        match check(&message, self.text_chars_max) {
             Err((id, why)) => refuse(cx, peer, id, Code::InvalidArgument, why),
             Ok(()) => match message {
                 Message::Req { id, op, body } => self.on_req(cx, (peer, id), op, body),
@@ -91,7 +109,7 @@ impl App for Chat {
 }
 
 /// What is wrong with a message, and which request it is.
-fn check(message: &Message<'_>) -> Result<(), (Option<u32>, &'static str)> {
+fn check(message: &Message<'_>, text_chars_max: usize) -> Result<(), (Option<u32>, &'static str)> {
     let (id, topic) = match message {
         Message::Sub { id, topic, .. } | Message::Unsub { id, topic } | Message::Pub { id, topic, .. } => {
             (Some(*id), *topic)
@@ -103,7 +121,7 @@ fn check(message: &Message<'_>) -> Result<(), (Option<u32>, &'static str)> {
         return Err((id, BAD_ROOM));
     }
     match message {
-        Message::Pub { body, .. } => body::check(body).map_err(|why| (id, why)),
+        Message::Pub { body, .. } => body::check(body, text_chars_max).map_err(|why| (id, why)),
         Message::Eph { body, .. } => body::check_ephemeral(body).map_err(|why| (id, why)),
         Message::Sub { .. } | Message::Unsub { .. } | Message::Ack { .. } | Message::Req { .. } => Ok(()),
     }

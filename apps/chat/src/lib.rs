@@ -5,4 +5,5 @@ mod chat;
 mod history;
 mod room;
 
+pub use body::TEXT_CHARS_MAX;
 pub use chat::Chat;

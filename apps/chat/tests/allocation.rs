@@ -17,7 +17,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 fn a_text_is_checked_without_an_allocation() {
     let (peer, map) = (Peer { index: 0, generation: 1 }, Map::even(1));
     let info = PeerInfo { user: "ada".into(), device: "laptop".into() };
-    let mut chat = Chat::new(Limits::default(), 1);
+    let mut chat = Chat::new(Limits::default(), chat::TEXT_CHARS_MAX, 1);
     let (mut out, mut rng, mut arena) = (Out::default(), StdRng::seed_from_u64(1), BytesMut::with_capacity(1 << 20));
     let mut say = |body: &[u8]| {
         let (now, shard) = (Instant::now(), ShardId(0));

@@ -32,6 +32,8 @@ pub(crate) struct Connection {
     pub(crate) ended: bool,
     /// Nothing more is read; until then it may flush.
     pub(crate) closing: Option<Instant>,
+    /// A reader that goes on taking what is queued is waited for, but not longer than this.
+    pub(crate) closing_max: Instant,
     /// It has not said yet what it wants, and counts against the limit of such.
     pub(crate) half_open: bool,
 }
@@ -76,6 +78,7 @@ impl Connection {
             lagging: false,
             ended: false,
             closing: None,
+            closing_max: now,
             half_open: true,
         }
     }

@@ -147,15 +147,37 @@ impl Data {
     /// # Errors
     /// It cannot be written; what was there before is still there.
     pub fn put(&self, name: &str, bytes: &[u8]) -> Result<(), DataError> {
+        self.put_parts(name, &[bytes])
+    }
+
+    /// Writes a file of several parts, in the same way.
+    ///
+    /// # Errors
+    /// It cannot be written; what was there before is still there.
+    pub fn put_parts(&self, name: &str, parts: &[&[u8]]) -> Result<(), DataError> {
         let new = self.path.join(format!("{name}.new"));
         let write = || {
             let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(PRIVATE).open(&new)?;
-            file.write_all(bytes)?;
+            parts.iter().try_for_each(|part| file.write_all(part))?;
             file.sync_all()?;
             fs::rename(&new, self.path.join(name))?;
             File::open(&self.path)?.sync_all()
         };
         write().map_err(|error| self.failed("write", name, error))
+    }
+
+    /// Removes one of our files, or moves it to another name; so it stays, also when the machine stops right after.
+    ///
+    /// # Errors
+    /// It cannot be removed or moved.
+    pub fn discard(&self, name: &str, aside: Option<&str>) -> Result<(), DataError> {
+        let path = self.path.join(name);
+        let gone = match aside {
+            Some(aside) => fs::rename(path, self.path.join(aside)),
+            None => fs::remove_file(path),
+        };
+        let gone = gone.and_then(|()| File::open(&self.path)?.sync_all());
+        gone.map_err(|error| self.failed("remove", name, error))
     }
 
     fn check_manifest(&self) -> Result<(), DataError> {

@@ -2,9 +2,9 @@
 //!
 //! Nothing acknowledged may be lost on the way. A message goes from its publisher's shard to its home and from there to
 //! its readers' shards; mail of one shard to another arrives in order. So shards stop reading, pass a barrier through all
-//! mailboxes twice, and only then say goodbye.
+//! mailboxes twice, hand their topics over for the next run, and only then say goodbye.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use engine::{Io, ShardId};
@@ -22,26 +22,30 @@ use crate::{
 pub(crate) struct Drain {
     until: Instant,
     arrived: [u16; 2],
+    /// When sessions are told to go at the latest, so that they hear it.
+    hurry: Instant,
     told: bool,
+    handed_over: bool,
     done: bool,
 }
 
 impl Drain {
     /// When the shard leaves whatever is still open.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        (!self.done).then_some(self.until)
+        (!self.done).then_some(if self.told { self.until } else { self.hurry })
     }
 }
 
 impl Shard {
     /// Starts to drain. A second order only moves the deadline.
     pub(crate) fn drain(&mut self, io: &mut Io<Mail>, until: Instant) {
+        let hurry = until.checked_sub(HURRY.min((until - io.now()) / 2)).unwrap_or(until);
         if let Some(drain) = &mut self.ground.drain {
-            drain.until = until;
+            (drain.until, drain.hurry) = (until, hurry);
             return;
         }
         let arrived = std::mem::take(&mut self.ground.early_barriers);
-        self.ground.drain = Some(Drain { until, arrived, told: false, done: false });
+        self.ground.drain = Some(Drain { until, hurry, arrived, told: false, handed_over: false, done: false });
         io.stop_accepting();
         for stream in self.connections.streams() {
             let Some(mut connection) = self.connections.take(stream) else { continue };
@@ -50,6 +54,7 @@ impl Shard {
             } else {
                 self.drain_http(io, &mut connection);
             }
+            self.arm(io.now(), &mut connection);
             self.connections.put_back(connection);
         }
         self.pass_barrier(io, Round::Home);
@@ -68,10 +73,14 @@ impl Shard {
 
     /// At the end of a turn: leaves once nothing is open, or at the deadline.
     pub(crate) fn step_drain(&mut self, io: &mut Io<Mail>) {
+        if self.ground.drain.as_ref().is_some_and(|drain| !drain.told && drain.hurry <= io.now()) {
+            self.part(io);
+        }
         let Some(drain) = &mut self.ground.drain else { return };
         let late = drain.until <= io.now();
         if !drain.done && (late || (drain.told && self.connections.len() == 0)) {
             drain.done = true;
+            self.hand_over(io);
             io.mail(ShardId::CONTROL, Mail::Drained);
             io.exit();
         }
@@ -96,9 +105,26 @@ impl Shard {
             self.apply(io);
             self.pass_barrier(io, Round::Reader);
         } else if home && reader && !drain.told {
-            drain.told = true;
             self.apply(io);
-            self.tell_all_to_go(io);
+            self.part(io);
+        }
+    }
+
+    /// Hands over the topics and tells every session to go.
+    fn part(&mut self, io: &mut Io<Mail>) {
+        if let Some(drain) = &mut self.ground.drain {
+            drain.told = true;
+        }
+        self.hand_over(io);
+        self.tell_all_to_go(io);
+    }
+
+    /// Hands the topics to the control thread, once: when all that was published has reached them, or in a hurry at the
+    /// deadline. From here on they refuse what is new, for what is not in the snapshot must not be acknowledged.
+    fn hand_over(&mut self, io: &mut Io<Mail>) {
+        let Some(drain) = &mut self.ground.drain else { return };
+        if !std::mem::replace(&mut drain.handed_over, true) {
+            io.mail(ShardId::CONTROL, Mail::Snapshot(self.ground.chat.hand_over()));
         }
     }
 
@@ -106,6 +132,7 @@ impl Shard {
         for stream in self.connections.streams() {
             let Some(mut connection) = self.connections.take(stream) else { continue };
             self.tell_to_go(io, &mut connection);
+            self.arm(io.now(), &mut connection);
             self.connections.put_back(connection);
         }
     }
@@ -140,6 +167,9 @@ impl Shard {
         }
     }
 }
+
+/// So long before the deadline sessions are told to go, whether all barriers have arrived or not.
+const HURRY: Duration = Duration::from_secs(1);
 
 // Clients come back at a time of their own choice after this, so that a restart is not a stampede.
 const RETRY_MS: u32 = 1_000;

@@ -1,17 +1,17 @@
 //! What apps ask for, carried out: pushes encoded once per dialect, mail, timers, and the switch to lagging.
 
-use bytes::Bytes;
-use engine::{Io, ShardId};
-use handler::{App as _, Close, Effect, Peer, Pressure, Push};
 use crate::{
     connection::Connection,
     dialect::Dialect,
     mail::Mail,
+    metrics::Drop,
     shard::{Ground, Shard, Timer},
     speaker::HELLO_IDS,
     wording,
-    metrics::Drop,
 };
+use bytes::Bytes;
+use engine::{Io, ShardId};
+use handler::{App as _, Close, Effect, Peer, Pressure, Push};
 
 /// A push in each dialect that somebody needed so far.
 pub(crate) type Encoded = [Option<Bytes>; Dialect::COUNT];
@@ -49,6 +49,7 @@ impl Shard {
             Effect::Close { peer, reason } => {
                 if let Some(mut connection) = self.connections.take(stream_of(peer)) {
                     self.farewell(io, &mut connection, reason, "closed by the app");
+                    self.arm(io.now(), &mut connection);
                     self.connections.put_back(connection);
                 }
             }
@@ -59,7 +60,11 @@ impl Shard {
         let Some(mut connection) = self.connections.take(stream_of(peer)) else { return };
         let answers = matches!(
             push,
-            Push::SubOk { .. } | Push::UnsubOk { .. } | Push::PubOk { .. } | Push::Res { .. } | Push::Err { id: Some(_), .. }
+            Push::SubOk { .. }
+                | Push::UnsubOk { .. }
+                | Push::PubOk { .. }
+                | Push::Res { .. }
+                | Push::Err { id: Some(_), .. }
         );
         if let Some(speaker) = connection.speaker() {
             let greets = speaker.hello.is_some();
@@ -69,6 +74,7 @@ impl Shard {
             if let Push::UnsubOk { topic, .. } = &push {
                 speaker.session.forget(topic);
             }
+            speaker.settle(&push);
             let push = Ground::intercept(speaker, push);
             // Messages wait in their topics until the welcome is out.
             connection.lagging |= greets;
@@ -116,10 +122,10 @@ impl Shard {
             }
         }
         let ground = &mut self.ground;
-        let bytes = encoded[dialect.index()]
-            .get_or_insert_with(|| dialect.encode_shared(&wording::of(push), io.arena()));
+        let bytes =
+            encoded[dialect.index()].get_or_insert_with(|| dialect.encode_shared(&wording::of(push), io.arena()));
         connection.write_shared(io, bytes, &mut ground.cipher);
-        ground.stats.messages_out.add(1);
+        ground.stats.sent(bytes.len());
         if connection.queued > ground.limits.queue_hard_bytes {
             ground.stats.drop_for(Drop::QueueFull);
             self.abandon(io, connection, Close::OutOfLimit);

@@ -31,5 +31,6 @@ pub mod serve;
 pub mod setup;
 pub mod shard;
 pub mod signal;
+pub mod snapshot;
 pub mod throttle;
 pub mod token;

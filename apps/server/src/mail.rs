@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use engine::Stream;
 use ringshard_http::RequestId;
+use topic::snapshot::Share;
 
 use crate::job::{Answer, Asked};
 
@@ -32,6 +33,8 @@ pub enum Mail {
         /// By when.
         until: Instant,
     },
+    /// Shard to control, once while draining: its topics, for the next run. It acknowledges nothing after it.
+    Snapshot(Share),
     /// Shard to control: it has drained, and leaves.
     Drained,
 }

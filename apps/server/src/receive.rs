@@ -5,21 +5,23 @@ use std::time::Duration;
 use bytes::BytesMut;
 use engine::{Io, Stream};
 use handler::{App as _, Close};
-use tcp::frame::Deframer;
+use tcp::frame::{Deframer, FrameError};
 
 use crate::{
     connection::{Connection, Framed, Kind},
     dialect::Dialect,
     mail::Mail,
+    metrics::{Drop, Transport},
     shard::{Shard, Timer},
     speaker::Speaker,
-    metrics::{Drop, Transport},
 };
 
 impl Shard {
     /// Takes what the kernel received.
     pub(crate) fn receive(&mut self, io: &mut Io<Mail>, connection: &mut Connection, bytes: &mut [u8]) {
-        if connection.closing.is_some() {
+        if connection.closing.is_some() || (self.ground.drain.is_some() && connection.speaker().is_some()) {
+            // While draining a session is not read any more: what still arrives after the barrier was passed was never
+            // acknowledged, and must not be published behind it.
             return;
         }
         let Some(tls) = &mut connection.tls else {
@@ -28,7 +30,11 @@ impl Shard {
         };
         let mut plain = std::mem::take(&mut self.ground.plain);
         plain.clear();
+        let shaking = tls.is_handshaking();
         let outcome = tls.handle(bytes, &mut plain);
+        if shaking && !tls.is_handshaking() {
+            self.ground.stats.tls_handshakes.add(1);
+        }
         connection.flush_tls(io, &mut self.ground.cipher);
         if outcome.is_err() {
             // The alert is on its way; what was decrypted before it is not trusted any further.
@@ -77,18 +83,22 @@ impl Shard {
     fn start(&mut self, io: &mut Io<Mail>, connection: &mut Connection, guess: Guess, first: &mut [u8]) {
         let http = self.ground.setup.http_limits();
         let mut skip = 0;
-        self.speaks(connection, match guess {
-            Guess::Http1 => Transport::Http1,
-            Guess::Http2 => Transport::Http2,
-            Guess::Framed => Transport::Tcp,
-        });
+        self.speaks(
+            connection,
+            match guess {
+                Guess::Http1 => Transport::Http1,
+                Guess::Http2 => Transport::Http2,
+                Guess::Framed => Transport::Tcp,
+            },
+        );
         connection.kind = match guess {
             Guess::Http1 => Kind::Http(Box::new(ringshard_http::Connection::http1(io.now(), http))),
             Guess::Http2 => Kind::Http(Box::new(ringshard_http::Connection::http2(io.now(), http))),
             Guess::Framed => {
                 skip = if first.starts_with(tcp::PREFACE) { tcp::PREFACE.len() } else { 0 };
                 Kind::Framed(Box::new(Framed {
-                    deframer: Deframer::new(self.ground.limits.frame_bytes),
+                    // What a stranger sends is held in memory, too.
+                    deframer: Deframer::new(self.ground.limits.hello_bytes),
                     speaker: self.speaker(io, Dialect::BinaryStream),
                 }))
             }
@@ -128,9 +138,18 @@ impl Shard {
                     if let Err(farewell) = self.ground.hear(io, connection.stream, speaker, frame, &mut answers) {
                         break Err(farewell);
                     }
+                    if speaker.session.is_open() {
+                        deframer.set_body_max(self.ground.limits.frame_bytes);
+                    }
                 }
                 Ok(None) => break Ok(()),
-                Err(error) => break Err(self.ground.broken(speaker, &error.to_string(), &mut answers)),
+                Err(error) => {
+                    self.ground.stats.drop_for(match error {
+                        FrameError::Version(_) => Drop::Frame,
+                        FrameError::TooLong { .. } => too_large(speaker),
+                    });
+                    break Err(self.ground.broken(speaker, &error.to_string(), &mut answers));
+                }
             }
         };
         self.finish_hearing(io, connection, answers, outcome);
@@ -179,6 +198,7 @@ impl Shard {
     /// Ends a connection after what is queued; it lingers for the peer's FIN, not for ever.
     pub(crate) fn end(&mut self, io: &mut Io<Mail>, connection: &mut Connection, reason: Close) {
         self.leave(io, connection, reason);
+        connection.closing_max = io.now() + self.ground.limits.idle_secs;
         connection.finish(io, io.now() + LINGER, &mut self.ground.cipher);
     }
 
@@ -200,8 +220,8 @@ impl Shard {
         let speaks = match &mut connection.kind {
             Kind::Start(_) => Some(connection.opened + limits.hello_secs),
             Kind::Http(http) => http.deadline(),
-            Kind::Framed(framed) => framed.speaker.session.deadline(),
-            Kind::WebSocket(socket) => socket.speaker.session.deadline(),
+            Kind::Framed(framed) => framed.speaker.deadline(),
+            Kind::WebSocket(socket) => socket.speaker.deadline(),
         };
         [stall, speaks].into_iter().flatten().min()
     }
@@ -257,11 +277,16 @@ impl Shard {
             Kind::Start(_) => {}
             Kind::Http(http) => {
                 http.handle_timeout(now);
-                self.flush_http(io, connection);
+                self.serve_http(io, connection);
             }
             Kind::Framed(_) | Kind::WebSocket(_) => self.session_overdue(io, connection),
         }
     }
+}
+
+/// As what a message is counted that is larger than its sender may send.
+pub(crate) fn too_large(speaker: &Speaker) -> Drop {
+    if speaker.session.is_open() { Drop::FrameLarge } else { Drop::HelloLarge }
 }
 
 /// What the first bytes of a connection say.
@@ -275,7 +300,9 @@ enum Guess {
 fn guess(first: &[u8]) -> Option<Guess> {
     const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let may_be = |preface: &[u8]| preface.starts_with(first) || first.starts_with(preface);
-    if first.starts_with(tcp::PREFACE) || first.first().is_some_and(|byte| byte & 0b111 == FRAME_VERSION && *byte < b' ') {
+    if first.starts_with(tcp::PREFACE)
+        || first.first().is_some_and(|byte| byte & 0b111 == FRAME_VERSION && *byte < b' ')
+    {
         Some(Guess::Framed)
     } else if first.starts_with(HTTP2) {
         Some(Guess::Http2)
@@ -289,5 +316,5 @@ fn guess(first: &[u8]) -> Option<Guess> {
 // A frame without the preface starts with its version; no HTTP method starts with a control character.
 const FRAME_VERSION: u8 = 1;
 
-/// How long a connection waits for the peer's FIN after ours.
-const LINGER: Duration = Duration::from_secs(2);
+/// How long a connection waits for the peer's FIN after ours, and for each next byte of what is queued to be taken.
+pub(crate) const LINGER: Duration = Duration::from_secs(2);

@@ -30,6 +30,8 @@ pub(crate) struct Context<'a> {
 pub(crate) enum Routed {
     /// It has its answer.
     Respond(Response<Bytes>),
+    /// A page of an origin that is not allowed sent it; this is its answer.
+    Foreign(Response<Bytes>),
     /// The control thread answers.
     Job(Job),
 }
@@ -41,6 +43,10 @@ pub(crate) fn route(context: &Context<'_>, request: &Request<Bytes>) -> Routed {
     let mut response = if let Some(call) = path.strip_prefix("/api/v1/") {
         match api(context, request, call) {
             Ok(Routed::Job(job)) => return Routed::Job(job),
+            Ok(Routed::Foreign(mut response)) => {
+                finish(context, response.headers_mut());
+                return Routed::Foreign(response);
+            }
             Ok(Routed::Respond(response)) => response,
             Err(problem) => problem.response(),
         }
@@ -138,7 +144,8 @@ fn document(context: &Context<'_>, request: &Request<Bytes>, path: &str) -> Resu
         ("/cert-hash", _) if !reads => Err(not_allowed("GET, HEAD")),
         ("/cert-hash", Some(hash)) => Ok(json(StatusCode::OK, &serde_json::json!({ "sha256": hash }))),
         ("/ws", _) => {
-            let message = "this is a WebSocket endpoint: send an upgrade request (subprotocol ringshard.json or ringshard.proto)";
+            let message =
+                "this is a WebSocket endpoint: send an upgrade request (subprotocol ringshard.json or ringshard.proto)";
             Err(Problem::new(StatusCode::UPGRADE_REQUIRED, "failed_precondition", message))
         }
         _ => Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")),
@@ -148,7 +155,9 @@ fn document(context: &Context<'_>, request: &Request<Bytes>, path: &str) -> Resu
 fn api(context: &Context<'_>, request: &Request<Bytes>, call: &str) -> Result<Routed, Problem> {
     let post = request.method() == Method::POST;
     match call {
-        "shards" if request.method() != Method::GET && request.method() != Method::HEAD => Err(not_allowed("GET, HEAD")),
+        "shards" if request.method() != Method::GET && request.method() != Method::HEAD => {
+            Err(not_allowed("GET, HEAD"))
+        }
         "shards" => {
             let mut response = Response::new(Bytes::from((context.shards)()));
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -158,7 +167,8 @@ fn api(context: &Context<'_>, request: &Request<Bytes>, call: &str) -> Result<Ro
         "guest" | "register" | "login" => {
             if !origin_allowed(request.headers(), host(request), context.origins) {
                 let message = "this origin is not allowed; add it to listen.origins";
-                return Err(Problem::new(StatusCode::FORBIDDEN, "permission_denied", message));
+                let problem = Problem::new(StatusCode::FORBIDDEN, "permission_denied", message);
+                return Ok(Routed::Foreign(problem.response()));
             }
             job(context, request, call).map(Routed::Job)
         }
@@ -180,6 +190,9 @@ fn job(context: &Context<'_>, request: &Request<Bytes>, call: &str) -> Result<Jo
     }
     let Account { name, password } =
         serde_json::from_slice(request.body()).map_err(|error| invalid(error.to_string()))?;
+    if password.len() > PASSWORD_BYTES_MAX || name.len() > PASSWORD_BYTES_MAX {
+        return Err(invalid("the name or the password is too long".to_owned()));
+    }
     let credentials = Credentials { name, password, address: context.address };
     Ok(if call == "register" { Job::Register(credentials) } else { Job::Login(credentials) })
 }
@@ -203,5 +216,9 @@ struct Account {
     password: String,
 }
 
+/// Longer ones are refused before they wait for the housekeeping thread.
+const PASSWORD_BYTES_MAX: usize = 256;
+
 // `connect-src 'self'` covers WebSocket of the same host in current browsers, but Safari before 15.4 wants the scheme.
-const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+const POLICY: &str =
+    "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";

@@ -8,14 +8,14 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam::channel::{Receiver, Sender, bounded, select};
 use engine::{Bound, Listener, Running, ShardId};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::{
     account::{Accounts, OpenError},
-    admin::{self, AdminError, Phase, Readiness},
+    admin::{self, AdminError, Phase},
     certificate::{CertificateError, Certificates},
     config::{self, Config, Loaded, Problems, Sources},
     data::{Data, DataError},
@@ -27,6 +27,7 @@ use crate::{
     setup::Setup,
     shard::Shard,
     signal::{self, Signal},
+    snapshot::{self, Keeper},
 };
 
 /// Why the server does not run, or ended.
@@ -56,6 +57,9 @@ pub enum ServeError {
     /// The admin listener.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// Shards that do not end.
+    #[error("shards did not leave in time")]
+    Late,
     /// A thread or signal handler.
     #[error("cannot start {what}: {error}")]
     Start {
@@ -78,18 +82,22 @@ pub fn run(sources: &Sources) -> Result<(), ServeError> {
     outcome
 }
 
+/// An answer on its way back to a shard.
+type Reply = (ShardId, Mail);
+
 /// A running server, seen from its control thread.
 struct Server {
-    config: Config,
+    loaded: Loaded,
     logger: Logger,
     data: Arc<Data>,
+    keeper: Keeper,
+    setup: Arc<Setup>,
     certificates: Arc<Certificates>,
     housekeeper: Housekeeper,
     running: Running<Mail>,
-    readiness: Arc<Readiness>,
-    figures: Arc<Stats>,
+    admin: Arc<admin::State>,
     signals: Receiver<Signal>,
-    answers: (Sender<(ShardId, Mail)>, Receiver<(ShardId, Mail)>),
+    answers: (Sender<Reply>, Receiver<Reply>),
     shards: u16,
 }
 
@@ -106,10 +114,10 @@ impl Server {
         let (sender, signals) = bounded(SIGNALS_MAX);
         signal::listen(move |signal| {
             let _ = sender.try_send(signal);
-        }).map_err(start_error("the signal thread"))?;
+        })
+        .map_err(start_error("the signal thread"))?;
 
-        let shared = Arc::clone(&setup);
-        let running = bound.start(move |shard, _| Shard::new(shard, shards, Instant::now(), Arc::clone(&shared)))?;
+        let running = start_shards(bound, &data, &setup)?;
         let views = setup.stats.iter().zip(running.stats());
         let views = views.map(|(server, engine)| ShardView { server: Arc::clone(server), engine: Arc::clone(engine) });
         let figures = Arc::new(Stats::new(views.collect(), unix_ms(SystemTime::now()), Instant::now()));
@@ -118,26 +126,26 @@ impl Server {
         let chores = chores(&certificates, &data, &figures);
         let (housekeeper, _) =
             Housekeeper::start(accounts, &config.auth, chores).map_err(start_error("the housekeeping thread"))?;
-        let readiness = Arc::new(Readiness::default());
-        let state = admin::State {
-            stats: Arc::clone(&figures),
-            readiness: Arc::clone(&readiness),
+        let state = Arc::new(admin::State {
+            stats: figures,
+            readiness: Arc::default(),
             config: ArcSwap::from_pointee(config::print(loaded)),
             logger: logger.clone(),
             housekeeper: housekeeper.clone(),
-        };
-        admin::serve(admin, Arc::new(state)).map_err(start_error("the admin thread"))?;
+        });
+        admin::serve(admin, Arc::clone(&state)).map_err(start_error("the admin thread"))?;
         announce(&addresses);
         let answers = bounded(ANSWERS_MAX);
         Ok(Self {
-            config,
+            loaded: loaded.clone(),
             logger,
+            keeper: Keeper::new(Arc::clone(&data), shards),
             data,
+            setup,
             certificates,
             housekeeper,
             running,
-            readiness,
-            figures,
+            admin: state,
             signals,
             answers,
             shards,
@@ -145,13 +153,14 @@ impl Server {
     }
 
     /// Serves until a signal, then drains.
-    fn serve(self, sources: &Sources) -> Result<(), ServeError> {
+    fn serve(mut self, sources: &Sources) -> Result<(), ServeError> {
         let mut ready = 0;
-        let mut draining = None;
+        let mut draining: Option<Instant> = None;
         let mut drained = 0;
-        while drained < self.shards {
-            if self.running.is_finished() {
-                break;
+        while drained < self.shards && !self.running.is_finished() {
+            if draining.is_some_and(|until| until + LATE < Instant::now()) {
+                self.keep()?;
+                return Err(ServeError::Late);
             }
             select! {
                 recv(self.signals) -> signal => match signal {
@@ -168,6 +177,7 @@ impl Server {
                         }
                     }
                     Ok((from, Mail::Asked(asked))) => self.ask(from, *asked),
+                    Ok((_, Mail::Snapshot(share))) => self.keeper.take(share),
                     Ok((_, Mail::Drained)) => drained += 1,
                     Ok((_, Mail::Chat(_) | Mail::Barrier(_) | Mail::Answered { .. } | Mail::Drain { .. })) => {}
                     Err(_) => break,
@@ -178,12 +188,25 @@ impl Server {
                 default(TICK) => {}
             }
         }
+        let running = self.keep()?;
         tracing::info!("drained");
-        Ok(self.running.join()?)
+        Ok(running.join()?)
+    }
+
+    /// Sees to it that the topics that were handed over are on disk.
+    fn keep(mut self) -> Result<Running<Mail>, DataError> {
+        for (_, mail) in self.running.control().try_iter() {
+            if let Mail::Snapshot(share) = mail {
+                self.keeper.take(share);
+            }
+        }
+        self.keeper.finish().map(|()| self.running)
     }
 
     fn ready(&self) {
-        self.readiness.set(Phase::Ready);
+        // Every shard has its topics: the memory of the snapshot is free again.
+        self.setup.snapshot.store(None);
+        self.admin.readiness.set(Phase::Ready);
         say("ready");
         tracing::info!(shards = self.shards, data = %self.data.path().display(), "ready");
     }
@@ -212,42 +235,71 @@ impl Server {
         tracing::error!(%shard, "a shard takes no mail");
     }
 
-    fn reload(&self, sources: &Sources) {
-        match sources.load() {
-            Ok(loaded) => {
+    fn reload(&mut self, sources: &Sources) {
+        let loaded = match sources.load() {
+            Ok(loaded) => loaded,
+            Err(problems) => return self.not_reloaded(&problems),
+        };
+        match self.certificates.reload(&loaded.config.tls, &self.data, SystemTime::now()) {
+            Ok(changed) => {
                 self.logger.set_level(loaded.config.log.level);
-                match self.certificates.reload(&loaded.config.tls, &self.data, SystemTime::now()) {
-                    Ok(changed) => {
-                        self.figures.figures.reloads.fetch_add(1, Ordering::Relaxed);
-                        tracing::info!(changed, level = ?loaded.config.log.level, "reloaded");
-                    }
-                    Err(error) => self.not_reloaded(&error),
-                }
+                self.adopt(&loaded);
+                self.admin.stats.figures.reloads.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(changed, level = ?loaded.config.log.level, "reloaded");
             }
-            Err(problems) => self.not_reloaded(&problems),
+            Err(error) => self.not_reloaded(&error),
         }
     }
 
+    /// What a reload changes is in effect now, and shown as such; all else stays as it was at the start.
+    fn adopt(&mut self, new: &Loaded) {
+        self.loaded.config.log.level = new.config.log.level;
+        self.loaded.config.tls = new.config.tls.clone();
+        let reloaded = |key: &config::Key| key.section == "tls" || (key.section == "log" && key.name == "level");
+        for (index, _) in config::KEYS.iter().enumerate().filter(|(_, key)| reloaded(key)) {
+            self.loaded.origins[index] = new.origins[index].clone();
+        }
+        self.admin.config.store(Arc::new(config::print(&self.loaded)));
+    }
+
     fn not_reloaded(&self, why: &dyn std::fmt::Display) {
-        self.figures.figures.reloads_failed.fetch_add(1, Ordering::Relaxed);
+        self.admin.stats.figures.reloads_failed.fetch_add(1, Ordering::Relaxed);
         tracing::error!(%why, "not reloaded; what was in effect stays");
     }
 
     fn drain(&self) -> Instant {
-        let until = Instant::now() + self.config.server.drain_secs;
-        tracing::info!(secs = self.config.server.drain_secs.as_secs(), "draining");
-        self.readiness.set(Phase::Draining);
+        let limit = self.loaded.config.server.drain_secs;
+        let until = Instant::now() + limit;
+        tracing::info!(secs = limit.as_secs(), "draining");
+        self.admin.readiness.set(Phase::Draining);
         for shard in (0..self.shards).map(ShardId) {
             self.post(shard, Mail::Drain { until });
         }
         until
     }
 
-    fn stop_at_once(&self) -> Result<(), ServeError> {
+    fn stop_at_once(self) -> Result<(), ServeError> {
         tracing::warn!("stopping at once");
-        self.logger.flush();
+        let logger = self.logger.clone();
+        // Without waiting for the shards: whoever asks twice is in a hurry.
+        let _running = self.keep()?;
+        logger.flush();
         std::process::exit(0);
     }
+}
+
+/// Starts the shards, each with its topics of the run before. Their file is gone before the first message is taken.
+fn start_shards(bound: Bound, data: &Data, setup: &Arc<Setup>) -> Result<Running<Mail>, ServeError> {
+    let (shards, shared, snapshot) = (bound.shards(), Arc::clone(setup), setup.snapshot.load_full());
+    if snapshot.is_some() {
+        snapshot::use_up(data)?;
+    }
+    let running = bound.start(move |shard, _| Shard::new(shard, shards, Instant::now(), Arc::clone(&shared)));
+    if let (Err(_), Some(snapshot)) = (&running, &snapshot) {
+        // No shard ran, so nothing was acknowledged.
+        snapshot::put_back(data, snapshot)?;
+    }
+    Ok(running?)
 }
 
 fn engine_config(config: &Config) -> engine::Config {
@@ -256,7 +308,9 @@ fn engine_config(config: &Config) -> engine::Config {
         shards: config.server.shards,
         cpus: (!cpus.is_empty()).then(|| cpus.to_vec()),
         pin: config.server.pin,
-        listeners: [config.listen.plain, config.listen.secure].map(|addr| engine::ListenerConfig { addr, backlog: BACKLOG }).into(),
+        listeners: [config.listen.plain, config.listen.secure]
+            .map(|addr| engine::ListenerConfig { addr, backlog: BACKLOG })
+            .into(),
         streams_max: u32::try_from(config.server.connections_max).unwrap_or(u32::MAX),
         spin_us: u32::try_from(config.server.spin_us.as_micros()).unwrap_or(u32::MAX),
         ..engine::Config::default()
@@ -280,6 +334,7 @@ fn setup(config: &Config, data: &Data, certificates: &Arc<Certificates>, shards:
         hash_seed: StdRng::from_os_rng().random(),
         tls: Some((SECURE, tls)),
         certificates: Some(Arc::clone(certificates)),
+        snapshot: ArcSwapOption::new(snapshot::read(data)?.map(Arc::new)),
     })
 }
 
@@ -340,6 +395,9 @@ const BACKLOG: u32 = 4096;
 const SIGNALS_MAX: usize = 16;
 const ANSWERS_MAX: usize = 1024;
 const POST_TRIES: usize = 1000;
+
+// How long after the end of a drain shards may still be busy with leaving: each packs up to 256 MiB of history.
+const LATE: Duration = Duration::from_secs(5);
 
 // How often the control thread looks whether the shards are still there.
 const TICK: Duration = Duration::from_millis(200);

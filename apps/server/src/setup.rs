@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwapOption;
 use engine::Listener;
 use rustls::ServerConfig;
 use session::Keys;
-use tcp::tls::Tls;
+use tcp::tls::{Tls, TlsError};
+use topic::snapshot::Snapshot;
 
 use crate::{
     certificate::Certificates,
@@ -29,14 +31,17 @@ pub struct Setup {
     pub tls: Option<(Listener, Arc<ServerConfig>)>,
     /// The certificate in use.
     pub certificates: Option<Arc<Certificates>>,
+    /// The topics of the run before, until every shard has taken up its own.
+    pub snapshot: ArcSwapOption<Snapshot>,
 }
 
 impl Setup {
-    /// TLS for a connection that came in by `listener`, if it speaks TLS.
-    pub(crate) fn tls_for(&self, listener: Listener) -> Option<Box<Tls>> {
-        let (_, config) = self.tls.as_ref().filter(|(secure, _)| *secure == listener)?;
-        // It fails only for a configuration without certificates, and that one is refused at the start.
-        Tls::server(Arc::clone(config)).ok().map(Box::new)
+    /// TLS for a connection that came in by `listener`, if that one has it. A failure is never an open connection.
+    pub(crate) fn tls_for(&self, listener: Listener) -> Result<Option<Box<Tls>>, TlsError> {
+        match &self.tls {
+            Some((secure, config)) if *secure == listener => Ok(Some(Box::new(Tls::server(Arc::clone(config))?))),
+            Some(_) | None => Ok(None),
+        }
     }
 
     pub(crate) fn stats(&self, shard: engine::ShardId) -> Arc<ServerStats> {

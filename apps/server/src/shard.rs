@@ -15,11 +15,13 @@ use handler::{App as _, Close, Map, Out, Pressure};
 use crate::{
     arena::Copies,
     connection::{Connection, Kind},
-    fanout::peer_of,
     drain::Drain,
+    fanout::peer_of,
     mail::Mail,
-    setup::Setup,
     metrics::{Drop, ServerStats, Transport},
+    receive::LINGER,
+    setup::Setup,
+    snapshot,
     table::Table,
 };
 
@@ -86,7 +88,9 @@ impl Reactor for Shard {
             StreamEvent::Data(bytes) => self.with(io, stream, |shard, io, connection| {
                 shard.receive(io, connection, bytes);
             }),
-            StreamEvent::Sent { bytes } => self.with(io, stream, |shard, io, connection| shard.sent(io, connection, bytes)),
+            StreamEvent::Sent { bytes } => {
+                self.with(io, stream, |shard, io, connection| shard.sent(io, connection, bytes))
+            }
             StreamEvent::Ended => self.with(io, stream, |shard, io, connection| shard.ended(io, connection)),
             StreamEvent::Closed(_) => {
                 if let Some(mut connection) = self.connections.take(stream) {
@@ -112,7 +116,7 @@ impl Reactor for Shard {
             }),
             Mail::Barrier(round) => self.barrier(io, round),
             Mail::Drain { until } => self.drain(io, until),
-            Mail::Ready | Mail::Asked(_) | Mail::Drained => {}
+            Mail::Ready | Mail::Asked(_) | Mail::Snapshot(_) | Mail::Drained => {}
         }
         self.apply(io);
     }
@@ -120,6 +124,7 @@ impl Reactor for Shard {
     fn on_turn_end(&mut self, io: &mut Io<Mail>) {
         self.expire(io);
         self.apply(io);
+        self.gauge();
         self.step_drain(io);
         let drain = self.ground.drain.as_ref().and_then(Drain::deadline);
         let next = self.ground.wheel.next_deadline();
@@ -133,13 +138,18 @@ impl Shard {
     pub fn new(id: ShardId, shards: u16, now: Instant, setup: Arc<Setup>) -> Self {
         let stats = setup.stats(id);
         let limits = setup.config.limits.clone();
-        let chat = Chat::new(setup.topic_limits(), setup.hash_seed);
+        let map = Map::even(shards);
+        let mut chat = Chat::new(setup.topic_limits(), limits.text_chars, setup.hash_seed);
+        if let Some(snapshot) = setup.snapshot.load_full() {
+            let here = handler::ShardId(id.0);
+            snapshot::tell(id, chat.take_up(&snapshot, |topic| map.home(topic) == here));
+        }
         Self {
             connections: Table::default(),
             ground: Ground {
                 limits,
                 stats,
-                map: Map::even(shards),
+                map,
                 chat,
                 out: Out::default(),
                 local: VecDeque::new(),
@@ -167,6 +177,14 @@ impl Shard {
         self.connections.len()
     }
 
+    /// Shows how much there is; each is known without counting.
+    fn gauge(&self) {
+        let stats = &self.ground.stats;
+        stats.half_open.set(self.ground.half_open_count as u64);
+        stats.queue_bytes.set(self.connections.queued() as u64);
+        stats.topics.set(self.ground.chat.topics().count() as u64);
+    }
+
     fn with(&mut self, io: &mut Io<Mail>, stream: Stream, act: impl FnOnce(&mut Self, &mut Io<Mail>, &mut Connection)) {
         if let Some(mut connection) = self.connections.take(stream) {
             act(self, io, &mut connection);
@@ -184,7 +202,12 @@ impl Shard {
             io.close(stream);
             return;
         }
-        let tls = ground.setup.tls_for(listener);
+        let Ok(tls) = ground.setup.tls_for(listener) else {
+            ground.stats.close(Transport::New);
+            ground.stats.drop_for(Drop::Tls);
+            io.close(stream);
+            return;
+        };
         let mut connection = Box::new(Connection::new(stream, address, tls, io.now()));
         ground.half_open.push_back(stream);
         ground.half_open_count += 1;
@@ -227,8 +250,13 @@ impl Shard {
     fn sent(&mut self, io: &mut Io<Mail>, connection: &mut Connection, bytes: usize) {
         connection.queued = connection.queued.saturating_sub(bytes);
         connection.progress = io.now();
+        if connection.closing.is_some() {
+            // Slow, but it reads: the rest of an answer is worth waiting for.
+            connection.closing = Some((io.now() + LINGER).min(connection.closing_max));
+            return;
+        }
         if let Kind::Http(_) = &connection.kind {
-            self.flush_http(io, connection);
+            self.serve_http(io, connection);
         }
         let drained = connection.queued <= self.ground.limits.queue_soft_bytes / 4;
         let greets = connection.speaker().is_some_and(|speaker| speaker.hello.is_some());
@@ -258,8 +286,11 @@ impl Shard {
 
     /// Ends a connection at once.
     pub(crate) fn abandon(&mut self, io: &mut Io<Mail>, connection: &mut Connection, reason: Close) {
+        if connection.closing.is_some() {
+            return;
+        }
         self.leave(io, connection, reason);
-        connection.closing = Some(io.now());
+        connection.closing = Some(io.now() + LINGER);
         io.close(connection.stream);
     }
 }

@@ -1,8 +1,8 @@
 //! A session on its connection: who speaks, in which dialect, and the hello that is still being answered.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-use handler::{PeerInfo, Push};
+use handler::{Code, PeerInfo, Push};
 use session::Session;
 
 use crate::dialect::Dialect;
@@ -18,6 +18,12 @@ pub(crate) struct Speaker {
     pub(crate) info: Option<Box<PeerInfo>>,
     /// The hello whose subscriptions are not all answered yet.
     pub(crate) hello: Option<Box<Hello>>,
+    /// When its token ends, and with it the session.
+    pub(crate) expires: Option<Instant>,
+    /// What the token allows, if not everything: topics and operations by name, or by prefix with a `*` at the end.
+    pub(crate) caps: Box<[String]>,
+    /// Subscriptions that no app has answered yet, by the request's id.
+    pub(crate) asked: Vec<(u32, Box<str>)>,
 }
 
 /// A hello that waits for the answers to its subscriptions. Until the welcome is out its connection counts as lagging,
@@ -43,6 +49,45 @@ pub(crate) enum Subscribed {
 
 impl Speaker {
     pub(crate) fn new(dialect: Dialect, session: Session) -> Self {
-        Self { dialect, session, info: None, hello: None }
+        Self { dialect, session, info: None, hello: None, expires: None, caps: Box::default(), asked: Vec::new() }
+    }
+
+    /// When something is due: a ping, the end by silence, the end of the token.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        [self.session.deadline(), self.expires].into_iter().flatten().min()
+    }
+
+    /// Whether the token allows this topic or operation.
+    pub(crate) fn may(&self, name: &str) -> bool {
+        let allows = |cap: &String| match cap.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => cap == name,
+        };
+        self.caps.is_empty() || self.caps.iter().any(allows)
+    }
+
+    /// Takes note of the answer to a subscription: a refused one does not count any longer.
+    pub(crate) fn settle(&mut self, push: &Push) {
+        let (id, counts) = match push {
+            Push::SubOk { id, .. } => (*id, true),
+            // One of the same name stands.
+            Push::Err { id: Some(id), code, .. } => (*id, *code == Code::AlreadyExists),
+            Push::UnsubOk { .. }
+            | Push::PubOk { .. }
+            | Push::Res { .. }
+            | Push::Err { id: None, .. }
+            | Push::Msg { .. }
+            | Push::Eph { .. }
+            | Push::Presence { .. }
+            | Push::Gap { .. } => return,
+        };
+        let Some(place) = self.asked.iter().position(|(asked, _)| *asked == id) else { return };
+        let (_, topic) = self.asked.swap_remove(place);
+        if !counts {
+            self.session.forget(&topic);
+        }
+        if self.asked.is_empty() {
+            self.asked = Vec::new();
+        }
     }
 }

@@ -9,6 +9,8 @@ use crate::connection::Connection;
 pub(crate) struct Table {
     slots: Vec<Slot>,
     len: usize,
+    /// Bytes queued on the connections that are not taken out.
+    queued: usize,
 }
 
 #[derive(Default)]
@@ -24,6 +26,11 @@ impl Table {
         self.len
     }
 
+    /// Bytes that are queued on all connections; between turns, when none is taken out.
+    pub(crate) fn queued(&self) -> usize {
+        self.queued
+    }
+
     /// Adds a connection.
     pub(crate) fn insert(&mut self, connection: Box<Connection>) {
         let stream = connection.stream;
@@ -34,18 +41,22 @@ impl Table {
         assert!(self.slots[index].owner.is_none(), "the engine closes a stream before it uses its slot again");
         self.slots[index] = Slot { connection: Some(connection), owner: Some(stream) };
         self.len += 1;
+        self.queued += self.slots[index].connection.as_ref().map_or(0, |connection| connection.queued);
     }
 
     /// Takes a connection out to work on it; none if it is gone, or taken out already.
     pub(crate) fn take(&mut self, stream: Stream) -> Option<Box<Connection>> {
         let slot = self.slots.get_mut(stream.index as usize)?;
-        if slot.owner == Some(stream) { slot.connection.take() } else { None }
+        let connection = if slot.owner == Some(stream) { slot.connection.take() } else { None }?;
+        self.queued -= connection.queued;
+        Some(connection)
     }
 
     /// Puts a connection back after [`Table::take`].
     pub(crate) fn put_back(&mut self, connection: Box<Connection>) {
         let slot = &mut self.slots[connection.stream.index as usize];
         assert!(slot.connection.is_none() && slot.owner == Some(connection.stream), "put back what was taken");
+        self.queued += connection.queued;
         slot.connection = Some(connection);
     }
 

@@ -19,14 +19,9 @@ pub(crate) fn of(push: &Push) -> Server<'_> {
         Push::Err { id, code: what, message, retry_ms } => {
             Server::Err { id: *id, code: code(*what), message: text(message), retry_ms: *retry_ms }
         }
-        Push::Msg { topic, alias, offset, from, at_ms, body } => Server::Msg {
-            topic: text(topic),
-            alias: *alias,
-            offset: *offset,
-            from: text(from),
-            at_ms: *at_ms,
-            body,
-        },
+        Push::Msg { topic, alias, offset, from, at_ms, body } => {
+            Server::Msg { topic: text(topic), alias: *alias, offset: *offset, from: text(from), at_ms: *at_ms, body }
+        }
         Push::Eph { topic, alias, from, key, body } => {
             Server::Eph { topic: text(topic), alias: *alias, from: text(from), key: text(key), body }
         }

@@ -41,6 +41,7 @@ impl Bench {
             hash_seed: 7,
             tls: None,
             certificates: None,
+            snapshot: Default::default(),
         };
         let shard = Shard::new(ShardId(0), 1, now, Arc::new(setup));
         let io = Io::new(ShardId(0), 1, now, WALL_MS, [3; 32]);

@@ -38,6 +38,11 @@ impl History {
         Self { records: VecDeque::new(), first: 1, ring: Vec::new(), tail: 0, seen: HashMap::with_hasher(hasher) }
     }
 
+    /// A history that goes on with the offset `first`, and has room for bodies of `ring_bytes` together.
+    pub(crate) fn resumed(hasher: RandomState, first: u64, ring_bytes: usize) -> Self {
+        Self { first, ring: vec![0; ring_bytes], ..Self::new(hasher) }
+    }
+
     /// The oldest offset that is held, or the next one to come.
     pub(crate) fn first(&self) -> u64 {
         self.first
@@ -99,6 +104,13 @@ impl History {
         })
     }
 
+    /// The device and its counter under which the record at `offset` was published, if it counts.
+    pub(crate) fn seq(&self, offset: u64) -> Option<(&str, u64)> {
+        let place = usize::try_from(offset.checked_sub(self.first)?).ok()?;
+        let (device, seq) = self.records.get(place)?.seq.as_ref()?;
+        Some((&device.text, *seq))
+    }
+
     fn trim(&mut self) {
         let Some(entry) = self.records.pop_front() else { return };
         self.first += 1;
@@ -153,7 +165,7 @@ impl History {
 }
 
 /// Bytes set aside for a body: an empty one takes one, so that every record has a place of its own.
-fn room_bytes(len: usize) -> usize {
+pub(crate) fn room_bytes(len: usize) -> usize {
     len.max(1)
 }
 

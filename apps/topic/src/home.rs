@@ -1,5 +1,7 @@
 //! The topics that are at home on this shard: the one place that gives offsets, keeps history and knows who is there.
 
+mod handover;
+
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
@@ -28,10 +30,13 @@ pub(crate) struct Home {
     /// Counts what happens, for the order of `idle`.
     ticks: u64,
     history_bytes: usize,
+    /// The topics were handed over: nothing gets an offset any more.
+    closed: bool,
 }
 
 const FULL: Refusal = Refusal::full("too many topics");
 const NO_ROOM: Refusal = Refusal::full("no room for more history");
+const STOPPING: Refusal = Refusal::new(Code::Unavailable, "the server is stopping");
 const BEYOND: Refusal = Refusal::new(Code::OutOfRange, "`after` is beyond the newest offset");
 
 impl Home {
@@ -42,6 +47,7 @@ impl Home {
             idle: BTreeSet::new(),
             ticks: 0,
             history_bytes: 0,
+            closed: false,
         }
     }
 
@@ -215,6 +221,10 @@ impl Home {
         {
             desk.stats.repeated += 1;
             return Ok(offset);
+        }
+        if self.closed {
+            self.tidy(desk, place);
+            return Err(STOPPING);
         }
         let ring_bytes_max = self.allowance(desk, place, parcel.body().len());
         let topic = &mut self.topics[place];

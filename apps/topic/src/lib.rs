@@ -7,7 +7,8 @@
 //! the head comes after every letter it contains and before every letter it does not: the switch leaves no gap and
 //! repeats nothing. A reader that is too slow goes back from live to pulling, and costs no queue meanwhile.
 //!
-//! Everything is in memory: an acknowledgement says [`handler::Level::Memory`].
+//! Everything is in memory: an acknowledgement says [`handler::Level::Memory`]. A server that is asked to stop hands its
+//! topics to the next run, see [`snapshot`].
 
 mod arrival;
 mod desk;
@@ -24,6 +25,8 @@ mod name;
 mod page;
 mod presence;
 mod record;
+mod section;
+pub mod snapshot;
 mod stats;
 mod topic;
 mod topics;

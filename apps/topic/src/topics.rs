@@ -13,6 +13,7 @@ use crate::{
     local::Local,
     mail::{Letter, Mail},
     page::Page,
+    snapshot::{Restored, Share, Snapshot},
     stats::{Size, Stats},
     watermark::Watermark,
 };
@@ -139,6 +140,20 @@ impl Topics {
         desk.due.arm(cx);
     }
 
+    /// All topics that are at home here, for the next run. From here on publications are refused, but for repeats.
+    #[must_use]
+    pub fn hand_over(&mut self) -> Share {
+        self.home.hand_over()
+    }
+
+    /// Takes up the topics of an earlier run, of those that `keep` wants: it knows which are at home here.
+    ///
+    /// # Panics
+    /// If there are topics already.
+    pub fn take_up(&mut self, snapshot: &Snapshot, keep: impl Fn(&str) -> bool) -> Restored {
+        self.home.take_up(&mut self.desk, snapshot, keep)
+    }
+
     /// The topic that a peer means with an alias: only one that it subscribes to.
     #[must_use]
     pub fn topic_of(&self, peer: Peer, alias: u32) -> Option<Arc<str>> {
@@ -155,6 +170,12 @@ impl Topics {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.desk.stats
+    }
+
+    /// Topics that are at home here.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.home.topics()
     }
 
     /// What is held here. It counts, so it is not for every turn.

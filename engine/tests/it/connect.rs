@@ -91,3 +91,31 @@ fn connects_beyond_the_limit_fail_at_once() {
     assert!(world.running().mail(engine::ShardId(9), Mail::Number(1)).is_err(), "there is no shard 9");
     world.stop();
 }
+
+#[test]
+fn connects_that_wait_behind_failing_ones_get_their_turn() {
+    let server = World::start(Habit::Echo, tcp_config(1));
+    let remote = server.addr();
+    let world = clients(1, None);
+    // The first fill all places, the last wait behind more failing ones than there are places.
+    const FIRST: u64 = 256;
+    const FAILING: u64 = 600;
+    const LAST: u64 = 10;
+    world.order(0, move |io| {
+        let elsewhere = IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8));
+        (0..FIRST).for_each(|token| io.connect(token, None, remote));
+        (0..FAILING).for_each(|n| io.connect(FIRST + n, Some(elsewhere), remote));
+        (0..LAST).for_each(|n| io.connect(FIRST + FAILING + n, None, remote));
+    });
+    let (mut up, mut failed) = (0, 0);
+    while up < FIRST + LAST || failed < FAILING {
+        match world.next() {
+            Happened::Connected(..) => up += 1,
+            Happened::ConnectFailed(_, ErrorKind::AddrNotAvailable) => failed += 1,
+            Happened::Started => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    world.stop();
+    server.stop();
+}

@@ -151,3 +151,59 @@ fn a_deadline_ends_the_sleep_and_then_the_shard_rests() {
     assert!(running.mail(ShardId(0), Duration::ZERO).is_ok());
     running.join().expect("it ends");
 }
+
+/// Mail that each leads to `FAN_OUT` effects, all of it sent in one turn.
+const FLOOD: u64 = 1_000;
+const FAN_OUT: u64 = 1_000;
+
+/// What a turn queues before the engine delivers no more mail, and what the last one may add to it.
+const TURN_MAX: u64 = 65_536 + FAN_OUT;
+
+struct Flooded {
+    effects: u64,
+    most: u64,
+    seen: u64,
+}
+
+impl Reactor for Flooded {
+    type Mail = u64;
+
+    fn on_start(&mut self, io: &mut Io<u64>) {
+        (0..FLOOD).for_each(|number| io.mail(io.shard(), number));
+    }
+
+    fn on_datagrams(&mut self, _: &mut Io<u64>, _: Socket, _: Datagrams<'_>) {}
+    fn on_stream(&mut self, _: &mut Io<u64>, _: Stream, _: StreamEvent<'_>) {}
+    fn on_disk(&mut self, _: &mut Io<u64>, _: Ticket, _: Outcome) {}
+
+    fn on_mail(&mut self, io: &mut Io<u64>, from: ShardId, number: u64) {
+        if from == ShardId::CONTROL {
+            return io.exit();
+        }
+        assert_eq!(number, self.seen, "mail arrives in order");
+        self.seen += 1;
+        self.effects += FAN_OUT;
+        (0..FAN_OUT).for_each(|_| io.resume(Stream { index: 0, generation: 9 }));
+    }
+
+    fn on_turn_end(&mut self, io: &mut Io<u64>) {
+        self.most = self.most.max(std::mem::take(&mut self.effects));
+        if self.seen == FLOOD {
+            self.seen += 1;
+            io.mail(ShardId::CONTROL, self.most);
+        }
+    }
+}
+
+#[test]
+fn a_flood_of_mail_is_worked_off_in_turns_of_bounded_size() {
+    let config = Config { shards: 1, pin: false, ..Config::default() };
+    let running = engine::bind(config)
+        .and_then(|bound| bound.start(|_, _| Flooded { effects: 0, most: 0, seen: 0 }))
+        .expect("it starts");
+    let most = running.control().recv_timeout(Duration::from_secs(20)).expect("all mail arrives").1;
+    assert!((FAN_OUT..=TURN_MAX).contains(&most), "{most} effects in one turn");
+    eventually("all effects", || running.stats()[0].stale_effects.get() == FLOOD * FAN_OUT);
+    assert!(running.mail(ShardId(0), 0).is_ok());
+    running.join().expect("it ends");
+}

@@ -4,6 +4,7 @@ mod connect;
 mod cores;
 mod disk;
 mod mailbox;
+mod reuse;
 mod runtime;
 mod tcp;
 mod udp;

@@ -372,8 +372,9 @@ impl Http1 {
     /// No request is open and none can come.
     fn finish_if_over(&mut self) {
         let open = match self.reading {
-            Reading::Head { .. } => !self.ended && !self.input.is_empty(),
-            Reading::Body(_) => !self.ended,
+            // What waits behind unread answers has come whole, and is read when they are taken.
+            Reading::Head { .. } => !self.input.is_empty() && (!self.ended || self.is_blocked()),
+            Reading::Body(_) => !self.ended || self.is_blocked(),
             Reading::Upgraded { .. } | Reading::Nothing => true,
         };
         if (self.ended || self.draining) && !open && self.pipeline.is_empty() {

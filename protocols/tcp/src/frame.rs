@@ -96,6 +96,11 @@ impl Deframer {
         }
     }
 
+    /// Allows bodies of at most `body_max` bytes from the next header on.
+    pub fn set_body_max(&mut self, body_max: usize) {
+        self.body_max = body_max;
+    }
+
     /// Bytes of a frame that is not whole.
     #[must_use]
     pub fn pending(&self) -> usize {

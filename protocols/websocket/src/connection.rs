@@ -55,6 +55,11 @@ impl Connection {
         Self { state: State::Open, reader: Reader::new(role, limits), output: BytesMut::new(), keys }
     }
 
+    /// Allows the peer this much from the next frame on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.reader.set_limits(limits);
+    }
+
     /// The next event out of received bytes, which are unmasked in place. `None`: the input is consumed.
     ///
     /// After [`Event::Closed`] all input is ignored.

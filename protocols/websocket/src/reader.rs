@@ -75,6 +75,10 @@ impl Reader {
         }
     }
 
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// The next whole message or control frame. `None`: the input is consumed.
     pub(crate) fn next<'a>(&mut self, input: &mut &'a mut [u8]) -> Result<Option<Incoming<'a>>, Violation> {
         loop {

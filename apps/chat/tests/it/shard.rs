@@ -21,7 +21,14 @@ pub(crate) struct Shard {
 impl Shard {
     pub(crate) fn new() -> Self {
         let (arena, rng, now) = (BytesMut::new(), StdRng::seed_from_u64(1), Instant::now());
-        Self { chat: Chat::new(Limits::default(), 1), out: Out::default(), arena, rng, now, told: Vec::new() }
+        Self {
+            chat: Chat::new(Limits::default(), chat::TEXT_CHARS_MAX, 1),
+            out: Out::default(),
+            arena,
+            rng,
+            now,
+            told: Vec::new(),
+        }
     }
 
     pub(crate) fn open(&mut self, index: u32, user: &str) -> Peer {

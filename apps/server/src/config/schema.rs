@@ -202,8 +202,6 @@ schema! {
         history_bytes: usize = 4 * MIB, 64 * KIB => 1024 * MIB;
         /// Bytes of the head of an HTTP request: request line and all headers.
         http_head_bytes: usize = 16 * KIB, KIB => 256 * KIB;
-        /// Headers of an HTTP request.
-        http_headers: usize = 64, 8 => 256;
         /// Bytes of the target of an HTTP request.
         http_target_bytes: usize = 4 * KIB, 64 => 64 * KIB;
         /// Bytes of the body of an HTTP request, other than uploads.
@@ -226,7 +224,7 @@ schema! {
         token_ttl: Duration = secs(24 * 3600), secs(60) => secs(365 * 24 * 3600);
         /// Accounts that may be registered. 100,000 take about 20 MiB of memory.
         accounts_max: usize = 100_000, 0 => 10_000_000;
-        /// Attempts per minute to log in under one name, right or wrong.
+        /// Attempts per minute from one address to log in under one name, right or wrong.
         logins_per_min: u32 = 10, 1 => 100_000;
         /// Attempts per minute from one address to log in or register.
         logins_per_min_address: u32 = 60, 1 => 1_000_000;

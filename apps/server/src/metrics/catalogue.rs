@@ -107,15 +107,18 @@ fn families(out: &mut String, shards: &[ShardView]) {
     let codes: Vec<_> = CODES.iter().map(|one| one.name()).collect();
     let statuses: Vec<_> = Status::ALL.iter().map(|one| one.name()).collect();
     head(out, "connections", "Connections that are open, by what they speak.", Kind::Gauge);
-    family(out, shards, "connections", "transport", &transports, |stats, at| stats.open.at(at));
+    family(out, shards, "connections", "transport", &transports, |shard, at| shard.server.open.at(at));
     head(out, "connections_opened_total", "Connections, by what they came to speak.", Kind::Counter);
-    family(out, shards, "connections_opened_total", "transport", &transports, |stats, at| stats.opened.at(at));
+    family(out, shards, "connections_opened_total", "transport", &transports, |shard, at| shard.server.opened.at(at));
     head(out, "drops_total", "Connections ended and messages thrown away by the server.", Kind::Counter);
-    family(out, shards, "drops_total", "reason", &drops, |stats, at| stats.drops.at(at));
+    family(out, shards, "drops_total", "reason", &drops, |shard, at| {
+        // The engine closes these before the server hears of them.
+        if at == Drop::ConnectionsMax as usize { &shard.engine.refused } else { shard.server.drops.at(at) }
+    });
     head(out, "errors_total", "Errors answered to clients.", Kind::Counter);
-    family(out, shards, "errors_total", "code", &codes, |stats, at| stats.errors.at(at));
+    family(out, shards, "errors_total", "code", &codes, |shard, at| shard.server.errors.at(at));
     head(out, "http_requests_total", "HTTP requests answered, by class of status.", Kind::Counter);
-    family(out, shards, "http_requests_total", "status", &statuses, |stats, at| stats.requests.at(at));
+    family(out, shards, "http_requests_total", "status", &statuses, |shard, at| shard.server.requests.at(at));
 }
 
 fn family(
@@ -124,11 +127,11 @@ fn family(
     name: &str,
     label: &str,
     values: &[&str],
-    pick: fn(&ServerStats, usize) -> &Counter,
+    pick: fn(&ShardView, usize) -> &Counter,
 ) {
     for (index, shard) in shards.iter().enumerate() {
         for (at, value) in values.iter().enumerate() {
-            line!(out, "ringshard_{name}{{shard=\"{index}\",{label}=\"{value}\"}} {}", pick(&shard.server, at).get());
+            line!(out, "ringshard_{name}{{shard=\"{index}\",{label}=\"{value}\"}} {}", pick(shard, at).get());
         }
     }
 }
@@ -277,6 +280,7 @@ mod tests {
         let view = ShardView::default();
         view.server.open(Transport::Websocket);
         view.server.drop_for(Drop::Draining);
+        view.engine.refused.add(4);
         view.server.error(Code::DeadlineExceeded);
         view.server.request(404);
         view.server.messages_in.add(7);
@@ -286,6 +290,7 @@ mod tests {
         for line in [
             "ringshard_connections{shard=\"1\",transport=\"websocket\"} 1",
             "ringshard_drops_total{shard=\"1\",reason=\"draining\"} 1",
+            "ringshard_drops_total{shard=\"1\",reason=\"connections_max\"} 4",
             "ringshard_errors_total{shard=\"1\",code=\"deadline_exceeded\"} 1",
             "ringshard_http_requests_total{shard=\"1\",status=\"4xx\"} 1",
             "ringshard_messages_received_total{shard=\"1\"} 7",

@@ -41,7 +41,7 @@ label! {
 label! {
     /// Why a connection was ended, or something was thrown away, by us.
     Drop {
-        /// More connections than server.connections_max.
+        /// More connections than server.connections_max; the engine counts these.
         ConnectionsMax = "connections_max",
         /// More than limits.half_open_max without a hello.
         HalfOpenMax = "half_open_max",

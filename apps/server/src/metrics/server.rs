@@ -55,6 +55,12 @@ impl ServerStats {
         open.set(open.get().saturating_sub(1));
     }
 
+    /// A message of `bytes` bytes went to a client.
+    pub fn sent(&self, bytes: usize) {
+        self.messages_out.add(1);
+        self.message_bytes_out.add(bytes as u64);
+    }
+
     /// Connections that are open.
     #[must_use]
     pub fn connections(&self) -> u64 {

@@ -1,6 +1,6 @@
 //! A session's hello: who it is, what it subscribes to, and the welcome when all of that is answered.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use engine::Io;
@@ -13,7 +13,7 @@ use crate::{
     fanout::{Encoded, push_id, yields},
     mail::Mail,
     metrics::Drop,
-    peers::session::{Farewell, app_of_topic},
+    peers::session::{App, Farewell, app_of_topic},
     shard::{Ground, Shard},
     speaker::{HELLO_IDS, Hello, Speaker, Subscribed},
     wording,
@@ -38,6 +38,8 @@ impl Ground {
             }
         };
         let ticket = self.setup.keys.ticket(&session, &holder);
+        speaker.expires = Some(io.now() + Duration::from_secs(holder.exp.saturating_sub(io.wall_ms() / 1000)));
+        speaker.caps = holder.caps.into();
         let info = Box::new(PeerInfo { user: holder.user.into(), device: holder.device.into() });
         self.stats.sessions.add(1);
         self.stats.sessions_open.set(self.stats.sessions_open.get() + 1);
@@ -64,7 +66,10 @@ impl Ground {
                 let claims = self.setup.keys.verify(now, token)?;
                 let session = session::auth::session_id(io.wall_ms(), &io.rng().random());
                 let device = hello.device.clone().into_owned();
-                Ok((session, Holder { user: claims.sub, device, exp: claims.exp, caps: claims.caps, guest: claims.guest }))
+                Ok((
+                    session,
+                    Holder { user: claims.sub, device, exp: claims.exp, caps: claims.caps, guest: claims.guest },
+                ))
             }
             Credential::Resume { session, ticket } => {
                 let holder = self.setup.keys.verify_ticket(now, session, ticket)?;
@@ -75,21 +80,29 @@ impl Ground {
     }
 
     fn subscribe(&mut self, io: &mut Io<Mail>, peer: Peer, speaker: &mut Speaker, hello: &session::Hello<'_>) {
-        let Some(pending) = &mut speaker.hello else { return };
+        let Some(mut pending) = speaker.hello.take() else { return };
         for (id, sub) in (HELLO_IDS..).zip(&hello.subs) {
-            if app_of_topic(&sub.topic).is_none() {
+            let refusal = match app_of_topic(&sub.topic) {
+                None => Some((session::Code::NotFound, NO_APP)),
+                Some(App::Chat) if !speaker.may(&sub.topic) => Some((session::Code::PermissionDenied, NO_CAP)),
+                Some(App::Chat) => None,
+            };
+            if let Some((code, message)) = refusal {
+                speaker.session.forget(&sub.topic);
                 pending.subs.push(Subscribed::Refused {
                     topic: sub.topic.as_ref().into(),
-                    code: session::Code::NotFound,
-                    message: NO_APP.to_owned(),
+                    code,
+                    message: message.to_owned(),
                 });
                 continue;
             }
             pending.subs.push(Subscribed::Waiting(sub.topic.as_ref().into()));
             pending.waiting += 1;
+            speaker.asked.push((id, sub.topic.as_ref().into()));
             let message = Message::Sub { id, topic: &sub.topic, epoch: sub.epoch, after: sub.after };
             self.chat(io, |chat, cx| chat.on_message(cx, peer, message));
         }
+        speaker.hello = Some(pending);
     }
 
     /// Takes what belongs to an unanswered hello out of a peer's pushes, and gives back what does not.
@@ -160,9 +173,9 @@ impl Shard {
         };
         speaker.dialect.encode(&welcome, &mut out);
         connection.write(io, &out, &mut self.ground.cipher);
+        self.ground.stats.sent(out.len());
         out.clear();
         self.ground.control = out;
-        self.ground.stats.messages_out.add(1);
         for push in &hello.held {
             self.tell(io, connection, push, &mut Encoded::default());
         }
@@ -173,3 +186,4 @@ impl Shard {
 }
 
 pub(crate) const NO_APP: &str = "no app serves topics with this prefix";
+pub(crate) const NO_CAP: &str = "the token does not allow this";

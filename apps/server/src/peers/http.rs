@@ -14,14 +14,24 @@ use crate::{
     housekeeping::Identity,
     job::{self, Answer, Asked},
     mail::Mail,
+    metrics::{Drop, Transport},
     routes::{self, Context, Problem, Routed},
     shard::{Ground, Shard},
-    metrics::{Drop, Transport},
 };
 
 impl Shard {
     /// Answers what was asked, and sends what there is to send.
     pub(crate) fn serve_http(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
+        loop {
+            self.poll_http(io, connection);
+            // Requests may have waited for room in the output.
+            if !self.flush_http(io, connection) || connection.closing.is_some() {
+                break;
+            }
+        }
+    }
+
+    fn poll_http(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
         while let Kind::Http(http) = &mut connection.kind {
             match http.poll() {
                 Some(Event::Request { id, request }) => {
@@ -36,17 +46,18 @@ impl Shard {
                 None => break,
             }
         }
-        self.flush_http(io, connection);
     }
 
-    /// Sends output while the queue is short; the rest waits for `Sent`.
-    pub(crate) fn flush_http(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
+    /// Sends output while the queue is short; the rest waits for `Sent`. Whether there was any.
+    fn flush_http(&mut self, io: &mut Io<Mail>, connection: &mut Connection) -> bool {
+        let mut any = false;
         while connection.queued < self.ground.limits.queue_soft_bytes {
-            let Kind::Http(http) = &mut connection.kind else { return };
+            let Kind::Http(http) = &mut connection.kind else { return false };
             let Some(piece) = http.take_piece(io.now(), PIECE_BYTES) else { break };
             connection.write_shared(io, &piece, &mut self.ground.cipher);
+            any = true;
         }
-        let Kind::Http(http) = &mut connection.kind else { return };
+        let Kind::Http(http) = &mut connection.kind else { return false };
         let ends = http.wants_close();
         let pause = !http.wants_input();
         if ends {
@@ -55,6 +66,7 @@ impl Shard {
             connection.paused = pause;
             if pause { io.pause(connection.stream) } else { io.resume(connection.stream) }
         }
+        any
     }
 
     /// The control thread has answered.
@@ -71,9 +83,20 @@ impl Shard {
         }
     }
 
-    fn request(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: RequestId, request: &Request<bytes::Bytes>) {
+    fn request(
+        &mut self,
+        io: &mut Io<Mail>,
+        connection: &mut Connection,
+        id: RequestId,
+        request: &Request<bytes::Bytes>,
+    ) {
         let Kind::Http(http) = &mut connection.kind else { return };
         match self.ground.with_context(io, connection.address, |context| routes::route(context, request)) {
+            Routed::Foreign(response) => {
+                self.ground.stats.drop_for(Drop::Origin);
+                self.ground.stats.request(response.status().as_u16());
+                http.respond(io.now(), id, response);
+            }
             Routed::Respond(response) => {
                 self.ground.stats.request(response.status().as_u16());
                 http.respond(io.now(), id, response);
@@ -85,13 +108,20 @@ impl Shard {
         }
     }
 
-    fn upgrade(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: RequestId, request: &Request<bytes::Bytes>) {
+    fn upgrade(
+        &mut self,
+        io: &mut Io<Mail>,
+        connection: &mut Connection,
+        id: RequestId,
+        request: &Request<bytes::Bytes>,
+    ) {
         let Kind::Http(http) = &mut connection.kind else { return };
         let (dialect, name) = match self.ground.upgradable(request) {
             Ok(dialect) => dialect,
             Err(problem) => {
                 let mut response = problem.response();
-                self.ground.with_context(io, connection.address, |context| routes::finish(context, response.headers_mut()));
+                self.ground
+                    .with_context(io, connection.address, |context| routes::finish(context, response.headers_mut()));
                 self.ground.stats.request(response.status().as_u16());
                 http.respond(io.now(), id, response);
                 return;
@@ -103,7 +133,12 @@ impl Shard {
         http.take_output(io.now(), &mut head, PIECE_BYTES);
         connection.write(io, &head, &mut self.ground.cipher);
         let speaker = self.speaker(io, dialect);
-        let socket = websocket::Connection::server(self.ground.setup.socket_limits());
+        // What a stranger sends is held in memory, too.
+        let stranger = self.ground.limits.hello_bytes;
+        let socket = websocket::Connection::server(websocket::Limits { message_max: stranger, frame_max: stranger });
+        if std::mem::take(&mut connection.paused) {
+            io.resume(connection.stream);
+        }
         connection.kind = Kind::WebSocket(Box::new(Socket { socket, speaker }));
         // Until its hello is accepted a session counts as half open, like a connection that says nothing.
         self.half_open_again(connection);
@@ -142,6 +177,7 @@ impl Ground {
             return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "WebSocket sessions are at /ws"));
         }
         if !routes::origin_allowed(request.headers(), routes::host(request), &self.setup.config.listen.origins) {
+            self.stats.drop_for(Drop::Origin);
             let message = "this origin is not allowed; add it to listen.origins";
             return Err(Problem::new(StatusCode::FORBIDDEN, "permission_denied", message));
         }

@@ -9,11 +9,11 @@ use crate::{
     connection::{Connection, Kind},
     fanout::peer_of,
     mail::Mail,
+    metrics::Drop,
+    peers::hello::{NO_APP, NO_CAP},
     shard::{Ground, Shard},
     speaker::{HELLO_IDS, Speaker},
     wording,
-    metrics::Drop,
-    peers::hello::NO_APP,
 };
 
 /// Why a connection ends, in the words of its last message.
@@ -50,6 +50,7 @@ impl Ground {
         answers: &mut BytesMut,
     ) -> Result<(), Farewell> {
         self.stats.messages_in.add(1);
+        self.stats.message_bytes_in.add(bytes.len() as u64);
         let client = match session::decode_client(speaker.dialect.codec(), bytes) {
             Ok(client) => client,
             Err(error) => {
@@ -76,7 +77,11 @@ impl Ground {
     ) -> Result<(), Farewell> {
         self.stats.error(wording::app_code(refusal.code));
         if refusal.code == session::Code::ResourceExhausted {
-            self.stats.drop_for(Drop::Rate);
+            if !speaker.session.is_open() {
+                self.stats.drop_for(Drop::HelloLarge);
+            } else if refusal.retry_ms.is_some() {
+                self.stats.drop_for(Drop::Rate);
+            }
         }
         let error = Server::Err { id, code: refusal.code, message: words.into(), retry_ms: refusal.retry_ms };
         self.answer(speaker, &error, answers);
@@ -93,8 +98,7 @@ impl Ground {
     ) -> Result<(), Farewell> {
         let peer = peer_of(stream);
         if client.id().is_some_and(|id| id >= HELLO_IDS) {
-            self.refuse(speaker, client.id(), Code::InvalidArgument, "ids from 0xfffff000 up are the server's", answers);
-            return Ok(());
+            return self.reserved_id(speaker, client, answers);
         }
         let message = match client {
             Client::Hello(hello) => return self.greet(io, peer, speaker, hello, answers),
@@ -103,6 +107,10 @@ impl Ground {
                 return Ok(());
             }
             Client::Req { id, op, body } => match app_of_operation(op) {
+                Some(App::Chat) if !speaker.may(op) => {
+                    self.refuse(speaker, Some(*id), Code::PermissionDenied, NO_CAP, answers);
+                    return Ok(());
+                }
                 Some(App::Chat) => Message::Req { id: *id, op, body },
                 None => {
                     self.refuse(speaker, Some(*id), Code::Unimplemented, "there is no such operation", answers);
@@ -130,9 +138,22 @@ impl Ground {
                     },
                 };
                 let Some(App::Chat) = app_of_topic(topic) else {
+                    if let Client::Sub { .. } = client {
+                        speaker.session.forget(topic);
+                    }
                     self.refuse(speaker, client.id(), Code::NotFound, NO_APP, answers);
                     return Ok(());
                 };
+                if let Client::Sub { id, .. } = client {
+                    speaker.asked.push((*id, topic.into()));
+                }
+                if !speaker.may(topic) {
+                    if let Client::Sub { .. } = client {
+                        speaker.session.forget(topic);
+                    }
+                    self.refuse(speaker, client.id(), Code::PermissionDenied, NO_CAP, answers);
+                    return Ok(());
+                }
                 let Some(message) = wording::about(client, topic) else { return Ok(()) };
                 self.chat(io, |chat, cx| chat.on_message(cx, peer, message));
                 return Ok(());
@@ -142,10 +163,41 @@ impl Ground {
         Ok(())
     }
 
+    /// Ids of the server's own: an error, and for a hello the end.
+    fn reserved_id(
+        &mut self,
+        speaker: &mut Speaker,
+        client: &Client<'_>,
+        answers: &mut BytesMut,
+    ) -> Result<(), Farewell> {
+        let message = "ids from 0xfffff000 up are the server's";
+        match client {
+            Client::Hello(_) => return Err(self.broken(speaker, message, answers)),
+            // It was not counted as a request, so its answer gives nothing back.
+            Client::Ping { .. } => {
+                let error = Server::Err {
+                    id: client.id(),
+                    code: session::Code::InvalidArgument,
+                    message: message.into(),
+                    retry_ms: None,
+                };
+                self.answer(speaker, &error, answers);
+            }
+            Client::Sub { .. }
+            | Client::Unsub { .. }
+            | Client::Pub { .. }
+            | Client::Eph { .. }
+            | Client::Ack { .. }
+            | Client::Req { .. } => self.refuse(speaker, client.id(), Code::InvalidArgument, message, answers),
+        }
+        Ok(())
+    }
+
     /// Appends an answer in the session's dialect.
     pub(crate) fn answer(&mut self, speaker: &Speaker, message: &Server<'_>, answers: &mut BytesMut) {
+        let before = answers.len();
         speaker.dialect.encode(message, answers);
-        self.stats.messages_out.add(1);
+        self.stats.sent(answers.len() - before);
     }
 
     /// Appends an error; the session goes on.
@@ -163,6 +215,12 @@ impl Ground {
         }
         let error = Server::Err { id, code: wording::code(code), message: message.into(), retry_ms: None };
         self.answer(speaker, &error, answers);
+    }
+
+    /// Appends the error of a message in a form that the session does not speak, after which the connection ends.
+    pub(crate) fn unspoken(&mut self, speaker: &Speaker, reason: &str, answers: &mut BytesMut) -> Farewell {
+        self.stats.drop_for(Drop::Frame);
+        self.broken(speaker, reason, answers)
     }
 
     /// Appends the error of a broken frame, after which the connection ends.
@@ -192,6 +250,9 @@ impl Shard {
         code: u16,
         reason: &str,
     ) {
+        if connection.closing.is_some() {
+            return;
+        }
         if let Kind::WebSocket(both) = &mut connection.kind {
             both.socket.close(code, reason);
             let mut control = std::mem::take(&mut self.ground.control);
@@ -207,6 +268,10 @@ impl Shard {
     pub(crate) fn session_overdue(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
         let now = io.now();
         let Some(speaker) = connection.speaker() else { return };
+        if speaker.expires.is_some_and(|at| at <= now) {
+            self.expire_token(io, connection);
+            return;
+        }
         match speaker.session.handle_timeout(now) {
             None => {}
             Some(Action::Ping) => self.ping(io, connection),
@@ -215,6 +280,20 @@ impl Shard {
                 self.farewell(io, connection, Close::PeerSilent, reason);
             }
         }
+    }
+
+    /// The token has ended: an error that says so, then the end.
+    fn expire_token(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
+        let mut out = std::mem::take(&mut self.ground.control);
+        if let Some(speaker) = connection.speaker() {
+            let (code, message) = (session::Code::Unauthenticated, "the token has expired");
+            speaker.dialect.encode(&Server::Err { id: None, code, message: message.into(), retry_ms: None }, &mut out);
+        }
+        connection.write(io, &out, &mut self.ground.cipher);
+        out.clear();
+        self.ground.control = out;
+        self.ground.stats.drop_for(Drop::Unauthenticated);
+        self.farewell(io, connection, Close::OutOfLimit, "the token has expired");
     }
 
     fn ping(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {

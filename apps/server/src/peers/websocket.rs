@@ -7,7 +7,9 @@ use crate::{
     connection::{Connection, Kind, Socket},
     dialect::Dialect,
     mail::Mail,
+    metrics::Drop,
     peers::session::Farewell,
+    receive::too_large,
     shard::Shard,
 };
 
@@ -25,25 +27,44 @@ impl Shard {
                 Event::Binary(frame) if speaker.dialect == Dialect::BinarySocket => {
                     self.ground.hear(io, connection.stream, speaker, &frame, &mut answers)
                 }
-                Event::Text(_) => Err(self.ground.broken(speaker, "this session speaks binary messages", &mut answers)),
-                Event::Binary(_) => Err(self.ground.broken(speaker, "this session speaks text messages", &mut answers)),
+                Event::Text(_) => {
+                    Err(self.ground.unspoken(speaker, "this session speaks binary messages", &mut answers))
+                }
+                Event::Binary(_) => {
+                    Err(self.ground.unspoken(speaker, "this session speaks text messages", &mut answers))
+                }
                 Event::Pong => {
                     speaker.session.on_traffic(io.now());
                     Ok(())
                 }
-                Event::Closed { code, .. } => Err(Farewell::closed(code)),
+                Event::Closed { code, clean, .. } => {
+                    if !clean {
+                        self.ground.stats.drop_for(if code == TOO_BIG { too_large(speaker) } else { Drop::Websocket });
+                    }
+                    Err(Farewell::closed(code))
+                }
             };
             if heard.is_err() {
                 outcome = heard;
                 break;
             }
+            if speaker.session.is_open() {
+                socket.set_limits(self.ground.setup.socket_limits());
+            }
         }
         // Pongs and the echo of a close go before the answers, whole frames both.
         let mut control = std::mem::take(&mut self.ground.control);
         socket.take_output(&mut control);
+        if !control.is_empty() {
+            // Whole pings came. The bytes of a frame that never ends are no sign of life.
+            speaker.session.on_traffic(io.now());
+        }
         connection.write(io, &control, &mut self.ground.cipher);
         control.clear();
         self.ground.control = control;
         self.finish_hearing(io, connection, answers, outcome);
     }
 }
+
+// The WebSocket close code of a message that is too big.
+const TOO_BIG: u16 = 1009;

@@ -2,5 +2,8 @@
 
 mod command;
 mod config;
+mod hostile;
+mod process;
+mod restart;
 mod tidy;
 mod world;

@@ -17,12 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("apps/handler", &[]),
     ("apps/topic", &["handler"]),
     ("apps/chat", &["handler", "topic"]),
-    (
-        "apps/server",
-        &[
-            "engine", "tcp", "ringshard-http", "websocket", "session", "simnet", "handler", "topic", "chat",
-        ],
-    ),
+    ("apps/server", &["engine", "tcp", "ringshard-http", "websocket", "session", "simnet", "handler", "topic", "chat"]),
     ("tuning", &["engine"]),
     ("bench", &["engine", "tcp", "ringshard-http", "websocket", "session", "simnet"]),
     ("perf", &["engine", "tcp", "ringshard-http", "websocket", "session", "simnet", "handler", "topic", "chat"]),
@@ -49,7 +44,10 @@ fn the_root_is_the_card() {
     let listing = fs::read_dir(root()).expect("the root is there").flatten();
     for name in listing.map(|entry| entry.file_name().to_string_lossy().into_owned()) {
         let scratch = name == "target" || name == "ringshard-data";
-        assert!(name.starts_with('.') || scratch || ROOT.contains(&name.as_str()), "`{name}` does not belong at the root");
+        assert!(
+            name.starts_with('.') || scratch || ROOT.contains(&name.as_str()),
+            "`{name}` does not belong at the root"
+        );
     }
 }
 
@@ -94,8 +92,18 @@ fn unsafe_stays_in_the_engine() {
 #[test]
 fn cores_have_no_clock_thread_socket_or_global_randomness() {
     let words = [
-        "Instant::now", "SystemTime::now", "std::thread", "thread::spawn", "thread_rng", "rand::rng()", "OsRng",
-        "TcpStream", "UdpSocket", "std::fs", "println!", "eprintln!",
+        "Instant::now",
+        "SystemTime::now",
+        "std::thread",
+        "thread::spawn",
+        "thread_rng",
+        "rand::rng()",
+        "OsRng",
+        "TcpStream",
+        "UdpSocket",
+        "std::fs",
+        "println!",
+        "eprintln!",
     ];
     absent(CORES, &words, |line| !line.trim_start().starts_with("//"));
 }
@@ -117,7 +125,8 @@ fn the_map_of_the_readme_is_the_tree() {
     for (folder, _) in ARROWS.iter().filter(|(folder, _)| !folder.starts_with('.')) {
         assert!(readme.contains(&format!("`{folder}/`")), "the README's map lacks `{folder}/`");
     }
-    let named = readme.split('`').skip(1).step_by(2).filter(|name| name.contains('/') && !name.contains([' ', ':', '<']));
+    let named =
+        readme.split('`').skip(1).step_by(2).filter(|name| name.contains('/') && !name.contains([' ', ':', '<']));
     for name in named.filter(|name| ROOT.iter().any(|top| name.starts_with(&format!("{top}/")))) {
         assert!(root().join(name).exists(), "the README names `{name}`, which is not there");
     }

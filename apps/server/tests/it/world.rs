@@ -144,6 +144,7 @@ fn setup(shards: u16, history: usize) -> Setup {
         hash_seed: 7,
         tls: None,
         certificates: None,
+        snapshot: Default::default(),
     }
 }
 

@@ -4,5 +4,6 @@
 mod client;
 mod fanout;
 mod limit;
+mod snapshot;
 mod story;
 mod world;

@@ -79,7 +79,13 @@ impl Wire {
 }
 
 impl Kernel {
-    pub(crate) fn new(seed: u64, shards: u16, setup: &Arc<Setup>, plant: Option<Plant>, mail_delay_max: Duration) -> Self {
+    pub(crate) fn new(
+        seed: u64,
+        shards: u16,
+        setup: &Arc<Setup>,
+        plant: Option<Plant>,
+        mail_delay_max: Duration,
+    ) -> Self {
         let start = Instant::now();
         let mut rng = StdRng::seed_from_u64(seed);
         let mut kernel = Self {
@@ -365,7 +371,9 @@ impl Kernel {
             Effect::Mail { to, mail } => self.post(index, to, mail),
             Effect::StopAccepting => self.nodes[index].accepting = false,
             Effect::Exit => self.exit(index),
-            Effect::Connect { .. } | Effect::Train { .. } | Effect::Disk { .. } => panic!("the server does not do this yet"),
+            Effect::Connect { .. } | Effect::Train { .. } | Effect::Disk { .. } => {
+                panic!("the server does not do this yet")
+            }
         }
     }
 
@@ -391,10 +399,7 @@ impl Kernel {
 
     /// Puts mail on its way; it may be late, but never before what the same shard sent earlier.
     fn post(&mut self, from: usize, to: ShardId, mail: Mail) {
-        let copies = match self.plant.as_mut().map(|plant| plant.tamper(&mail)) {
-            None => 1,
-            Some(copies) => copies,
-        };
+        let copies = self.plant.as_mut().map_or(1, |plant| plant.tamper(&mail));
         let earliest = self.nodes[to.index()].boxes[from].back().map_or(self.now, |(at, _)| *at);
         let at = (self.now + self.delay()).max(earliest);
         match copies {

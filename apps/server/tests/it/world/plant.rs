@@ -44,6 +44,7 @@ pub(crate) fn twin(mail: &Mail) -> Option<Mail> {
         | Mail::Asked(_)
         | Mail::Answered { .. }
         | Mail::Drain { .. }
+        | Mail::Snapshot(_)
         | Mail::Drained => None,
     }
 }
