@@ -100,6 +100,10 @@ impl Ground {
         if client.id().is_some_and(|id| id >= HELLO_IDS) {
             return self.reserved_id(speaker, client, answers);
         }
+        if io.mail_waiting() >= engine::MAIL_WAITING_HIGH && asks_of_app(client) {
+            self.refuse(speaker, client.id(), Code::Unavailable, "the shards are overloaded", answers);
+            return Ok(());
+        }
         let message = match client {
             Client::Hello(hello) => return self.greet(io, peer, speaker, hello, answers),
             Client::Ping { id } => {
@@ -313,6 +317,18 @@ impl Shard {
         connection.write(io, &out, &mut self.ground.cipher);
         out.clear();
         self.ground.control = out;
+    }
+}
+
+/// Whether a message makes work for other shards that its sender waits for.
+fn asks_of_app(client: &Client<'_>) -> bool {
+    match client {
+        Client::Pub { .. } | Client::Sub { .. } | Client::Req { .. } => true,
+        Client::Hello(_)
+        | Client::Unsub { .. }
+        | Client::Eph { .. }
+        | Client::Ack { .. }
+        | Client::Ping { .. } => false,
     }
 }
 
