@@ -324,11 +324,9 @@ impl Shard {
 fn asks_of_app(client: &Client<'_>) -> bool {
     match client {
         Client::Pub { .. } | Client::Sub { .. } | Client::Req { .. } => true,
-        Client::Hello(_)
-        | Client::Unsub { .. }
-        | Client::Eph { .. }
-        | Client::Ack { .. }
-        | Client::Ping { .. } => false,
+        Client::Hello(_) | Client::Unsub { .. } | Client::Eph { .. } | Client::Ack { .. } | Client::Ping { .. } => {
+            false
+        }
     }
 }
 
