@@ -44,7 +44,7 @@ pub struct PeerInfo {
 /// What a peer's outbound queue does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pressure {
-    /// It is over the soft limit, so that a [`Push::Msg`] or [`Push::Eph`] was not queued, and no later one of any topic
+    /// It is over the soft limit, so that a [`Push::Msg`](crate::Push::Msg) or [`Push::Eph`](crate::Push::Eph) was not queued, and no later one of any topic
     /// will be until `Drained`. Told once for every push that was not queued, also for those that were on their way when
     /// the limit was crossed: only so does the app know where each topic stands. It stops pushing a topic with the first.
     Lagging {
