@@ -75,5 +75,6 @@ fn clients() -> Result<(), String> {
     )
 }
 
-const PLAYWRIGHT: &str = "playwright-core@1.64.1";
+// One that runs on the Node.js 18 of Debian 12.
+const PLAYWRIGHT: &str = "playwright-core@1.56.1";
 const WEBSOCKETS: &str = "websockets==17.4";
