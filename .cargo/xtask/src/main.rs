@@ -1,6 +1,7 @@
 //! The chores: `cargo serve` builds and runs the server, `cargo verify` is everything that CI runs.
 
 mod machine;
+mod mutants;
 mod verify;
 
 use std::{

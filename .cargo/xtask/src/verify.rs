@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command, time::Instant};
 
-use crate::machine;
+use crate::{machine, mutants};
 
 /// A step: its name and what it does.
 type Step = (&'static str, fn() -> Result<(), String>);
@@ -11,6 +11,7 @@ const STEPS: &[Step] = &[
     ("format", || cargo(&["fmt", "--all", "--check"])),
     ("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])),
     ("test", || cargo(&["test", "--workspace", "--locked"])),
+    ("mutants", mutants::run),
     ("doc", doc),
     ("budgets", budgets),
     ("clients", clients),

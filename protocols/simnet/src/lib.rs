@@ -8,6 +8,6 @@ mod pipe;
 
 pub use crate::{
     duplex::{Duplex, Side},
-    link::{Link, LinkConfig, LinkStats, Loss, Reorder},
+    link::{Fate, Link, LinkConfig, LinkStats, Loss, Reorder},
     pipe::{Arrival, Pipe, PipeConfig, PipeStats},
 };

@@ -104,6 +104,29 @@ pub struct LinkStats {
     pub corrupted: u64,
 }
 
+/// What becomes of one packet, decided when it is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// It leaves the bottleneck and arrives.
+    Arrives {
+        /// When it has left the bottleneck.
+        leaves: Instant,
+        /// When it can be polled; a duplicate arrives at another time.
+        at: Instant,
+    },
+    /// It leaves the bottleneck and is lost on the way.
+    Lost {
+        /// When it has left the bottleneck.
+        leaves: Instant,
+        /// When it would have arrived, without jitter.
+        would: Instant,
+    },
+    /// The queue is full.
+    QueueFull,
+    /// It is longer than the MTU.
+    TooLong,
+}
+
 /// One direction of a network for packets of type `P`: bytes, or bytes with something that travels along.
 #[derive(Clone, Debug)]
 pub struct Link<P> {
@@ -148,20 +171,20 @@ impl<P: Clone + AsRef<[u8]> + AsMut<[u8]>> Link<P> {
     }
 
     /// Sends a packet; what becomes of it is decided now.
-    pub fn send(&mut self, now: Instant, mut packet: P) {
+    pub fn send(&mut self, now: Instant, mut packet: P) -> Fate {
         self.stats.sent += 1;
         let len = packet.as_ref().len();
         if len > self.config.mtu {
             self.stats.too_long += 1;
-            return;
+            return Fate::TooLong;
         }
         let Some(leaves) = self.bottleneck(now, len) else {
             self.stats.queue_full += 1;
-            return;
+            return Fate::QueueFull;
         };
         if self.config.down || self.is_lost() {
             self.stats.lost += 1;
-            return;
+            return Fate::Lost { leaves, would: leaves + self.config.delay };
         }
         if len > 0 && self.chance.happens(self.config.corrupt) {
             self.corrupt(packet.as_mut());
@@ -170,7 +193,7 @@ impl<P: Clone + AsRef<[u8]> + AsMut<[u8]>> Link<P> {
             self.stats.duplicated += 1;
             self.depart(leaves, packet.clone());
         }
-        self.depart(leaves, packet);
+        Fate::Arrives { leaves, at: self.depart(leaves, packet) }
     }
 
     /// The next packet that has arrived.
@@ -224,8 +247,8 @@ impl<P: Clone + AsRef<[u8]> + AsMut<[u8]>> Link<P> {
         self.stats.corrupted += 1;
     }
 
-    /// Puts a packet on its way.
-    fn depart(&mut self, leaves: Instant, packet: P) {
+    /// Puts a packet on its way and says when it arrives.
+    fn depart(&mut self, leaves: Instant, packet: P) -> Instant {
         let mut at = leaves + self.config.delay + self.chance.up_to(self.config.jitter);
         if self.chance.happens(self.config.reorder.probability) {
             self.stats.held += 1;
@@ -236,5 +259,6 @@ impl<P: Clone + AsRef<[u8]> + AsMut<[u8]>> Link<P> {
         }
         self.number += 1;
         self.way.insert((at, self.number), packet);
+        at
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use simnet::{Link, LinkConfig, Loss, Reorder};
+use simnet::{Fate, Link, LinkConfig, Loss, Reorder};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -134,9 +134,29 @@ fn the_same_seed_gives_the_same_world_and_another_one_does_not() {
     let start = Instant::now();
     let run = |seed| {
         let mut link = Link::new(seed, config);
-        (0..500_u32).for_each(|number| link.send(start + MS * number, number.to_le_bytes().to_vec()));
+        for number in 0..500_u32 {
+            link.send(start + MS * number, number.to_le_bytes().to_vec());
+        }
         drain(&mut link, start)
     };
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
+}
+
+#[test]
+fn the_fate_of_a_packet_is_told_when_it_is_sent() {
+    let config = LinkConfig {
+        delay: 20 * MS,
+        rate_bytes_per_s: Some(1_000_000),
+        queue_bytes: 2_000,
+        mtu: 1_500,
+        ..LinkConfig::default()
+    };
+    let (mut link, now) = (link(config), Instant::now());
+    assert_eq!(link.send(now, vec![0; 1_000]), Fate::Arrives { leaves: now + MS, at: now + 21 * MS });
+    link.configure(LinkConfig { loss: Loss::Nth(1), ..config });
+    assert_eq!(link.send(now, vec![0; 1_000]), Fate::Lost { leaves: now + 2 * MS, would: now + 22 * MS });
+    assert_eq!(link.send(now, vec![0; 1_000]), Fate::QueueFull);
+    assert_eq!(link.send(now, vec![0; 1_501]), Fate::TooLong);
+    assert_eq!(link.deadline(), Some(now + 21 * MS));
 }

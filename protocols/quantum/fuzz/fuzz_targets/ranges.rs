@@ -1,0 +1,7 @@
+//! Any steps of a set of numbers.
+#![no_main]
+
+#[path = "../check.rs"]
+mod check;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| check::ranges(data));
