@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::{error::EngineError, steer::Steer};
+use crate::{cores::Cores, error::EngineError, reactor::Listener, steer::Steer};
 
 /// The most shards of one engine: ids are small and dense, and a mailbox exists for every pair.
 pub const SHARDS_MAX: u16 = 256;
@@ -26,7 +26,7 @@ pub struct Config {
     pub receive_buffers: u16,
     /// Bytes per receive buffer.
     pub receive_buffer_bytes: u32,
-    /// Microseconds to look for work before parking, while that has paid recently; 0: park at once.
+    /// Microseconds to look for work before parking, while that has found mail recently; 0: park at once.
     pub spin_us: u32,
     /// Mail that fits in the box between two shards; a power of two. Mail beyond waits with its sender.
     pub mailbox_slots: usize,
@@ -81,6 +81,8 @@ impl ListenerConfig {
 pub struct SocketConfig {
     /// Where; port 0 takes a free one, the same on all shards.
     pub addr: SocketAddr,
+    /// Whose port it shares, whatever its own says: with port 0 both get one that is free for both.
+    pub beside: Option<Listener>,
     /// Which shard gets which datagram; `None`: the kernel's hash over the addresses.
     pub steer: Option<Steer>,
     /// Bytes of the kernel's receive buffer, as far as the system allows; 0: the system's default.
@@ -93,11 +95,27 @@ impl SocketConfig {
     /// `addr` without steering and with 4 MiB of kernel buffers: 64 trains of 64 KiB.
     #[must_use]
     pub fn new(addr: SocketAddr) -> Self {
-        Self { addr, steer: None, receive_bytes: 4 << 20, send_bytes: 4 << 20 }
+        Self { addr, beside: None, steer: None, receive_bytes: 4 << 20, send_bytes: 4 << 20 }
     }
 }
 
 impl Config {
+    /// How many shards there will be: as many as asked for, or as the CPUs and the quota of this process allow.
+    #[must_use]
+    pub fn shard_count(&self) -> u16 {
+        match &self.cpus {
+            _ if self.shards > 0 => self.shards,
+            Some(cpus) => cpus.len().min(usize::from(SHARDS_MAX)) as u16,
+            None => Cores::detect().shards(),
+        }
+    }
+
+    // Whether a socket has to fit beside a listener whose port is still to be chosen.
+    pub(crate) fn pairs_freely(&self) -> bool {
+        let beside = |one: &SocketConfig| one.beside.and_then(|at| self.listeners.get(usize::from(at.0)));
+        self.sockets.iter().filter_map(beside).any(|listener| listener.addr.port() == 0)
+    }
+
     /// Refuses what cannot work, with the key that is to blame.
     pub(crate) fn check(&self) -> Result<(), EngineError> {
         let wrong = |text: &str| Err(EngineError::Config(text.to_owned()));
@@ -115,6 +133,9 @@ impl Config {
         }
         if self.streams_max == 0 {
             return wrong("streams_max: at least 1");
+        }
+        if self.sockets.iter().filter_map(|socket| socket.beside).any(|one| self.listeners.len() <= one.0.into()) {
+            return wrong("sockets: beside names no listener");
         }
         match &self.cpus {
             Some(cpus) if cpus.is_empty() => wrong("cpus: name at least one, or leave the choice to the engine"),

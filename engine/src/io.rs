@@ -165,6 +165,7 @@ pub struct Io<M> {
     deadline: Option<Instant>,
     effects: Vec<Effect<M>>,
     mail_waiting: usize,
+    train_room: usize,
     arena: Arena,
     // Bytes of the newest send that are still unsplit in the arena: sends in a row on one stream become one effect.
     open: Option<(Stream, usize)>,
@@ -183,6 +184,7 @@ impl<M> Io<M> {
             deadline: None,
             effects: Vec::new(),
             mail_waiting: 0,
+            train_room: usize::MAX,
             arena: Arena::new(),
             open: None,
             rng: StdRng::from_seed(seed),
@@ -277,6 +279,7 @@ impl<M> Io<M> {
     pub fn send_train(&mut self, socket: Socket, train: Train, bytes: &[u8]) {
         self.seal();
         let bytes = self.arena.copy(bytes);
+        self.train_room = self.train_room.saturating_sub(1);
         self.effects.push(Effect::Train { socket, train, bytes });
     }
 
@@ -290,6 +293,13 @@ impl<M> Io<M> {
     #[must_use]
     pub fn mail_waiting(&self) -> usize {
         self.mail_waiting
+    }
+
+    /// How many trains of this turn are sent for sure; those beyond may be dropped. Whoever has more to send keeps it:
+    /// a turn follows when trains have left.
+    #[must_use]
+    pub fn train_room(&self) -> usize {
+        self.train_room
     }
 
     /// Starts a disk operation.
@@ -327,6 +337,11 @@ impl<M> Io<M> {
     /// For whoever turns the reactor: what [`Io::mail_waiting`] says from now on.
     pub fn set_mail_waiting(&mut self, mails: usize) {
         self.mail_waiting = mails;
+    }
+
+    /// For whoever turns the reactor: what [`Io::train_room`] says from now on.
+    pub fn set_train_room(&mut self, trains: usize) {
+        self.train_room = trains;
     }
 
     // How many effects this turn has led to so far.

@@ -78,6 +78,7 @@ impl Net {
             self.complete(now, done, sink);
         }
         self.tcp.wake_acceptors(&mut self.ring, now);
+        self.udp.retry(&mut self.ring, now);
         if self.tcp.has_backlog() {
             self.tcp.report_failed(sink);
         }
@@ -100,7 +101,7 @@ impl Net {
             Operation::Install => self.tcp.on_installed(ring, done, index),
             Operation::Connect => self.tcp.on_connected(ring, done, index, sink),
             Operation::ReceiveTrain => self.udp.on_received(ring, done, index, sink),
-            Operation::SendTrain => self.udp.on_sent(ring, done, index),
+            Operation::SendTrain => self.udp.on_sent(ring, now, done, index),
         }
     }
 
@@ -119,7 +120,7 @@ impl Net {
 
     /// When something here is due without a completion.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.tcp.acceptors.iter().filter_map(Acceptor::deadline).min()
+        self.tcp.acceptors.iter().filter_map(Acceptor::deadline).chain(self.udp.deadline()).min()
     }
 
     fn arm_control_bell(&mut self) {

@@ -18,7 +18,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use crate::{
     accept::Acceptor,
     clock::{Clock, CpuTime},
-    config::{Config, SHARDS_MAX},
+    config::Config,
     cores::Cores,
     disk::Disk,
     error::EngineError,
@@ -31,7 +31,7 @@ use crate::{
     reactor::{Listener, Reactor, ShardId, Socket},
     ring::Ring,
     shard::{Next, Shard},
-    socket,
+    socket::{self, Inlets},
     stats::ShardStats,
 };
 
@@ -40,7 +40,7 @@ pub struct Bound {
     config: Config,
     cpus: Vec<usize>,
     listeners: Vec<(SocketAddr, Vec<OwnedFd>)>,
-    sockets: Vec<(SocketAddr, Vec<OwnedFd>)>,
+    sockets: Vec<Inlets>,
 }
 
 /// Shards that run.
@@ -68,16 +68,37 @@ struct Fate {
 pub fn bind(mut config: Config) -> Result<Bound, EngineError> {
     config.check()?;
     limits::descriptors();
-    let cores = Cores::detect();
-    if config.shards == 0 {
-        let given = config.cpus.as_ref().map(|cpus| cpus.len().min(usize::from(SHARDS_MAX)) as u16);
-        config.shards = given.unwrap_or_else(|| cores.shards());
-    }
-    let shards = config.shards;
-    let cpus = config.cpus.clone().unwrap_or_else(|| cores.place(shards));
-    let listeners = config.listeners.iter().map(|one| socket::listen(one, shards)).collect::<Result<_, _>>()?;
-    let sockets = config.sockets.iter().map(|one| socket::receive(one, shards)).collect::<Result<_, _>>()?;
+    config.shards = config.shard_count();
+    let cpus = config.cpus.clone().unwrap_or_else(|| Cores::detect().place(config.shards));
+    let mut tries = PAIR_TRIES;
+    let (listeners, sockets) = loop {
+        match open(&config) {
+            Err(EngineError::AddressInUse { .. }) if tries > 1 && config.pairs_freely() => tries -= 1,
+            outcome => break outcome?,
+        }
+    };
     Ok(Bound { config, cpus, listeners, sockets })
+}
+
+/// Times that a port which is free for both of a pair is looked for: half of all ports in use by somebody, and still
+/// one bind of 2^64 fails.
+const PAIR_TRIES: u32 = 64;
+
+type Listeners = Vec<(SocketAddr, Vec<OwnedFd>)>;
+
+fn open(config: &Config) -> Result<(Listeners, Vec<Inlets>), EngineError> {
+    let shards = config.shards;
+    let listeners: Listeners =
+        config.listeners.iter().map(|one| socket::listen(one, shards)).collect::<Result<_, _>>()?;
+    let mut sockets = Vec::new();
+    for one in &config.sockets {
+        let mut one = one.clone();
+        if let Some(beside) = one.beside {
+            one.addr.set_port(listeners[usize::from(beside.0)].0.port());
+        }
+        sockets.push(socket::receive(&one, shards)?);
+    }
+    Ok((listeners, sockets))
 }
 
 impl Bound {
@@ -108,7 +129,17 @@ impl Bound {
     /// If there is no such socket in the configuration.
     #[must_use]
     pub fn socket_addr(&self, socket: Socket) -> SocketAddr {
-        self.sockets[usize::from(socket.0)].0
+        self.sockets[usize::from(socket.0)].addr
+    }
+
+    /// Whether the kernel steers a socket's datagrams to their shards: not without a [`crate::Steer`], and not where
+    /// the kernel refuses its filter. Then its hash spreads them, and shards forward what is not theirs.
+    ///
+    /// # Panics
+    /// If there is no such socket in the configuration.
+    #[must_use]
+    pub fn is_steered(&self, socket: Socket) -> bool {
+        self.sockets[usize::from(socket.0)].steered
     }
 
     /// Starts all shards; `make` builds each one's reactor, on its own thread. Returns when all rings are up.
@@ -170,7 +201,7 @@ impl Bound {
         for (_, fds) in self.listeners {
             places.iter_mut().zip(fds).for_each(|(place, fd)| place.listeners.push(fd));
         }
-        for (addr, fds) in self.sockets {
+        for Inlets { addr, fds, .. } in self.sockets {
             places.iter_mut().zip(fds).for_each(|(place, fd)| place.sockets.push((fd, addr.is_ipv6())));
         }
         places

@@ -100,9 +100,9 @@ impl<R: Reactor> Shard<R> {
         if self.disk.is_busy() {
             return self.lap_with_disk(now);
         }
-        match self.rest(now) {
-            Some(rest) if rest.is_zero() => self.net.ring.submit_if_needed(),
-            rest => self.park(rest),
+        match self.due(now) {
+            Some(due) if due <= now => self.net.ring.submit_if_needed(),
+            due => self.park(due),
         }
         Next::Turn
     }
@@ -110,6 +110,7 @@ impl<R: Reactor> Shard<R> {
     fn turn(&mut self) {
         let (now, wall_ms) = self.clock.now();
         self.io.begin_turn(now, wall_ms);
+        self.io.set_train_room(self.net.udp.room());
         self.stats.turns.add(1);
         if let Some((busy, idle)) = self.cpu_time.sample(now) {
             self.stats.busy_ns.set(busy);
@@ -169,20 +170,22 @@ impl<R: Reactor> Shard<R> {
         }
     }
 
-    // How long the shard may sleep: not at all when something waits, for ever (`None`) when nothing is due.
-    fn rest(&self, now: Instant) -> Option<Duration> {
+    // Until when the shard may sleep: not at all when something waits, for ever (`None`) when nothing is due.
+    fn due(&self, now: Instant) -> Option<Instant> {
         if !self.post.is_empty() || self.net.tcp.has_backlog() || self.disk.has_outcomes() {
-            return Some(Duration::ZERO);
+            return Some(now);
         }
         let due = [self.io.deadline(), self.net.deadline(), self.post.is_blocked().then(|| now + BLOCKED_RETRY)];
-        due.into_iter().flatten().min().map(|at| at.saturating_duration_since(now))
+        due.into_iter().flatten().min()
     }
 
     // Sleeps in the ring.
-    fn park(&mut self, rest: Option<Duration>) {
+    fn park(&mut self, due: Option<Instant>) {
+        // The turn has taken its time: a pace kept to 100 µs needs to know how much.
+        let rest = |due: Option<Instant>| due.map(|at| at.saturating_duration_since(Instant::now()));
         if let Some(most) = self.spin.allowance() {
             self.net.ring.submit_if_needed();
-            if self.net.ring.has_work() || self.look_around(most.min(rest.unwrap_or(most))) {
+            if self.net.ring.has_work() || self.look_around(most.min(rest(due).unwrap_or(most))) {
                 return;
             }
         }
@@ -190,7 +193,7 @@ impl<R: Reactor> Shard<R> {
         berth.enter();
         if self.post.is_empty() && !self.stop.load(Ordering::Relaxed) {
             self.stats.parks.add(1);
-            self.net.ring.wait(rest);
+            self.net.ring.wait(rest(due));
         } else {
             self.net.ring.submit();
         }
@@ -214,7 +217,9 @@ impl<R: Reactor> Shard<R> {
         if won && self.net.ring.has_held_back() {
             self.net.ring.submit();
         }
-        self.spin.learn(won);
+        // Only mail pays: a parked shard costs the one that rings it a system call, and both a wake-up. Completions come
+        // from the kernel, which wakes a sleeper by itself, and by then has more of them to take in one turn.
+        self.spin.learn(!self.post.is_empty());
         self.stats.spins.add(1);
         self.stats.spins_won.add(u64::from(won));
         self.stats.spin_ns.add(nanos(now - from));
@@ -225,7 +230,7 @@ impl<R: Reactor> Shard<R> {
     fn lap_with_disk(&mut self, now: Instant) -> Next {
         self.net.ring.submit();
         let overdue = now - self.yielded_at >= DISK_NAP;
-        let rest = self.rest(now).unwrap_or(DISK_NAP).min(DISK_NAP);
+        let rest = self.due(now).map_or(DISK_NAP, |at| at.saturating_duration_since(now)).min(DISK_NAP);
         if !overdue && (rest.is_zero() || self.net.ring.has_work()) {
             return Next::Turn;
         }

@@ -27,17 +27,26 @@ pub(crate) fn listen(config: &ListenerConfig, shards: u16) -> Result<(SocketAddr
     Ok((bound.0, bound.1.into_iter().map(OwnedFd::from).collect()))
 }
 
-/// UDP sockets of one address, one per shard in their order, with the group's filter attached.
-pub(crate) fn receive(config: &SocketConfig, shards: u16) -> Result<(SocketAddr, Vec<OwnedFd>), EngineError> {
+/// UDP sockets of one address, one per shard in their order.
+pub(crate) struct Inlets {
+    pub(crate) addr: SocketAddr,
+    pub(crate) fds: Vec<OwnedFd>,
+    /// The kernel has taken the filter.
+    pub(crate) steered: bool,
+}
+
+/// Binds UDP sockets, and attaches the filter of their group.
+pub(crate) fn receive(config: &SocketConfig, shards: u16) -> Result<Inlets, EngineError> {
     let (addr, sockets) = group(config.addr, shards, Type::DGRAM, |socket| prepare_datagrams(socket, config))?;
-    let failed = |error| bind_error("udp", addr, error);
+    let mut steered = false;
     if let (Some(steer), Some(first)) = (&config.steer, sockets.first()) {
         if steer.shards() != shards {
             return Err(EngineError::Config(format!("steering over {} shards of {shards}", steer.shards())));
         }
-        attach_filter(first, steer).map_err(failed)?;
+        // Without it the kernel's hash spreads the datagrams, and shards have to forward them: slower, and still right.
+        steered = attach_filter(first, steer).is_ok();
     }
-    Ok((addr, sockets.into_iter().map(OwnedFd::from).collect()))
+    Ok(Inlets { addr, fds: sockets.into_iter().map(OwnedFd::from).collect(), steered })
 }
 
 /// A socket that is ready to connect, from `local` if given.

@@ -96,6 +96,10 @@ stats! {
     trains_in,
     /// Send operations for trains.
     trains_out,
+    /// Trains that found the socket's buffer full and were kept back.
+    trains_retried,
+    /// Datagrams that were longer than the way to their receiver takes.
+    datagrams_too_long,
     /// Datagrams dropped because too many were in flight, or because the kernel refused them.
     datagrams_dropped,
     /// Mail received.

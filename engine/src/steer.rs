@@ -15,11 +15,20 @@ const QUIC_BIT: u32 = 0x40;
 /// An odd constant (2^32 over the golden ratio): multiplying by it spreads words over their high bits.
 const SPREAD: u32 = 0x9E37_79B1;
 
-/// How datagrams of one socket are spread over the shards of its group: the word at [`WORD_OFFSET`] (big-endian),
-/// multiplied, its high half taken modulo the number of shards.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// How datagrams of one socket are spread over the shards of its group: the word at [`WORD_OFFSET`] (big-endian) times
+/// an odd number, its high half taken modulo the number of shards.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Steer {
     shards: u16,
+    multiplier: u32,
+    inverse: u32,
+}
+
+impl std::fmt::Debug for Steer {
+    // The multiplier is a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Steer").field("shards", &self.shards).finish_non_exhaustive()
+    }
 }
 
 /// One instruction of a classic BPF program, as the kernel reads it.
@@ -48,14 +57,25 @@ const RETURN_VALUE: u16 = 0x06;
 const RETURN_ACCUMULATOR: u16 = 0x16;
 
 impl Steer {
-    /// Steering over `shards` shards.
+    /// Steering over `shards` shards by a multiplier that everybody knows.
     ///
     /// # Panics
     /// If `shards` is 0 or above [`SHARDS_MAX`].
     #[must_use]
     pub fn new(shards: u16) -> Self {
+        Self::keyed(shards, SPREAD)
+    }
+
+    /// Steering by a multiplier of one's own. Chosen at random and kept secret, it keeps senders from aiming at one
+    /// shard.
+    ///
+    /// # Panics
+    /// If `shards` is 0 or above [`SHARDS_MAX`], or `multiplier` is even.
+    #[must_use]
+    pub fn keyed(shards: u16, multiplier: u32) -> Self {
         assert!((1..=SHARDS_MAX).contains(&shards), "shards out of range");
-        Self { shards }
+        assert!(multiplier % 2 == 1, "an even multiplier loses bits");
+        Self { shards, multiplier, inverse: inverse(multiplier) }
     }
 
     /// Over how many shards.
@@ -67,7 +87,7 @@ impl Steer {
     /// The shard that a routing word leads to.
     #[must_use]
     pub fn shard_of(&self, word: u32) -> ShardId {
-        let spread = word.wrapping_mul(SPREAD) >> 16;
+        let spread = word.wrapping_mul(self.multiplier) >> 16;
         ShardId((spread % u32::from(self.shards)) as u16)
     }
 
@@ -85,7 +105,7 @@ impl Steer {
         if fitting > 0xFFFF {
             fitting -= count;
         }
-        ((fitting << 16) | (entropy & 0xFFFF)).wrapping_mul(INVERSE)
+        ((fitting << 16) | (entropy & 0xFFFF)).wrapping_mul(self.inverse)
     }
 
     /// The shard of a datagram, as the filter decides; `None`: the kernel's hash decides.
@@ -107,7 +127,7 @@ impl Steer {
             op(LOAD_BYTE, 0),
             Instruction { code: JUMP_IF_BITS, jump_true: 5, jump_false: 0, operand: QUIC_BIT },
             op(LOAD_WORD, WORD_OFFSET),
-            op(MULTIPLY, SPREAD),
+            op(MULTIPLY, self.multiplier),
             op(SHIFT_RIGHT, 16),
             op(MODULO, u32::from(self.shards)),
             op(RETURN_ACCUMULATOR, 0),
@@ -116,17 +136,17 @@ impl Steer {
     }
 }
 
-// The inverse of SPREAD modulo 2^32 by Newton's iteration: each step doubles the bits that are right.
-const INVERSE: u32 = {
-    let mut inverse = SPREAD;
+// The inverse of an odd number modulo 2^32 by Newton's iteration: each step doubles the bits that are right.
+const fn inverse(multiplier: u32) -> u32 {
+    let mut inverse = multiplier;
     let mut step = 0;
     while step < 5 {
-        inverse = inverse.wrapping_mul(2u32.wrapping_sub(SPREAD.wrapping_mul(inverse)));
+        inverse = inverse.wrapping_mul(2u32.wrapping_sub(multiplier.wrapping_mul(inverse)));
         step += 1;
     }
     inverse
-};
-const _: () = assert!(SPREAD.wrapping_mul(INVERSE) == 1, "words must be invertible");
+}
+const _: () = assert!(SPREAD.wrapping_mul(inverse(SPREAD)) == 1, "words must be invertible");
 
 #[cfg(test)]
 mod tests {
@@ -135,10 +155,11 @@ mod tests {
     #[test]
     fn a_word_made_for_a_shard_leads_there() {
         for shards in [1, 2, 3, 7, 64, 255, 256] {
-            let steer = Steer::new(shards);
-            for shard in 0..shards {
-                for entropy in [0, 1, 0xFFFF, 0xFFFF_0000, u32::MAX, 0x1234_5678] {
-                    assert_eq!(steer.shard_of(steer.word_for(ShardId(shard), entropy)), ShardId(shard));
+            for steer in [Steer::new(shards), Steer::keyed(shards, 1), Steer::keyed(shards, 0xDEAD_BEEF)] {
+                for shard in 0..shards {
+                    for entropy in [0, 1, 0xFFFF, 0xFFFF_0000, u32::MAX, 0x1234_5678] {
+                        assert_eq!(steer.shard_of(steer.word_for(ShardId(shard), entropy)), ShardId(shard));
+                    }
                 }
             }
         }

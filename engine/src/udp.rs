@@ -1,6 +1,11 @@
 //! UDP on the ring: trains in by GRO, trains out by GSO, with the ECN bits.
 
-use std::{ptr, sync::Arc};
+use std::{
+    collections::VecDeque,
+    ptr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use io_uring::{opcode, squeue, types};
@@ -35,8 +40,20 @@ const SEND_BYTES_MAX: usize = 65_507;
 /// The most datagrams of one send: UDP_MAX_SEGMENTS of the oldest kernels.
 const SEND_SEGMENTS_MAX: usize = 64;
 
-/// Sends that may be with the kernel. Beyond it datagrams are dropped and counted, as a full queue in a router does.
+/// Sends that may be with the kernel. Beyond it datagrams are dropped and counted, as a full queue in a router does;
+/// a reactor that heeds [`crate::Io::train_room`] never gets there.
 const IN_FLIGHT_MAX: usize = 1024;
+
+/// Bytes with the kernel from which on there is no room for more: twice the send buffer of a socket, so that it never
+/// runs dry, and little beside the memory that 1,024 whole trains would pin.
+const IN_FLIGHT_BYTES_MAX: usize = 8 << 20;
+
+/// Trains that room is kept for, so that a single connection is never refused for the size of its trains.
+const _: () = assert!(IN_FLIGHT_BYTES_MAX / TRAIN_BYTES_MAX >= 64, "many whole trains must fit");
+
+/// How long a send that the kernel had no room for is kept back. A socket's buffer empties at the rate of its device:
+/// after a millisecond 100 Mbit/s have taken eight datagrams out of it.
+const RETRY_AFTER: Duration = Duration::from_millis(1);
 
 /// Bytes that the kernel writes before the name: `struct io_uring_recvmsg_out`.
 const HEADER_BYTES: usize = 16;
@@ -73,6 +90,10 @@ pub(crate) struct Udp {
     #[allow(clippy::vec_box, reason = "the kernel points into an outlet while the table may grow")]
     outlets: Vec<Box<Outlet>>,
     free: Vec<u32>,
+    // Sends that found no room in the kernel, and when they are tried again.
+    held: VecDeque<u32>,
+    retry_at: Option<Instant>,
+    bytes_in_flight: usize,
     buffers: Option<BufferRing>,
     stats: Arc<ShardStats>,
     multishot: bool,
@@ -90,7 +111,17 @@ impl Udp {
         };
         let inlets = sockets.into_iter().map(|(fd, v6)| Inlet::new(fd, v6)).collect();
         let multishot = ring.features().multishot_receive;
-        Ok(Self { inlets, outlets: Vec::new(), free: Vec::new(), buffers, stats, multishot })
+        Ok(Self {
+            inlets,
+            outlets: Vec::new(),
+            free: Vec::new(),
+            held: VecDeque::new(),
+            retry_at: None,
+            bytes_in_flight: 0,
+            buffers,
+            stats,
+            multishot,
+        })
     }
 
     pub(crate) fn start(&mut self, ring: &mut Ring) {
@@ -109,6 +140,28 @@ impl Udp {
     pub(crate) fn unregister(&self, ring: &Ring) {
         if let Some(buffers) = &self.buffers {
             buffers.unregister(ring);
+        }
+    }
+
+    /// How many more trains find room, if none is split.
+    pub(crate) fn room(&self) -> usize {
+        let operations = IN_FLIGHT_MAX - (self.outlets.len() - self.free.len());
+        operations.min(IN_FLIGHT_BYTES_MAX.saturating_sub(self.bytes_in_flight) / TRAIN_BYTES_MAX)
+    }
+
+    /// When sends that are kept back are tried again.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Tries them again, if it is time.
+    pub(crate) fn retry(&mut self, ring: &mut Ring, now: Instant) {
+        if self.retry_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.retry_at = None;
+        for index in std::mem::take(&mut self.held) {
+            self.submit(ring, index);
         }
     }
 
@@ -135,27 +188,54 @@ impl Udp {
             }
             None => return self.stats.datagrams_dropped.add(datagrams),
         };
-        let inlet = &self.inlets[usize::from(socket.0)];
-        let entry = self.outlets[index as usize].prepare(inlet, socket, train, bytes);
+        self.bytes_in_flight += bytes.len();
+        let outlet = &mut self.outlets[index as usize];
+        (outlet.bytes, outlet.socket, outlet.train) = (bytes, socket, train);
+        self.submit(ring, index);
+    }
+
+    fn submit(&mut self, ring: &mut Ring, index: u32) {
+        let outlet = &mut self.outlets[index as usize];
+        let entry = outlet.prepare(&self.inlets[usize::from(outlet.socket.0)]);
         self.stats.trains_out.add(1);
         // SAFETY: the outlet is boxed, holds the bytes, and is not used again until `on_sent` for this index.
         unsafe { ring.push(&entry.user_data(tag(Operation::SendTrain, index))) };
     }
 
     /// A train is out, or was refused.
-    pub(crate) fn on_sent(&mut self, ring: &mut Ring, done: Completion, index: u32) {
+    pub(crate) fn on_sent(&mut self, ring: &mut Ring, now: Instant, done: Completion, index: u32) {
+        let error = done.error().and_then(|error| error.raw_os_error());
+        if error == Some(libc::EAGAIN) {
+            // Not lost, only early: the socket's buffer is full.
+            self.stats.trains_retried.add(1);
+            self.held.push_back(index);
+            self.retry_at.get_or_insert(now + RETRY_AFTER);
+            return;
+        }
         let outlet = &mut self.outlets[index as usize];
         let (bytes, socket, train) = (std::mem::take(&mut outlet.bytes), outlet.socket, outlet.train);
+        self.bytes_in_flight -= bytes.len();
         self.free.push(index);
         let datagrams = bytes.len().div_ceil(usize::from(train.segment.max(1))) as u64;
-        match done.error().and_then(|error| error.raw_os_error()) {
+        match error {
             None => self.stats.datagrams_out.add(datagrams),
-            Some(libc::EIO | libc::EINVAL | libc::EOPNOTSUPP) if datagrams > 1 => {
+            Some(libc::EIO | libc::EOPNOTSUPP) if datagrams > 1 => {
                 // The path cannot split trains (no checksum offload, a tunnel): from now on one by one.
                 self.inlets[usize::from(socket.0)].segments_max = 1;
                 self.send(ring, socket, train, bytes);
             }
+            // One datagram of the train is too long for the way, as probes of the MTU are: the others are not.
+            Some(libc::EMSGSIZE | libc::EINVAL) if datagrams > 1 => self.send_singly(ring, socket, train, bytes),
+            Some(libc::EMSGSIZE) => self.stats.datagrams_too_long.add(datagrams),
             Some(_) => self.stats.datagrams_dropped.add(datagrams),
+        }
+    }
+
+    fn send_singly(&mut self, ring: &mut Ring, socket: Socket, train: Train, mut bytes: Bytes) {
+        let segment = usize::from(train.segment.max(1));
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(segment));
+            self.send_piece(ring, socket, train, piece);
         }
     }
 
@@ -276,10 +356,10 @@ impl Outlet {
         }
     }
 
-    fn prepare(&mut self, inlet: &Inlet, socket: Socket, train: Train, bytes: Bytes) -> squeue::Entry {
-        self.vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        let segment = (bytes.len() > usize::from(train.segment)).then_some(train.segment);
-        (self.bytes, self.socket, self.train) = (bytes, socket, train);
+    fn prepare(&mut self, inlet: &Inlet) -> squeue::Entry {
+        let train = self.train;
+        self.vector = libc::iovec { iov_base: self.bytes.as_ptr().cast_mut().cast(), iov_len: self.bytes.len() };
+        let segment = (self.bytes.len() > usize::from(train.segment)).then_some(train.segment);
         self.name = Name::from_address(train.to);
         let (name, name_len) = self.name.as_raw();
         self.message.msg_name = name.cast_mut().cast();
@@ -290,5 +370,80 @@ impl Outlet {
         self.message.msg_control = if control_len == 0 { ptr::null_mut() } else { self.control.for_kernel() };
         self.message.msg_controllen = control_len;
         opcode::SendMsg::new(types::Fd(inlet.fd.as_raw_fd()), &self.message).build()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Kernel, SocketConfig, ring::COMPLETIONS_MAX};
+
+    fn udp(ring: &Ring) -> (Udp, std::net::UdpSocket, Train) {
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let inlets = crate::socket::receive(&SocketConfig::new(any), 1).expect("a free port");
+        let sink = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let train = Train { to: sink.local_addr().expect("bound"), segment: 100, ecn: 0 };
+        let fds = inlets.fds.into_iter().map(|fd| (fd, false)).collect();
+        (Udp::new(ring, fds, Arc::default()).expect("buffers"), sink, train)
+    }
+
+    // What the kernel said about the sends that were submitted, by index.
+    fn sent(ring: &mut Ring, count: usize) -> Vec<(Completion, u32)> {
+        let mut taken = [Completion { tag: 0, result: 0, flags: 0 }; COMPLETIONS_MAX];
+        let mut all = Vec::new();
+        while all.len() < count {
+            ring.wait(Some(Duration::from_secs(5)));
+            let got = ring.take(&mut taken);
+            taken[..got].iter().for_each(|done| ring.settle(*done));
+            all.extend(taken[..got].iter().map(|done| (*done, crate::tag::parse(done.tag).1)));
+        }
+        all
+    }
+
+    fn failing(done: Completion, error: i32) -> Completion {
+        Completion { result: -error, ..done }
+    }
+
+    #[test]
+    fn a_full_socket_buffer_delays_a_train_and_loses_nothing() {
+        let (mut ring, now) = (Ring::new(Kernel::running()).expect("io_uring"), Instant::now());
+        let (mut udp, sink, train) = udp(&ring);
+        udp.send(&mut ring, Socket(0), train, Bytes::from_static(b"kept back"));
+        let (done, index) = sent(&mut ring, 1)[0];
+        sink.recv(&mut [0; 20]).expect("the kernel did send it");
+        udp.on_sent(&mut ring, now, failing(done, libc::EAGAIN), index);
+        assert_eq!((udp.deadline(), udp.stats.datagrams_dropped.get()), (Some(now + RETRY_AFTER), 0));
+        udp.retry(&mut ring, now);
+        assert!(udp.deadline().is_some(), "no busy loop");
+        udp.retry(&mut ring, now + RETRY_AFTER);
+        let (done, index) = sent(&mut ring, 1)[0];
+        udp.on_sent(&mut ring, now, done, index);
+        let mut bytes = [0; 20];
+        let len = sink.recv(&mut bytes).expect("sent again");
+        assert_eq!((&bytes[..len], udp.deadline(), udp.bytes_in_flight), (&b"kept back"[..], None, 0));
+    }
+
+    #[test]
+    fn a_train_with_a_datagram_too_long_goes_out_one_by_one_and_the_next_as_one() {
+        let (mut ring, now) = (Ring::new(Kernel::running()).expect("io_uring"), Instant::now());
+        let (mut udp, _sink, train) = udp(&ring);
+        for error in [libc::EMSGSIZE, libc::EINVAL] {
+            udp.send(&mut ring, Socket(0), train, Bytes::from(vec![1; 250]));
+            let (done, index) = sent(&mut ring, 1)[0];
+            udp.on_sent(&mut ring, now, failing(done, error), index);
+            let singles = sent(&mut ring, 3);
+            udp.on_sent(&mut ring, now, failing(singles[0].0, libc::EMSGSIZE), singles[0].1);
+            singles[1..].iter().for_each(|(done, index)| udp.on_sent(&mut ring, now, *done, *index));
+        }
+        let stats = &udp.stats;
+        assert_eq!(
+            (stats.datagrams_too_long.get(), stats.datagrams_out.get(), stats.datagrams_dropped.get()),
+            (2, 4, 0)
+        );
+        assert_eq!((udp.inlets[0].segments_max, udp.bytes_in_flight), (SEND_SEGMENTS_MAX, 0));
+        udp.send(&mut ring, Socket(0), train, Bytes::from(vec![1; 250]));
+        let (done, index) = sent(&mut ring, 1)[0];
+        udp.on_sent(&mut ring, now, failing(done, libc::EIO), index);
+        assert_eq!((udp.inlets[0].segments_max, sent(&mut ring, 3).len()), (1, 3), "a way that splits no trains");
     }
 }

@@ -4,7 +4,7 @@ const EVERY_MS = 1_000;
 /** A slower answer counts as none. */
 const ANSWER_MS = 5_000;
 const SUMMED = [
-  "connections", "sessions", "messages_in", "messages_out", "mailbox_depth", "turns", "enters", "bytes_in", "bytes_out",
+  "connections", "quantum", "sessions", "messages_in", "messages_out", "mailbox_depth", "turns", "enters", "bytes_in", "bytes_out",
 ];
 
 /** Calls `show(report, rates)` each second while the page is visible, and `fail()` when there is no answer. */

@@ -14,6 +14,7 @@ const BUSY_FULL = 0.9;
 const COLUMNS = [
   { label: "Busy", cell: busyCell, isWide: true },
   { label: "Connections", text: ({ shard }) => count(shard.connections) },
+  { label: "Quantum", text: ({ shard }) => count(shard.quantum) },
   { label: "Sessions", text: ({ shard }) => count(shard.sessions) },
   { label: "In /s", text: ({ rate }) => count(rate?.messagesIn) },
   { label: "Out /s", text: ({ rate }) => count(rate?.messagesOut) },

@@ -15,8 +15,8 @@ use toml::de::{DeTable, DeValue};
 
 pub use print::print;
 pub use problem::{Origin, Problem, Problems};
-pub use schema::{Auth, Config, KEYS, Key, Limits, Listen, Log, SECTIONS, Server, Tls};
-pub use setting::{CpuList, Format, Level, Origins, SECRET_BYTES_MIN, Secret};
+pub use schema::{Auth, Config, KEYS, Key, Limits, Listen, Log, Quantum, SECTIONS, Server, Tls};
+pub use setting::{Congestion, CpuList, Fec, Format, Level, Origins, SECRET_BYTES_MIN, Secret};
 
 /// Bytes that a configuration file may have: far beyond all keys with comments, far below what hurts.
 pub const FILE_BYTES_MAX: usize = 1024 * 1024;
@@ -227,7 +227,7 @@ impl Loader {
 
 /// What must hold between keys.
 fn relations(config: &Config) -> Vec<(&'static str, String)> {
-    let (limits, tls) = (&config.limits, &config.tls);
+    let (limits, tls, quantum) = (&config.limits, &config.tls, &config.quantum);
     let mut broken = Vec::new();
     let mut must = |holds: bool, path, reason: &str| {
         if !holds {
@@ -260,6 +260,16 @@ fn relations(config: &Config) -> Vec<(&'static str, String)> {
         limits.http_target_bytes < limits.http_head_bytes,
         "limits.http_target_bytes",
         "must be below limits.http_head_bytes",
+    );
+    must(
+        quantum.idle_secs > limits.ping_secs,
+        "quantum.idle_secs",
+        "must be above limits.ping_secs, or silent sessions lose their connection between two pings",
+    );
+    must(
+        quantum.retry_above <= quantum.half_open_max,
+        "quantum.retry_above",
+        "must not be above quantum.half_open_max, or handshakes are dropped before any client is asked to retry",
     );
     must(tls.certificate.is_some() || tls.key.is_none(), "tls.key", "needs tls.certificate beside it");
     must(tls.key.is_some() || tls.certificate.is_none(), "tls.certificate", "needs tls.key beside it");

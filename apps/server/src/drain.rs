@@ -47,10 +47,11 @@ impl Shard {
         let arrived = std::mem::take(&mut self.ground.early_barriers);
         self.ground.drain = Some(Drain { until, hurry, arrived, told: false, handed_over: false, done: false });
         io.stop_accepting();
-        for stream in self.connections.streams() {
-            let Some(mut connection) = self.connections.take(stream) else { continue };
+        self.drain_quantum(io);
+        for line in self.connections.lines() {
+            let Some(mut connection) = self.connections.take(line) else { continue };
             if connection.speaker().is_some() {
-                io.pause(stream);
+                connection.pause(io, true);
             } else {
                 self.drain_http(io, &mut connection);
             }
@@ -129,8 +130,8 @@ impl Shard {
     }
 
     fn tell_all_to_go(&mut self, io: &mut Io<Mail>) {
-        for stream in self.connections.streams() {
-            let Some(mut connection) = self.connections.take(stream) else { continue };
+        for line in self.connections.lines() {
+            let Some(mut connection) = self.connections.take(line) else { continue };
             self.tell_to_go(io, &mut connection);
             self.arm(io.now(), &mut connection);
             self.connections.put_back(connection);
@@ -149,10 +150,10 @@ impl Shard {
         let mut out = BytesMut::new();
         let retry_ms = RETRY_MS;
         dialect.encode(&Server::Goaway { reason: "draining".into(), retry_ms }, &mut out);
-        connection.write(io, &out, &mut self.ground.cipher);
+        connection.write(io, &out, &mut self.ground.wires);
         self.ground.stats.drop_for(Drop::Draining);
         // It was paused; its close and its FIN are still to be read.
-        io.resume(connection.stream);
+        connection.pause(io, false);
         self.farewell(io, connection, Close::Draining, "the server is stopping");
     }
 
@@ -163,7 +164,7 @@ impl Shard {
                 self.serve_http(io, connection);
             }
             Kind::Start(_) => self.end(io, connection, Close::Draining),
-            Kind::Framed(_) | Kind::WebSocket(_) => {}
+            Kind::Framed(_) | Kind::WebSocket(_) | Kind::Quantum(_) => {}
         }
     }
 }

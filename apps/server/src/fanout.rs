@@ -47,7 +47,7 @@ impl Shard {
                 self.ground.set(io.now(), at, Timer::Chat(timer));
             }
             Effect::Close { peer, reason } => {
-                if let Some(mut connection) = self.connections.take(stream_of(peer)) {
+                if let Some(mut connection) = self.connections.take_peer(peer) {
                     self.farewell(io, &mut connection, reason, "closed by the app");
                     self.arm(io.now(), &mut connection);
                     self.connections.put_back(connection);
@@ -57,7 +57,7 @@ impl Shard {
     }
 
     fn push(&mut self, io: &mut Io<Mail>, peer: Peer, push: Push) {
-        let Some(mut connection) = self.connections.take(stream_of(peer)) else { return };
+        let Some(mut connection) = self.connections.take_peer(peer) else { return };
         let answers = matches!(
             push,
             Push::SubOk { .. }
@@ -89,7 +89,7 @@ impl Shard {
     fn publish(&mut self, io: &mut Io<Mail>, peers: &[Peer], push: &Push) {
         let mut encoded = Encoded::default();
         for peer in peers {
-            let Some(mut connection) = self.connections.take(stream_of(*peer)) else { continue };
+            let Some(mut connection) = self.connections.take_peer(*peer) else { continue };
             match connection.speaker().and_then(|speaker| speaker.hello.as_mut()) {
                 Some(hello) if yields(push).is_none() => hello.held.push(push.clone()),
                 Some(_) => {
@@ -110,13 +110,13 @@ impl Shard {
         }
         let yields = yields(push);
         if let Some((alias, offset)) = yields {
-            if !connection.lagging && connection.queued >= self.ground.limits.queue_soft_bytes {
+            if !connection.lagging && self.is_slow(io, connection) {
                 connection.lagging = true;
                 self.ground.stats.lagging.add(1);
             }
             if connection.lagging {
                 // Told for each one that is held back: pushes of several topics may already be on their way here.
-                let peer = peer_of(connection.stream);
+                let peer = connection.line.peer();
                 self.ground.chat(io, |chat, cx| chat.on_pressure(cx, peer, Pressure::Lagging { alias, offset }));
                 return;
             }
@@ -124,8 +124,10 @@ impl Shard {
         let ground = &mut self.ground;
         let bytes =
             encoded[dialect.index()].get_or_insert_with(|| dialect.encode_shared(&wording::of(push), io.arena()));
-        connection.write_shared(io, bytes, &mut ground.cipher);
         ground.stats.sent(bytes.len());
+        if !connection.write_aside(io, push, bytes, &mut ground.wires) {
+            connection.write_shared(io, bytes, &mut ground.wires);
+        }
         if connection.queued > ground.limits.queue_hard_bytes {
             ground.stats.drop_for(Drop::QueueFull);
             self.abandon(io, connection, Close::OutOfLimit);
@@ -133,14 +135,16 @@ impl Shard {
     }
 }
 
-/// The engine's name of a peer.
-pub(crate) fn stream_of(peer: Peer) -> engine::Stream {
-    engine::Stream { index: peer.index, generation: peer.generation }
-}
-
-/// The apps' name of a stream.
-pub(crate) fn peer_of(stream: engine::Stream) -> Peer {
-    Peer { index: stream.index, generation: stream.generation }
+impl Shard {
+    /// Whether a connection has so much queued that messages had better wait in their topics.
+    fn is_slow(&mut self, io: &Io<Mail>, connection: &mut Connection) -> bool {
+        let soft = self.ground.limits.queue_soft_bytes;
+        if connection.queued >= soft {
+            // What Quantum has sent since is known only to itself.
+            connection.refresh(io.now(), &mut self.ground.wires);
+        }
+        connection.queued >= soft
+    }
 }
 
 /// What waits in its topic while a connection lags: the topic's alias and the offset.

@@ -1,13 +1,13 @@
 //! What a shard asks of the housekeeping thread, and the HTTP answer that becomes of it.
 
 use bytes::Bytes;
-use engine::Stream;
 use handler::Code;
 use http::{Response, StatusCode};
 use ringshard_http::RequestId;
 
 use crate::{
     housekeeping::{Identity, Job, Refusal},
+    line::Line,
     routes::{self, Problem},
 };
 
@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Asked {
     /// The connection that waits.
-    pub stream: Stream,
+    pub line: Line,
     /// Its request.
     pub request: RequestId,
     /// What to do.

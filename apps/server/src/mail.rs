@@ -1,18 +1,23 @@
 //! What shards and the control thread send each other.
 
-use std::time::Instant;
+use std::{net::SocketAddr, time::Instant};
 
-use engine::Stream;
+use bytes::Bytes;
 use ringshard_http::RequestId;
 use topic::snapshot::Share;
 
-use crate::job::{Answer, Asked};
+use crate::{
+    job::{Answer, Asked},
+    line::Line,
+};
 
 /// Mail of the server; an app's own mail is wrapped in its variant.
 #[derive(Debug)]
 pub enum Mail {
     /// Shard to shard: chat's.
     Chat(topic::Mail),
+    /// Shard to shard: datagrams that reached the wrong one.
+    Datagrams(Box<Forwarded>),
     /// Shard to shard while draining: all that was sent before it has arrived.
     Barrier(Round),
     /// Shard to control: the shard serves.
@@ -22,7 +27,7 @@ pub enum Mail {
     /// Control to shard: the answer to it.
     Answered {
         /// The connection that waits.
-        stream: Stream,
+        line: Line,
         /// Its request.
         request: RequestId,
         /// What came out.
@@ -47,4 +52,17 @@ pub enum Round {
     Home,
     /// What homes sent on has arrived.
     Reader,
+}
+
+/// Datagrams of one sender for a connection of another shard than the one that the kernel gave them to.
+#[derive(Debug)]
+pub struct Forwarded {
+    /// Who sent them.
+    pub peer: SocketAddr,
+    /// The two ECN bits of the IP header.
+    pub ecn: u8,
+    /// Bytes per datagram; the last one may be shorter.
+    pub segment: usize,
+    /// All datagrams, one after the other.
+    pub bytes: Bytes,
 }

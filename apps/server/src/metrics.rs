@@ -3,6 +3,7 @@
 mod catalogue;
 mod label;
 mod process;
+mod quantum;
 mod server;
 
 use std::{
@@ -17,8 +18,9 @@ use arc_swap::ArcSwap;
 use engine::ShardStats;
 use serde::Serialize;
 
+pub use self::quantum::QuantumStats;
 pub use catalogue::text;
-pub use label::{CODES, Drop, Family, Status, Transport};
+pub use label::{CODES, DatagramDrop, Drop, Family, Status, Transport};
 pub use server::ServerStats;
 
 /// One shard's two sets of counters.
@@ -133,6 +135,7 @@ struct ShardsJson {
 struct ShardJson {
     shard: usize,
     connections: u64,
+    quantum: u64,
     half_open: u64,
     sessions: u64,
     topics: u64,
@@ -157,6 +160,7 @@ pub fn shards_json(stats: &Stats, at_ms: u64) -> String {
     let shards = stats.shards.iter().zip(rates.iter()).enumerate().map(|(shard, (view, rate))| ShardJson {
         shard,
         connections: view.server.connections(),
+        quantum: view.server.speaking(Transport::Quantum),
         half_open: view.server.half_open.get(),
         sessions: view.server.sessions_open.get(),
         topics: view.server.topics.get(),
@@ -164,8 +168,8 @@ pub fn shards_json(stats: &Stats, at_ms: u64) -> String {
         messages_out: view.server.messages_out.get(),
         messages_in_per_sec: rounded(rate.messages_in, 10.0),
         messages_out_per_sec: rounded(rate.messages_out, 10.0),
-        bytes_in: view.engine.bytes_in.get(),
-        bytes_out: view.engine.bytes_out.get(),
+        bytes_in: view.engine.bytes_in.get() + view.server.quantum.bytes().0,
+        bytes_out: view.engine.bytes_out.get() + view.server.quantum.bytes().1,
         queue_bytes: view.server.queue_bytes.get(),
         mailbox_depth: view.engine.mail_queued.get(),
         turns: view.engine.turns.get(),
@@ -204,6 +208,7 @@ mod tests {
         let (now, view) = (Instant::now(), ShardView::default());
         let stats = Stats::new(vec![view.clone(), ShardView::default()], 0, now);
         view.server.messages_in.add(500);
+        view.server.open(Transport::Quantum);
         view.engine.busy_ns.add(500_000_000);
         stats.sample(now + Duration::from_millis(50));
         stats.sample(now + Duration::from_secs(2));
@@ -213,6 +218,7 @@ mod tests {
             (&shard["messages_in"], &shard["messages_in_per_sec"], &shard["busy_share"]),
             (&500.into(), &250.0.into(), &0.25.into())
         );
+        assert_eq!(shard["quantum"], 1);
         assert_eq!(
             (&json["shards"][1]["messages_in_per_sec"], json["shards"].as_array().map(Vec::len)),
             (&0.0.into(), Some(2))

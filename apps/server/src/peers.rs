@@ -2,5 +2,6 @@
 
 pub(crate) mod hello;
 pub(crate) mod http;
+pub(crate) mod quantum;
 pub(crate) mod session;
 pub(crate) mod websocket;

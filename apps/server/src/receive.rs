@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use engine::{Io, Stream};
+use engine::Io;
 use handler::{App as _, Close};
 use tcp::frame::{Deframer, FrameError};
 
 use crate::{
     connection::{Connection, Framed, Kind},
     dialect::Dialect,
+    line::Line,
     mail::Mail,
     metrics::{Drop, Transport},
-    shard::{Shard, Timer},
+    peers::session::Farewell,
+    shard::{Ground, Shard, Timer},
     speaker::Speaker,
 };
 
@@ -35,7 +37,7 @@ impl Shard {
         if shaking && !tls.is_handshaking() {
             self.ground.stats.tls_handshakes.add(1);
         }
-        connection.flush_tls(io, &mut self.ground.cipher);
+        connection.flush_tls(io, &mut self.ground.wires);
         if outcome.is_err() {
             // The alert is on its way; what was decrypted before it is not trusted any further.
             self.ground.stats.drop_for(Drop::Tls);
@@ -77,6 +79,8 @@ impl Shard {
             }
             Kind::Framed(_) => self.feed_frames(io, connection, bytes),
             Kind::WebSocket(_) => self.feed_socket(io, connection, bytes),
+            // Its bytes are fetched lane by lane.
+            Kind::Quantum(_) => {}
         }
     }
 
@@ -128,30 +132,10 @@ impl Shard {
     }
 
     fn feed_frames(&mut self, io: &mut Io<Mail>, connection: &mut Connection, bytes: &mut [u8]) {
-        let mut bytes = &*bytes;
         let Kind::Framed(framed) = &mut connection.kind else { return };
         let Framed { deframer, speaker } = &mut **framed;
         let mut answers = std::mem::take(&mut self.ground.answers);
-        let outcome = loop {
-            match deframer.next(&mut bytes) {
-                Ok(Some(frame)) => {
-                    if let Err(farewell) = self.ground.hear(io, connection.stream, speaker, frame, &mut answers) {
-                        break Err(farewell);
-                    }
-                    if speaker.session.is_open() {
-                        deframer.set_body_max(self.ground.limits.frame_bytes);
-                    }
-                }
-                Ok(None) => break Ok(()),
-                Err(error) => {
-                    self.ground.stats.drop_for(match error {
-                        FrameError::Version(_) => Drop::Frame,
-                        FrameError::TooLong { .. } => too_large(speaker),
-                    });
-                    break Err(self.ground.broken(speaker, &error.to_string(), &mut answers));
-                }
-            }
-        };
+        let outcome = self.ground.hear_frames(io, connection.line, speaker, deframer, bytes, &mut answers);
         self.finish_hearing(io, connection, answers, outcome);
     }
 
@@ -161,12 +145,12 @@ impl Shard {
         io: &mut Io<Mail>,
         connection: &mut Connection,
         mut answers: BytesMut,
-        outcome: Result<(), crate::peers::session::Farewell>,
+        outcome: Result<(), Farewell>,
     ) {
         if connection.speaker().is_some_and(|speaker| speaker.session.is_open()) {
             self.opened(connection);
         }
-        connection.write(io, &answers, &mut self.ground.cipher);
+        connection.write(io, &answers, &mut self.ground.wires);
         answers.clear();
         self.ground.answers = answers;
         self.write_welcome(io, connection);
@@ -189,7 +173,7 @@ impl Shard {
                 http.handle_end(io.now());
                 self.serve_http(io, connection);
             }
-            Kind::Start(_) | Kind::Framed(_) | Kind::WebSocket(_) => {
+            Kind::Start(_) | Kind::Framed(_) | Kind::WebSocket(_) | Kind::Quantum(_) => {
                 self.end(io, connection, Close::PeerLeft);
             }
         }
@@ -199,7 +183,7 @@ impl Shard {
     pub(crate) fn end(&mut self, io: &mut Io<Mail>, connection: &mut Connection, reason: Close) {
         self.leave(io, connection, reason);
         connection.closing_max = io.now() + self.ground.limits.idle_secs;
-        connection.finish(io, io.now() + LINGER, &mut self.ground.cipher);
+        connection.finish(io, io.now() + LINGER, reason, &mut self.ground.wires);
     }
 
     /// Sets the timer of a connection's earliest deadline, unless an earlier one is set.
@@ -207,7 +191,7 @@ impl Shard {
         let Some(at) = self.deadline(connection) else { return };
         if connection.armed.is_none_or(|armed| at < armed) {
             connection.armed = Some(at);
-            self.ground.set(now, at, Timer::Connection(connection.stream, at));
+            self.ground.set(now, at, Timer::Connection(connection.line, at));
         }
     }
 
@@ -222,6 +206,7 @@ impl Shard {
             Kind::Http(http) => http.deadline(),
             Kind::Framed(framed) => framed.speaker.deadline(),
             Kind::WebSocket(socket) => socket.speaker.deadline(),
+            Kind::Quantum(lanes) => lanes.speaker.deadline(),
         };
         [stall, speaks].into_iter().flatten().min()
     }
@@ -232,7 +217,7 @@ impl Shard {
         self.ground.wheel.expire(io.now(), |timer| due.push(timer));
         for timer in due.drain(..) {
             match timer {
-                Timer::Connection(stream, at) => self.connection_due(io, stream, at),
+                Timer::Connection(line, at) => self.connection_due(io, line, at),
                 Timer::Chat(timer) => {
                     if self.ground.chat_timers.get(&timer).is_some_and(|at| *at <= io.now()) {
                         self.ground.chat_timers.remove(&timer);
@@ -244,8 +229,8 @@ impl Shard {
         self.ground.due = due;
     }
 
-    fn connection_due(&mut self, io: &mut Io<Mail>, stream: Stream, at: std::time::Instant) {
-        let Some(mut connection) = self.connections.take(stream) else { return };
+    fn connection_due(&mut self, io: &mut Io<Mail>, line: Line, at: std::time::Instant) {
+        let Some(mut connection) = self.connections.take(line) else { return };
         if connection.armed == Some(at) {
             connection.armed = None;
             self.overdue(io, &mut connection);
@@ -258,11 +243,14 @@ impl Shard {
         let now = io.now();
         if connection.closing.is_some_and(|until| until <= now) {
             connection.closing = Some(now + LINGER);
-            io.close(connection.stream);
+            connection.close(io, &mut self.ground.wires);
             return;
         }
         if connection.closing.is_some() {
             return;
+        }
+        if connection.queued > 0 && connection.progress + self.ground.limits.idle_secs <= now {
+            connection.refresh(now, &mut self.ground.wires);
         }
         if connection.queued > 0 && connection.progress + self.ground.limits.idle_secs <= now {
             self.ground.stats.drop_for(Drop::Idle);
@@ -279,7 +267,39 @@ impl Shard {
                 http.handle_timeout(now);
                 self.serve_http(io, connection);
             }
-            Kind::Framed(_) | Kind::WebSocket(_) => self.session_overdue(io, connection),
+            Kind::Framed(_) | Kind::WebSocket(_) | Kind::Quantum(_) => self.session_overdue(io, connection),
+        }
+    }
+}
+
+impl Ground {
+    /// Takes the frames of a byte stream as far as they are whole.
+    pub(crate) fn hear_frames(
+        &mut self,
+        io: &mut Io<Mail>,
+        line: Line,
+        speaker: &mut Speaker,
+        deframer: &mut Deframer,
+        mut bytes: &[u8],
+        answers: &mut BytesMut,
+    ) -> Result<(), Farewell> {
+        loop {
+            match deframer.next(&mut bytes) {
+                Ok(Some(frame)) => {
+                    self.hear(io, line, speaker, frame, answers)?;
+                    if speaker.session.is_open() {
+                        deframer.set_body_max(self.limits.frame_bytes);
+                    }
+                }
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    self.stats.drop_for(match error {
+                        FrameError::Version(_) => Drop::Frame,
+                        FrameError::TooLong { .. } => too_large(speaker),
+                    });
+                    return Err(self.broken(speaker, &error.to_string(), answers));
+                }
+            }
         }
     }
 }

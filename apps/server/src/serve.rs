@@ -24,10 +24,11 @@ use crate::{
     log::{self, LogError, Logger},
     mail::Mail,
     metrics::{ShardView, Stats},
-    setup::Setup,
+    setup::{self, Setup},
     shard::Shard,
     signal::{self, Signal},
     snapshot::{self, Keeper},
+    udp::SECURE_UDP,
 };
 
 /// Why the server does not run, or ended.
@@ -108,9 +109,14 @@ impl Server {
         let accounts = Accounts::open(data.path(), &config.auth)?;
         let certificates = Arc::new(Certificates::open(&config.tls, &data, SystemTime::now())?);
         let admin = admin::bind(config.listen.admin)?;
-        let bound = engine::bind(engine_config(&config))?;
+        // Odd, as routing needs it, and secret, so that nobody aims at one shard.
+        let multiplier = StdRng::from_os_rng().random::<u32>() | 1;
+        let bound = engine::bind(engine_config(&config, multiplier))?;
+        if !bound.is_steered(SECURE_UDP) {
+            tracing::warn!("the kernel takes no steering filter: datagrams for another shard are passed on by mail");
+        }
         let (shards, addresses) = (bound.shards(), addresses(&bound, &admin)?);
-        let setup = Arc::new(setup(&config, &data, &certificates, shards)?);
+        let setup = Arc::new(setup(&config, &data, &certificates, shards, multiplier)?);
         let (sender, signals) = bounded(SIGNALS_MAX);
         signal::listen(move |signal| {
             let _ = sender.try_send(signal);
@@ -179,7 +185,7 @@ impl Server {
                     Ok((from, Mail::Asked(asked))) => self.ask(from, *asked),
                     Ok((_, Mail::Snapshot(share))) => self.keeper.take(share),
                     Ok((_, Mail::Drained)) => drained += 1,
-                    Ok((_, Mail::Chat(_) | Mail::Barrier(_) | Mail::Answered { .. } | Mail::Drain { .. })) => {}
+                    Ok((_, Mail::Chat(_) | Mail::Datagrams(_) | Mail::Barrier(_) | Mail::Answered { .. } | Mail::Drain { .. })) => {}
                     Err(_) => break,
                 },
                 recv(self.answers.1) -> answer => if let Ok((shard, mail)) = answer {
@@ -213,8 +219,8 @@ impl Server {
 
     /// Hands a job to the housekeeping thread; its answer comes back through `answers`.
     fn ask(&self, shard: ShardId, asked: Asked) {
-        let Asked { stream, request, job } = asked;
-        let answered = move |answer: Answer| (shard, Mail::Answered { stream, request, answer: Box::new(answer) });
+        let Asked { line, request, job } = asked;
+        let answered = move |answer: Answer| (shard, Mail::Answered { line, request, answer: Box::new(answer) });
         let back = self.answers.0.clone();
         let reply = Box::new(move |answer| drop(back.send(answered(answer))));
         if let Err(refusal) = self.housekeeper.submit(job, reply) {
@@ -302,9 +308,9 @@ fn start_shards(bound: Bound, data: &Data, setup: &Arc<Setup>) -> Result<Running
     Ok(running?)
 }
 
-fn engine_config(config: &Config) -> engine::Config {
+fn engine_config(config: &Config, multiplier: u32) -> engine::Config {
     let cpus = config.server.cpus.cpus();
-    engine::Config {
+    let mut engine = engine::Config {
         shards: config.server.shards,
         cpus: (!cpus.is_empty()).then(|| cpus.to_vec()),
         pin: config.server.pin,
@@ -314,25 +320,43 @@ fn engine_config(config: &Config) -> engine::Config {
         streams_max: u32::try_from(config.server.connections_max).unwrap_or(u32::MAX),
         spin_us: u32::try_from(config.server.spin_us.as_micros()).unwrap_or(u32::MAX),
         ..engine::Config::default()
-    }
+    };
+    engine.sockets = vec![engine::SocketConfig {
+        beside: Some(SECURE),
+        steer: Some(engine::Steer::keyed(engine.shard_count(), multiplier)),
+        ..engine::SocketConfig::new(config.listen.secure)
+    }];
+    engine
 }
 
 /// What the shards share.
-fn setup(config: &Config, data: &Data, certificates: &Arc<Certificates>, shards: u16) -> Result<Setup, ServeError> {
+fn setup(
+    config: &Config,
+    data: &Data,
+    certificates: &Arc<Certificates>,
+    shards: u16,
+    multiplier: u32,
+) -> Result<Setup, ServeError> {
     let secret = match &config.auth.secret {
         Some(secret) => secret.expose().to_vec(),
         None => data.secret()?,
     };
-    let ticketer = tcp::tls::ticketer().map_err(|error| ServeError::Tls(error.to_string()))?;
-    let tls = tcp::tls::server_config_with(Arc::clone(certificates) as _, ALPN, ticketer);
-    let tls = tls.map_err(|error| ServeError::Tls(error.to_string()))?;
+    let tls_error = |error: &dyn std::fmt::Display| ServeError::Tls(error.to_string());
+    // One for TCP and one for Quantum: a ticket of the one must not mean anything to the other.
+    let ticketer = || tcp::tls::ticketer().map_err(|error| tls_error(&error));
+    let tls = tcp::tls::server_config_with(Arc::clone(certificates) as _, ALPN, ticketer()?);
+    let tls = tls.map_err(|error| tls_error(&error))?;
+    let quantum = quantum::ServerConfig::builder_with(Arc::clone(certificates) as _).ticketer(ticketer()?).build();
+    let quantum = quantum.map_err(|error| tls_error(&error))?;
+    let mut rng = StdRng::from_os_rng();
     Ok(Setup {
         config: config.clone(),
         keys: session::Keys::new(&secret),
         stats: (0..shards).map(|_| Arc::default()).collect(),
         figures: OnceLock::new(),
-        hash_seed: StdRng::from_os_rng().random(),
+        hash_seed: rng.random(),
         tls: Some((SECURE, tls)),
+        quantum: Some(setup::Quantum::new(multiplier, quantum, &mut rng)),
         certificates: Some(Arc::clone(certificates)),
         snapshot: ArcSwapOption::new(snapshot::read(data)?.map(Arc::new)),
     })
@@ -355,14 +379,19 @@ fn chores(certificates: &Arc<Certificates>, data: &Arc<Data>, figures: &Arc<Stat
 }
 
 /// Name, transport and address of every listener.
-fn addresses(bound: &Bound, admin: &TcpListener) -> Result<[(&'static str, SocketAddr); 3], ServeError> {
+fn addresses(bound: &Bound, admin: &TcpListener) -> Result<[(&'static str, SocketAddr); 4], ServeError> {
     let admin = admin.local_addr().map_err(start_error("the admin listener"))?;
-    Ok([("plain", bound.listener_addr(PLAIN)), ("secure", bound.listener_addr(SECURE)), ("admin", admin)])
+    Ok([
+        ("plain tcp", bound.listener_addr(PLAIN)),
+        ("secure tcp", bound.listener_addr(SECURE)),
+        ("secure udp", bound.socket_addr(SECURE_UDP)),
+        ("admin tcp", admin),
+    ])
 }
 
 fn announce(addresses: &[(&str, SocketAddr)]) {
     for (name, address) in addresses {
-        say(&format!("listening {name} tcp {address}"));
+        say(&format!("listening {name} {address}"));
     }
 }
 

@@ -3,7 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
-use engine::Listener;
+use engine::{Io, Listener, ShardId};
+use quantum::{Algorithm, Endpoint, EndpointConfig, FecMode, Router, Transport, token::TokenKey};
+use rand::Rng;
 use rustls::ServerConfig;
 use session::Keys;
 use tcp::tls::{Tls, TlsError};
@@ -11,7 +13,9 @@ use topic::snapshot::Snapshot;
 
 use crate::{
     certificate::Certificates,
-    config::Config,
+    config::{Config, Congestion, Fec},
+    lane::BULK_MAX,
+    mail::Mail,
     metrics::{ServerStats, Stats, shards_json},
 };
 
@@ -29,13 +33,85 @@ pub struct Setup {
     pub hash_seed: u64,
     /// TLS, for the listeners that have it.
     pub tls: Option<(Listener, Arc<ServerConfig>)>,
+    /// Quantum, if it is spoken.
+    pub quantum: Option<Quantum>,
     /// The certificate in use.
     pub certificates: Option<Arc<Certificates>>,
     /// The topics of the run before, until every shard has taken up its own.
     pub snapshot: ArcSwapOption<Snapshot>,
 }
 
+/// Bytes of ephemeral messages that wait on one connection, in each direction. Newer ones replace them.
+const DATAGRAM_BYTES_MAX: usize = 16 * 1024;
+
+/// What the Quantum endpoints of all shards have in common. The keys are made anew by every run: after a restart a token
+/// or a stateless reset of the run before is nothing, and its clients connect again.
+pub struct Quantum {
+    /// What routing words are multiplied by, here and in the kernel's filter.
+    pub multiplier: u32,
+    /// What seals the tokens of Retry and of later visits.
+    pub token: TokenKey,
+    /// What makes the tokens of stateless resets.
+    pub reset_key: [u8; 32],
+    /// TLS.
+    pub tls: quantum::ServerConfig,
+}
+
+impl Quantum {
+    /// New keys for a run.
+    #[must_use]
+    pub fn new(multiplier: u32, tls: quantum::ServerConfig, rng: &mut impl Rng) -> Self {
+        Self { multiplier, token: TokenKey::new(rng.random(), None), reset_key: rng.random(), tls }
+    }
+}
+
 impl Setup {
+    /// The Quantum endpoint of the shard that `io` belongs to.
+    pub(crate) fn endpoint(&self, io: &mut Io<Mail>) -> Option<Endpoint> {
+        let quantum = self.quantum.as_ref()?;
+        let (limits, ShardId(shard)) = (&self.config.quantum, io.shard());
+        let config = EndpointConfig {
+            router: Router::new(quantum.multiplier, io.shards(), shard),
+            token: quantum.token.clone(),
+            reset_key: quantum.reset_key,
+            half_open_max: limits.half_open_max,
+            retry_above: limits.retry_above,
+            connections_max: limits.connections_max,
+            transport: Arc::new(self.transport()),
+        };
+        Some(Endpoint::new(config, Some(quantum.tls.clone()), io.rng().random()))
+    }
+
+    fn transport(&self) -> Transport {
+        let (limits, quantum) = (&self.config.limits, &self.config.quantum);
+        let bytes = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+        Transport {
+            idle_timeout: quantum.idle_secs,
+            // The session has pings of its own.
+            keep_alive: None,
+            algorithm: match quantum.congestion {
+                Congestion::Bbr => Algorithm::Bbr,
+                Congestion::Cubic => Algorithm::Cubic,
+            },
+            fec: match quantum.fec {
+                Fec::Adaptive => FecMode::Adaptive,
+                Fec::Off => FecMode::Off,
+            },
+            // A stranger's window holds the largest message. It grows for whoever fills it and is read.
+            stream_data_max: bytes(limits.frame_bytes),
+            stream_window_max: bytes(limits.frame_bytes.saturating_mul(16)),
+            data_max: bytes(limits.frame_bytes.saturating_mul(2)),
+            data_window_max: bytes(limits.frame_bytes.saturating_mul(32)),
+            datagram_bytes_max: DATAGRAM_BYTES_MAX,
+            streams_bidirectional_max: 1,
+            streams_unidirectional_max: BULK_MAX as u64,
+            // Beside what is queued here may be as much on its way: so much fits into a round trip.
+            message_max: 0,
+            send_bytes_max: bytes(limits.queue_hard_bytes.saturating_mul(2)),
+            ..Transport::default()
+        }
+    }
+
     /// TLS for a connection that came in by `listener`, if that one has it. A failure is never an open connection.
     pub(crate) fn tls_for(&self, listener: Listener) -> Result<Option<Box<Tls>>, TlsError> {
         match &self.tls {

@@ -16,13 +16,14 @@ use crate::{
     arena::Copies,
     connection::{Connection, Kind},
     drain::Drain,
-    fanout::peer_of,
+    line::Line,
     mail::Mail,
     metrics::{Drop, ServerStats, Transport},
     receive::LINGER,
     setup::Setup,
     snapshot,
     table::Table,
+    wires::Wires,
 };
 
 /// One shard: its connections, and the ground they stand on.
@@ -43,7 +44,7 @@ pub(crate) struct Ground {
     pub(crate) local: VecDeque<topic::Mail>,
     pub(crate) wheel: Wheel<Timer>,
     /// Connections that have not said what they want, oldest first; those that have since are skipped.
-    pub(crate) half_open: VecDeque<Stream>,
+    pub(crate) half_open: VecDeque<Line>,
     pub(crate) half_open_count: usize,
     /// Chat's timers as they are set now; what the wheel holds beside them was moved.
     pub(crate) chat_timers: BTreeMap<handler::Timer, Instant>,
@@ -54,9 +55,10 @@ pub(crate) struct Ground {
     // Buffers that are empty between uses and keep their memory.
     pub(crate) due: Vec<Timer>,
     pub(crate) plain: Vec<u8>,
+    pub(crate) train: Vec<u8>,
     pub(crate) answers: BytesMut,
     pub(crate) control: BytesMut,
-    pub(crate) cipher: BytesMut,
+    pub(crate) wires: Wires,
     pub(crate) date: crate::date::Date,
 }
 
@@ -64,7 +66,7 @@ pub(crate) struct Ground {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Timer {
     /// A connection's earliest deadline.
-    Connection(Stream, Instant),
+    Connection(Line, Instant),
     /// One of chat's.
     Chat(handler::Timer),
 }
@@ -73,32 +75,27 @@ impl Reactor for Shard {
     type Mail = Mail;
 
     fn on_start(&mut self, io: &mut Io<Mail>) {
+        self.ground.wires.quantum = self.ground.setup.endpoint(io).map(Box::new);
         io.mail(ShardId::CONTROL, Mail::Ready);
     }
 
-    fn on_datagrams(&mut self, _io: &mut Io<Mail>, _socket: Socket, train: Datagrams<'_>) {
-        // No protocol on UDP yet: whatever arrives is counted and dropped.
-        (0..train.count()).for_each(|_| self.ground.stats.drop_for(Drop::Protocol));
+    fn on_datagrams(&mut self, io: &mut Io<Mail>, _socket: Socket, train: Datagrams<'_>) {
+        self.take_train(io, train);
     }
 
     fn on_stream(&mut self, io: &mut Io<Mail>, stream: Stream, event: StreamEvent<'_>) {
+        let line = Line::Tcp(stream);
         match event {
             StreamEvent::Accepted { listener, peer } => self.accept(io, stream, listener, peer.ip()),
             StreamEvent::Connected { .. } | StreamEvent::ConnectFailed { .. } => {}
-            StreamEvent::Data(bytes) => self.with(io, stream, |shard, io, connection| {
+            StreamEvent::Data(bytes) => self.with(io, line, |shard, io, connection| {
                 shard.receive(io, connection, bytes);
             }),
             StreamEvent::Sent { bytes } => {
-                self.with(io, stream, |shard, io, connection| shard.sent(io, connection, bytes))
+                self.with(io, line, |shard, io, connection| shard.sent(io, connection, bytes))
             }
-            StreamEvent::Ended => self.with(io, stream, |shard, io, connection| shard.ended(io, connection)),
-            StreamEvent::Closed(_) => {
-                if let Some(mut connection) = self.connections.take(stream) {
-                    self.leave(io, &mut connection, Close::PeerLeft);
-                    self.ground.stats.close(connection.transport);
-                    self.connections.forget(stream);
-                }
-            }
+            StreamEvent::Ended => self.with(io, line, |shard, io, connection| shard.ended(io, connection)),
+            StreamEvent::Closed(_) => self.closed(io, line, Close::PeerLeft),
         }
         self.apply(io);
     }
@@ -111,9 +108,10 @@ impl Reactor for Shard {
                 let from = handler::ShardId(from.0);
                 self.ground.chat(io, |chat, cx| chat.on_mail(cx, from, mail));
             }
-            Mail::Answered { stream, request, answer } => self.with(io, stream, |shard, io, connection| {
+            Mail::Answered { line, request, answer } => self.with(io, line, |shard, io, connection| {
                 shard.answered(io, connection, request, *answer);
             }),
+            Mail::Datagrams(train) => self.take_forwarded(io, *train),
             Mail::Barrier(round) => self.barrier(io, round),
             Mail::Drain { until } => self.drain(io, until),
             Mail::Ready | Mail::Asked(_) | Mail::Snapshot(_) | Mail::Drained => {}
@@ -124,11 +122,12 @@ impl Reactor for Shard {
     fn on_turn_end(&mut self, io: &mut Io<Mail>) {
         self.expire(io);
         self.apply(io);
+        let quantum = self.transmit(io);
         self.gauge();
         self.step_drain(io);
         let drain = self.ground.drain.as_ref().and_then(Drain::deadline);
         let next = self.ground.wheel.next_deadline();
-        io.wake_at([drain, next].into_iter().flatten().min());
+        io.wake_at([drain, next, quantum].into_iter().flatten().min());
     }
 }
 
@@ -162,9 +161,10 @@ impl Shard {
                 passed_home: false,
                 due: Vec::new(),
                 plain: Vec::new(),
+                train: Vec::new(),
                 answers: BytesMut::new(),
                 control: BytesMut::new(),
-                cipher: BytesMut::new(),
+                wires: Wires::default(),
                 date: crate::date::Date::default(),
                 setup,
             },
@@ -182,11 +182,19 @@ impl Shard {
         let stats = &self.ground.stats;
         stats.half_open.set(self.ground.half_open_count as u64);
         stats.queue_bytes.set(self.connections.queued() as u64);
+        if let Some(endpoint) = &self.ground.wires.quantum {
+            stats.quantum.show(endpoint);
+        }
         stats.topics.set(self.ground.chat.topics().count() as u64);
     }
 
-    fn with(&mut self, io: &mut Io<Mail>, stream: Stream, act: impl FnOnce(&mut Self, &mut Io<Mail>, &mut Connection)) {
-        if let Some(mut connection) = self.connections.take(stream) {
+    pub(crate) fn with(
+        &mut self,
+        io: &mut Io<Mail>,
+        line: Line,
+        act: impl FnOnce(&mut Self, &mut Io<Mail>, &mut Connection),
+    ) {
+        if let Some(mut connection) = self.connections.take(line) {
             act(self, io, &mut connection);
             self.arm(io.now(), &mut connection);
             self.connections.put_back(connection);
@@ -208,26 +216,39 @@ impl Shard {
             io.close(stream);
             return;
         };
-        let mut connection = Box::new(Connection::new(stream, address, tls, io.now()));
-        ground.half_open.push_back(stream);
-        ground.half_open_count += 1;
+        self.admit(io, Box::new(Connection::tcp(stream, address, tls, io.now())));
+    }
+
+    /// Takes in a connection that has not said yet what it wants.
+    pub(crate) fn admit(&mut self, io: &mut Io<Mail>, mut connection: Box<Connection>) {
+        self.ground.half_open.push_back(connection.line);
+        self.ground.half_open_count += 1;
         self.arm(io.now(), &mut connection);
         self.connections.insert(connection);
         self.evict_half_open(io);
     }
 
+    /// A connection is gone.
+    pub(crate) fn closed(&mut self, io: &mut Io<Mail>, line: Line, reason: Close) {
+        if let Some(mut connection) = self.connections.take(line) {
+            self.leave(io, &mut connection, reason);
+            self.ground.stats.close(connection.transport);
+            self.connections.forget(line);
+        }
+    }
+
     /// Closes the oldest connections that have not said what they want, when there are too many of them.
     fn evict_half_open(&mut self, io: &mut Io<Mail>) {
         while self.ground.half_open_count > self.ground.limits.half_open_max {
-            let Some(stream) = self.ground.half_open.pop_front() else { return };
-            let Some(mut connection) = self.connections.take(stream) else { continue };
+            let Some(line) = self.ground.half_open.pop_front() else { return };
+            let Some(mut connection) = self.connections.take(line) else { continue };
             if connection.half_open {
                 self.ground.stats.drop_for(Drop::HalfOpenMax);
                 self.abandon(io, &mut connection, Close::OutOfLimit);
             }
             self.connections.put_back(connection);
         }
-        while self.ground.half_open.front().is_some_and(|stream| !self.connections.is_half_open(*stream)) {
+        while self.ground.half_open.front().is_some_and(|line| !self.connections.is_half_open(*line)) {
             self.ground.half_open.pop_front();
         }
     }
@@ -242,7 +263,7 @@ impl Shard {
     /// It speaks the session protocol now, and has to say hello like one that has just come.
     pub(crate) fn half_open_again(&mut self, connection: &mut Connection) {
         if !std::mem::replace(&mut connection.half_open, true) {
-            self.ground.half_open.push_back(connection.stream);
+            self.ground.half_open.push_back(connection.line);
             self.ground.half_open_count += 1;
         }
     }
@@ -250,6 +271,11 @@ impl Shard {
     fn sent(&mut self, io: &mut Io<Mail>, connection: &mut Connection, bytes: usize) {
         connection.queued = connection.queued.saturating_sub(bytes);
         connection.progress = io.now();
+        self.progressed(io, connection);
+    }
+
+    /// Some of what was queued on a connection is gone.
+    pub(crate) fn progressed(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
         if connection.closing.is_some() {
             // Slow, but it reads: the rest of an answer is worth waiting for.
             connection.closing = Some((io.now() + LINGER).min(connection.closing_max));
@@ -267,14 +293,14 @@ impl Shard {
 
     pub(crate) fn drained(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
         connection.lagging = false;
-        let peer = peer_of(connection.stream);
+        let peer = connection.line.peer();
         self.ground.chat(io, |chat, cx| chat.on_pressure(cx, peer, Pressure::Drained));
     }
 
     /// Ends the session on a connection, for the apps: once, whatever ends it.
     pub(crate) fn leave(&mut self, io: &mut Io<Mail>, connection: &mut Connection, reason: Close) {
         self.opened(connection);
-        let peer = peer_of(connection.stream);
+        let peer = connection.line.peer();
         let Some(speaker) = connection.speaker() else { return };
         speaker.hello = None;
         if speaker.info.take().is_some() {
@@ -291,7 +317,8 @@ impl Shard {
         }
         self.leave(io, connection, reason);
         connection.closing = Some(io.now() + LINGER);
-        io.close(connection.stream);
+        connection.part(reason);
+        connection.close(io, &mut self.ground.wires);
     }
 }
 

@@ -1,13 +1,14 @@
-//! The connections of a shard, by the slot of their stream.
+//! The connections of a shard, by the slot of what carries them.
 
-use engine::Stream;
+use handler::Peer;
 
-use crate::connection::Connection;
+use crate::{connection::Connection, line::Line};
 
 /// Connections by slot. One may be taken out to be worked on, and is put back.
 #[derive(Default)]
 pub(crate) struct Table {
-    slots: Vec<Slot>,
+    tcp: Vec<Slot>,
+    quantum: Vec<Slot>,
     len: usize,
     /// Bytes queued on the connections that are not taken out.
     queued: usize,
@@ -16,8 +17,8 @@ pub(crate) struct Table {
 #[derive(Default)]
 struct Slot {
     connection: Option<Box<Connection>>,
-    /// The stream that the slot belongs to, even while its connection is taken out.
-    owner: Option<Stream>,
+    /// The line that the slot belongs to, even while its connection is taken out.
+    owner: Option<Line>,
 }
 
 impl Table {
@@ -33,49 +34,69 @@ impl Table {
 
     /// Adds a connection.
     pub(crate) fn insert(&mut self, connection: Box<Connection>) {
-        let stream = connection.stream;
-        let index = stream.index as usize;
-        if self.slots.len() <= index {
-            self.slots.resize_with(index + 1, Slot::default);
+        let line = connection.line;
+        let (slots, index) = self.place(line);
+        if slots.len() <= index {
+            slots.resize_with(index + 1, Slot::default);
         }
-        assert!(self.slots[index].owner.is_none(), "the engine closes a stream before it uses its slot again");
-        self.slots[index] = Slot { connection: Some(connection), owner: Some(stream) };
+        assert!(slots[index].owner.is_none(), "a line is closed before its slot is used again");
+        let queued = connection.queued;
+        slots[index] = Slot { connection: Some(connection), owner: Some(line) };
         self.len += 1;
-        self.queued += self.slots[index].connection.as_ref().map_or(0, |connection| connection.queued);
+        self.queued += queued;
     }
 
     /// Takes a connection out to work on it; none if it is gone, or taken out already.
-    pub(crate) fn take(&mut self, stream: Stream) -> Option<Box<Connection>> {
-        let slot = self.slots.get_mut(stream.index as usize)?;
-        let connection = if slot.owner == Some(stream) { slot.connection.take() } else { None }?;
+    pub(crate) fn take(&mut self, line: Line) -> Option<Box<Connection>> {
+        let (slots, index) = self.place(line);
+        let slot = slots.get_mut(index)?;
+        let connection = if slot.owner == Some(line) { slot.connection.take() } else { None }?;
         self.queued -= connection.queued;
         Some(connection)
     }
 
+    /// The same by the apps' name.
+    pub(crate) fn take_peer(&mut self, peer: Peer) -> Option<Box<Connection>> {
+        let slots = if peer.index.is_multiple_of(2) { &self.tcp } else { &self.quantum };
+        let line = slots.get(peer.index as usize / 2)?.owner?;
+        if line.peer() == peer { self.take(line) } else { None }
+    }
+
     /// Puts a connection back after [`Table::take`].
     pub(crate) fn put_back(&mut self, connection: Box<Connection>) {
-        let slot = &mut self.slots[connection.stream.index as usize];
-        assert!(slot.connection.is_none() && slot.owner == Some(connection.stream), "put back what was taken");
-        self.queued += connection.queued;
+        let (line, queued) = (connection.line, connection.queued);
+        let (slots, index) = self.place(line);
+        let slot = &mut slots[index];
+        assert!(slot.connection.is_none() && slot.owner == Some(line), "put back what was taken");
         slot.connection = Some(connection);
+        self.queued += queued;
     }
 
     /// Ends a slot's use; its connection was taken out.
-    pub(crate) fn forget(&mut self, stream: Stream) {
-        let slot = &mut self.slots[stream.index as usize];
-        assert!(slot.connection.is_none() && slot.owner == Some(stream), "forget what was taken");
+    pub(crate) fn forget(&mut self, line: Line) {
+        let (slots, index) = self.place(line);
+        let slot = &mut slots[index];
+        assert!(slot.connection.is_none() && slot.owner == Some(line), "forget what was taken");
         *slot = Slot::default();
         self.len -= 1;
     }
 
     /// Whether a connection has not said yet what it wants.
-    pub(crate) fn is_half_open(&self, stream: Stream) -> bool {
-        let slot = self.slots.get(stream.index as usize).filter(|slot| slot.owner == Some(stream));
+    pub(crate) fn is_half_open(&mut self, line: Line) -> bool {
+        let (slots, index) = self.place(line);
+        let slot = slots.get(index).filter(|slot| slot.owner == Some(line));
         slot.and_then(|slot| slot.connection.as_ref()).is_some_and(|connection| connection.half_open)
     }
 
-    /// Every stream that has a connection.
-    pub(crate) fn streams(&self) -> Vec<Stream> {
-        self.slots.iter().filter_map(|slot| slot.owner).collect()
+    /// Every line that has a connection.
+    pub(crate) fn lines(&self) -> Vec<Line> {
+        self.tcp.iter().chain(&self.quantum).filter_map(|slot| slot.owner).collect()
+    }
+
+    fn place(&mut self, line: Line) -> (&mut Vec<Slot>, usize) {
+        match line {
+            Line::Tcp(stream) => (&mut self.tcp, stream.index as usize),
+            Line::Quantum(handle) => (&mut self.quantum, handle.index as usize),
+        }
     }
 }

@@ -40,6 +40,7 @@ impl Bench {
             figures: OnceLock::new(),
             hash_seed: 7,
             tls: None,
+            quantum: None,
             certificates: None,
             snapshot: Default::default(),
         };

@@ -1,8 +1,11 @@
 //! Datagrams: trains in and out, ECN, steering.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::{
+    net::{SocketAddr, UdpSocket},
+    time::{Duration, Instant},
+};
 
-use engine::{Config, ShardId, Socket, SocketConfig, Steer, Train};
+use engine::{Config, Listener, ListenerConfig, ShardId, Socket, SocketConfig, Steer, Train};
 
 use crate::world::{DEADLINE, Habit, Happened, World, eventually};
 
@@ -127,5 +130,125 @@ fn short_datagrams_are_spread_by_the_hash_and_not_piled_on_shard_0() {
     }
     eventually("all datagrams", || world.sum(|s| s.datagrams_in.get()) == 200);
     assert!((0..2).all(|shard| world.stats(shard).datagrams_in.get() > 40));
+    world.stop();
+}
+
+#[test]
+fn a_secret_multiplier_steers_in_the_kernel_as_in_the_program() {
+    let steer = Steer::keyed(3, 0xC2B2_AE35);
+    let bound = engine::bind(config(3, Some(steer), "127.0.0.1:0")).expect("a free port");
+    assert!(bound.is_steered(Socket(0)), "this kernel takes filters");
+    drop(bound);
+    let world = World::start(Habit::Quiet, config(3, Some(steer), "127.0.0.1:0"));
+    let mut expected = [0u64; 3];
+    for n in 0..300u32 {
+        let mut datagram = [0u8; 40];
+        datagram[13..17].copy_from_slice(&n.wrapping_mul(0x9E37_79B9).to_be_bytes());
+        let shard = steer.shard_of_datagram(&datagram).expect("long enough");
+        client("127.0.0.1:0").send_to(&datagram, world.udp.expect("a socket")).expect("sent");
+        expected[shard.index()] += 1;
+    }
+    eventually("all datagrams", || world.sum(|s| s.datagrams_in.get()) == 300);
+    let got: Vec<u64> = (0..3).map(|shard| world.stats(shard).datagrams_in.get()).collect();
+    assert_eq!(got, expected);
+    assert!(!format!("{steer:?}").contains(&0xC2B2_AE35u32.to_string()), "the multiplier is secret");
+    world.stop();
+}
+
+#[test]
+fn a_pair_shares_one_free_port() {
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let pair = Config {
+        shards: 2,
+        listeners: vec![ListenerConfig::new(any), ListenerConfig::new(any)],
+        sockets: vec![SocketConfig { beside: Some(Listener(1)), ..SocketConfig::new(any) }],
+        ..Config::default()
+    };
+    // Some of the ports that the kernel gives a listener are taken on the UDP side: some pairs need several attempts.
+    let taken: Vec<_> = (0..4_000).filter_map(|_| UdpSocket::bind(any).ok()).collect();
+    for _ in 0..10 {
+        let bound = engine::bind(pair.clone()).expect("some port is free for both");
+        assert_eq!(bound.listener_addr(Listener(1)), bound.socket_addr(Socket(0)));
+        assert_ne!(bound.listener_addr(Listener(0)), bound.socket_addr(Socket(0)));
+    }
+    drop(taken);
+    let busy = UdpSocket::bind(any).expect("a port");
+    let port = busy.local_addr().expect("bound");
+    let fixed = Config { listeners: vec![ListenerConfig::new(port)], ..pair.clone() };
+    let fixed =
+        Config { sockets: vec![SocketConfig { beside: Some(Listener(0)), ..SocketConfig::new(port) }], ..fixed };
+    let error = engine::bind(fixed).err().expect("its UDP side is taken").to_string();
+    assert!(error.contains("udp") && error.contains("in use"), "{error}");
+    let nowhere =
+        Config { sockets: vec![SocketConfig { beside: Some(Listener(2)), ..SocketConfig::new(any) }], ..pair };
+    assert!(engine::bind(nowhere).is_err());
+}
+
+#[test]
+fn a_probe_that_is_too_long_for_the_way_is_counted_and_harms_nothing() {
+    let receiver = World::start(Habit::Report, config(1, None, "127.0.0.1:0"));
+    let sender = World::start(Habit::Quiet, config(1, None, "127.0.0.1:0"));
+    let to = receiver.udp.expect("a socket");
+    // More than an IPv4 packet holds: what a probe beyond the MTU is on a real way.
+    sender.order(0, move |io| io.send_train(Socket(0), Train { to, segment: 65_530, ecn: 0 }, &[7; 65_530]));
+    eventually("counted", || sender.stats(0).datagrams_too_long.get() == 1);
+    sender.order(0, move |io| io.send_train(Socket(0), Train { to, segment: 1200, ecn: 0 }, &[8; 24_000]));
+    let mut received = 0;
+    while received < 24_000 {
+        received += datagrams(&receiver).3.len();
+    }
+    assert_eq!((sender.stats(0).datagrams_dropped.get(), sender.stats(0).trains_out.get()), (0, 2), "trains go on");
+    sender.stop();
+    receiver.stop();
+}
+
+#[test]
+fn the_room_for_trains_is_told_and_comes_back() {
+    let world = World::start(Habit::Quiet, config(1, None, "127.0.0.1:0"));
+    let sink = client("127.0.0.1:0");
+    let to = sink.local_addr().expect("bound");
+    let (rooms, told) = std::sync::mpsc::channel();
+    for _ in 0..20 {
+        let rooms = rooms.clone();
+        world.order(0, move |io| {
+            let first = io.train_room();
+            while io.train_room() > 0 {
+                io.send_train(Socket(0), Train { to, segment: 1200, ecn: 0 }, &[1; 60_000]);
+            }
+            rooms.send(first).expect("the test listens");
+        });
+        let room = told.recv_timeout(DEADLINE).expect("the order was carried out");
+        // Trains that left in earlier turns give their room back.
+        assert!((1..=128).contains(&room), "{room}");
+        eventually("all out", || world.stats(0).datagrams_out.get().is_multiple_of(50));
+    }
+    assert_eq!(world.stats(0).datagrams_dropped.get(), 0);
+    world.stop();
+}
+
+#[test]
+fn a_deadline_is_kept_to_a_hundred_microseconds() {
+    let world = World::start(Habit::Quiet, config(1, None, "127.0.0.1:0"));
+    let (laps, told) = std::sync::mpsc::channel();
+    let mut late = Vec::new();
+    for n in 0..100u64 {
+        let laps = laps.clone();
+        let wait = Duration::from_micros(200 + 37 * (n % 20));
+        world.order(0, move |io| {
+            let due = io.now() + wait;
+            io.wake_at(Some(due));
+            // Where the turn takes long, the sleep is the shorter for it.
+            std::thread::sleep(Duration::from_micros(100));
+            laps.send(due).expect("the test listens");
+        });
+        let due = told.recv_timeout(DEADLINE).expect("the order was carried out");
+        let turns = world.stats(0).turns.get();
+        eventually("the deadline's turn", || world.stats(0).turns.get() > turns);
+        late.push(Instant::now().saturating_duration_since(due));
+        world.order(0, |io| io.wake_at(None));
+    }
+    late.sort();
+    // The machine may be busy with something else; the ring itself is not what is late.
+    assert!(late[25] <= Duration::from_micros(100), "the first quarter is late by {:?}", &late[..26]);
     world.stop();
 }

@@ -8,7 +8,7 @@ use std::{
 
 use toml::de::DeValue;
 
-use super::setting::{self, CpuList, Format, Level, Origins, Secret, Setting};
+use super::setting::{self, Congestion, CpuList, Fec, Format, Level, Origins, Secret, Setting};
 
 /// What the schema says about one key.
 #[derive(Debug)]
@@ -211,6 +211,23 @@ schema! {
         http_head_secs: Duration = secs(10), secs(1) => secs(300);
         /// Seconds that an HTTP connection may be kept without a request.
         http_idle_secs: Duration = secs(60), secs(1) => secs(3600);
+    }
+
+    /// Quantum, on UDP on the port of the secure listener.
+    quantum: Quantum {
+        /// Seconds without a packet from a client after which its connection is given up. The client may ask for less.
+        idle_secs: Duration = secs(60), secs(1) => secs(3600);
+        /// Connections that one shard holds; beyond it new ones are refused. An idle one takes some KiB.
+        connections_max: usize = 262_144, 1 => 16_777_216;
+        /// Handshakes under way on one shard from which on a client must first show (by a Retry, which takes a round
+        /// trip) that it receives at the address that it sends from.
+        retry_above: usize = 256, 0 => 1_000_000;
+        /// Handshakes under way on one shard; beyond it first packets are dropped. 4,096 of some 16 KiB are 64 MiB.
+        half_open_max: usize = 4096, 1 => 1_000_000;
+        /// Repair of losses ahead of time: "adaptive", as much as the losses of each connection ask for, or "off".
+        fec: Fec = Fec::Adaptive;
+        /// How the rate that a way takes is found: "bbr", by what arrives, or "cubic", by what is lost.
+        congestion: Congestion = Congestion::Bbr;
     }
 
     /// Who may come in.

@@ -368,3 +368,23 @@ choice! {
         Json = "json",
     }
 }
+
+choice! {
+    /// When Quantum repairs losses ahead of time.
+    Fec: "\"adaptive\" or \"off\"" {
+        /// As much as the losses of each connection ask for.
+        Adaptive = "adaptive",
+        /// Never.
+        Off = "off",
+    }
+}
+
+choice! {
+    /// How Quantum finds the rate that a way takes.
+    Congestion: "\"bbr\" or \"cubic\"" {
+        /// By what arrives, so that random losses cost little.
+        Bbr = "bbr",
+        /// By what is lost.
+        Cubic = "cubic",
+    }
+}

@@ -4,13 +4,15 @@ use std::fmt::Write;
 
 use engine::Counter;
 
-use super::{CODES, Drop, ServerStats, ShardView, Stats, Status, Transport, line, load, process};
+use super::{
+    CODES, DatagramDrop, Drop, ServerStats, ShardView, Stats, Status, Transport, line, load, process, quantum::FIGURES,
+};
 
 /// One value of each shard: the name behind `ringshard_`, the help, whether it only rises, and where it is.
 type Single = (&'static str, &'static str, Kind, fn(&ServerStats) -> &Counter);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+pub(super) enum Kind {
     Counter,
     Gauge,
 }
@@ -35,6 +37,7 @@ const SINGLES: &[Single] = &[
     ("message_bytes_received_total", "Bytes of messages from clients.", Kind::Counter, |s| &s.message_bytes_in),
     ("message_bytes_sent_total", "Bytes of messages to clients.", Kind::Counter, |s| &s.message_bytes_out),
     ("lagging_total", "Times that a client's queue crossed its soft limit.", Kind::Counter, |s| &s.lagging),
+    ("steer_forwarded_total", "Datagrams passed on to another shard.", Kind::Counter, |s| &s.steer_forwarded),
     ("topics", "Topics that are at home on the shard.", Kind::Gauge, |s| &s.topics),
     ("queue_bytes", "Bytes queued for clients.", Kind::Gauge, |s| &s.queue_bytes),
 ];
@@ -68,6 +71,8 @@ const ENGINE_HELP: &[(&str, &str)] = &[
     ("buffers_exhausted", "Receives that found no free buffer."),
     ("datagrams_in", "Datagrams received."),
     ("datagrams_out", "Datagrams sent."),
+    ("trains_retried", "Trains that waited because the socket's buffer was full."),
+    ("datagrams_too_long", "Datagrams, as probes of the MTU, that were longer than their way takes."),
     ("datagrams_dropped", "Datagrams dropped on sending."),
     ("trains_in", "Trains of datagrams received."),
     ("trains_out", "Trains of datagrams sent."),
@@ -93,8 +98,18 @@ pub fn text(stats: &Stats) -> String {
             line!(out, "ringshard_{name}{{shard=\"{index}\"}} {}", pick(&shard.server).get());
         }
     }
+    quantum_figures(&mut out, stats.shards());
     engine_figures(&mut out, stats.shards());
     out
+}
+
+fn quantum_figures(out: &mut String, shards: &[ShardView]) {
+    for (at, (name, help, kind, _)) in FIGURES.iter().enumerate() {
+        head(out, &format!("quantum_{name}"), help, *kind);
+        for (index, shard) in shards.iter().enumerate() {
+            line!(out, "ringshard_quantum_{name}{{shard=\"{index}\"}} {}", shard.server.quantum.figures.at(at).get());
+        }
+    }
 }
 
 fn head(out: &mut String, name: &str, help: &str, kind: Kind) {
@@ -114,6 +129,15 @@ fn families(out: &mut String, shards: &[ShardView]) {
     family(out, shards, "drops_total", "reason", &drops, |shard, at| {
         // The engine closes these before the server hears of them.
         if at == Drop::ConnectionsMax as usize { &shard.engine.refused } else { shard.server.drops.at(at) }
+    });
+    let ours = DatagramDrop::ALL.iter().map(|one| one.name());
+    let reasons: Vec<_> = ours.chain(::quantum::Drop::ALL.iter().map(|(_, name)| *name)).collect();
+    head(out, "quantum_datagrams_dropped_total", "Datagrams, and packets in them, that were dropped.", Kind::Counter);
+    family(out, shards, "quantum_datagrams_dropped_total", "reason", &reasons, |shard, at| {
+        match at.checked_sub(DatagramDrop::ALL.len()) {
+            None => shard.server.datagram_drops.at(at),
+            Some(at) => shard.server.quantum.drops.at(at),
+        }
     });
     head(out, "errors_total", "Errors answered to clients.", Kind::Counter);
     family(out, shards, "errors_total", "code", &codes, |shard, at| shard.server.errors.at(at));
@@ -279,6 +303,7 @@ mod tests {
     fn what_a_shard_counts_is_found_under_its_name() {
         let view = ShardView::default();
         view.server.open(Transport::Websocket);
+        view.server.drop_datagrams(DatagramDrop::Quic, 5);
         view.server.drop_for(Drop::Draining);
         view.engine.refused.add(4);
         view.server.error(Code::DeadlineExceeded);
@@ -291,6 +316,9 @@ mod tests {
             "ringshard_connections{shard=\"1\",transport=\"websocket\"} 1",
             "ringshard_drops_total{shard=\"1\",reason=\"draining\"} 1",
             "ringshard_drops_total{shard=\"1\",reason=\"connections_max\"} 4",
+            "ringshard_quantum_datagrams_dropped_total{shard=\"1\",reason=\"quic\"} 5",
+            "ringshard_quantum_datagrams_dropped_total{shard=\"1\",reason=\"token\"} 0",
+            "ringshard_quantum_retries_total{shard=\"0\"} 0",
             "ringshard_errors_total{shard=\"1\",code=\"deadline_exceeded\"} 1",
             "ringshard_http_requests_total{shard=\"1\",status=\"4xx\"} 1",
             "ringshard_messages_received_total{shard=\"1\"} 7",

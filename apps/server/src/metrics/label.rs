@@ -35,6 +35,22 @@ label! {
         Http2 = "http2",
         /// WebSocket.
         Websocket = "websocket",
+        /// Quantum.
+        Quantum = "quantum",
+    }
+}
+
+label! {
+    /// Why a datagram was dropped before Quantum saw it; its own reasons are [`quantum::Drop`].
+    DatagramDrop {
+        /// QUIC, which is not spoken here.
+        Quic = "quic",
+        /// Nothing is spoken on this socket.
+        Unserved = "unserved",
+        /// Passed on by another shard, and not for this one either.
+        Misrouted = "misrouted",
+        /// For another shard, whose mailbox is full.
+        MailboxFull = "mailbox_full",
     }
 }
 

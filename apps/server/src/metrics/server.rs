@@ -3,18 +3,26 @@
 use engine::Counter;
 use handler::Code;
 
-use super::label::{Drop, Family, Status, Transport, code_index};
+use super::{
+    label::{DatagramDrop, Drop, Family, Status, Transport, code_index},
+    quantum::QuantumStats,
+};
 
 /// What one shard counts about connections, sessions and messages. Only its shard writes; aligned so that no two shards
 /// write one cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ServerStats {
-    pub(super) opened: Family<5>,
-    pub(super) open: Family<5>,
+    pub(super) opened: Family<6>,
+    pub(super) open: Family<6>,
     pub(super) drops: Family<16>,
     pub(super) errors: Family<12>,
     pub(super) requests: Family<5>,
+    pub(super) datagram_drops: Family<4>,
+    /// What the Quantum endpoint has counted.
+    pub quantum: QuantumStats,
+    /// Datagrams passed on to the shard that has their connection.
+    pub steer_forwarded: Counter,
     /// TLS handshakes that were completed.
     pub tls_handshakes: Counter,
     /// Connections without a hello or a request yet (gauge).
@@ -67,6 +75,12 @@ impl ServerStats {
         self.open.sum()
     }
 
+    /// Of them, those that speak `transport`.
+    #[must_use]
+    pub fn speaking(&self, transport: Transport) -> u64 {
+        self.open.at(transport as usize).get()
+    }
+
     /// Something was ended or thrown away by us.
     pub fn drop_for(&self, reason: Drop) {
         self.drops.at(reason as usize).add(1);
@@ -76,6 +90,11 @@ impl ServerStats {
     #[must_use]
     pub fn dropped(&self, reason: Drop) -> u64 {
         self.drops.at(reason as usize).get()
+    }
+
+    /// Datagrams were dropped.
+    pub fn drop_datagrams(&self, reason: DatagramDrop, count: u64) {
+        self.datagram_drops.at(reason as usize).add(count);
     }
 
     /// An error was answered to a client.
@@ -96,7 +115,7 @@ mod tests {
 
     #[test]
     fn labels_and_families_have_the_same_size_and_order() {
-        assert_eq!((Transport::ALL.len(), Drop::ALL.len(), Status::ALL.len()), (5, 16, 5));
+        assert_eq!((Transport::ALL.len(), Drop::ALL.len(), Status::ALL.len(), DatagramDrop::ALL.len()), (6, 16, 5, 4));
         for (index, code) in CODES.iter().enumerate() {
             assert_eq!(code_index(*code), index);
         }

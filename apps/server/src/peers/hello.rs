@@ -172,7 +172,7 @@ impl Shard {
             subs: hello.subs.iter().map(Hello::result).collect(),
         };
         speaker.dialect.encode(&welcome, &mut out);
-        connection.write(io, &out, &mut self.ground.cipher);
+        connection.write(io, &out, &mut self.ground.wires);
         self.ground.stats.sent(out.len());
         out.clear();
         self.ground.control = out;

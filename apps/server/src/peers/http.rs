@@ -54,7 +54,7 @@ impl Shard {
         while connection.queued < self.ground.limits.queue_soft_bytes {
             let Kind::Http(http) = &mut connection.kind else { return false };
             let Some(piece) = http.take_piece(io.now(), PIECE_BYTES) else { break };
-            connection.write_shared(io, &piece, &mut self.ground.cipher);
+            connection.write_shared(io, &piece, &mut self.ground.wires);
             any = true;
         }
         let Kind::Http(http) = &mut connection.kind else { return false };
@@ -64,7 +64,7 @@ impl Shard {
             self.end(io, connection, Close::PeerLeft);
         } else if pause != connection.paused {
             connection.paused = pause;
-            if pause { io.pause(connection.stream) } else { io.resume(connection.stream) }
+            connection.pause(io, pause);
         }
         any
     }
@@ -102,7 +102,7 @@ impl Shard {
                 http.respond(io.now(), id, response);
             }
             Routed::Job(job) => {
-                let asked = Asked { stream: connection.stream, request: id, job };
+                let asked = Asked { line: connection.line, request: id, job };
                 io.mail(ShardId::CONTROL, Mail::Asked(Box::new(asked)));
             }
         }
@@ -131,13 +131,13 @@ impl Shard {
         self.ground.stats.request(StatusCode::SWITCHING_PROTOCOLS.as_u16());
         let mut head = BytesMut::new();
         http.take_output(io.now(), &mut head, PIECE_BYTES);
-        connection.write(io, &head, &mut self.ground.cipher);
+        connection.write(io, &head, &mut self.ground.wires);
         let speaker = self.speaker(io, dialect);
         // What a stranger sends is held in memory, too.
         let stranger = self.ground.limits.hello_bytes;
         let socket = websocket::Connection::server(websocket::Limits { message_max: stranger, frame_max: stranger });
         if std::mem::take(&mut connection.paused) {
-            io.resume(connection.stream);
+            connection.pause(io, false);
         }
         connection.kind = Kind::WebSocket(Box::new(Socket { socket, speaker }));
         // Until its hello is accepted a session counts as half open, like a connection that says nothing.

@@ -1,13 +1,13 @@
 //! What a session says and hears, whatever it is carried by: bytes to messages for apps, errors to answers.
 
 use bytes::BytesMut;
-use engine::{Io, Stream};
+use engine::Io;
 use handler::{App as _, Close, Code, Message};
 use session::{Action, Client, Refusal, Server, Topic};
 
 use crate::{
     connection::{Connection, Kind},
-    fanout::peer_of,
+    line::Line,
     mail::Mail,
     metrics::Drop,
     peers::hello::{NO_APP, NO_CAP},
@@ -44,7 +44,7 @@ impl Ground {
     pub(crate) fn hear(
         &mut self,
         io: &mut Io<Mail>,
-        stream: Stream,
+        line: Line,
         speaker: &mut Speaker,
         bytes: &[u8],
         answers: &mut BytesMut,
@@ -61,7 +61,7 @@ impl Ground {
             }
         };
         match speaker.session.on_client(io.now(), bytes.len(), &client) {
-            Ok(()) => self.act(io, stream, speaker, &client, answers),
+            Ok(()) => self.act(io, line, speaker, &client, answers),
             Err(refusal) => self.decline(speaker, client.id(), &refusal, refusal.message, answers),
         }
     }
@@ -91,12 +91,12 @@ impl Ground {
     fn act(
         &mut self,
         io: &mut Io<Mail>,
-        stream: Stream,
+        line: Line,
         speaker: &mut Speaker,
         client: &Client<'_>,
         answers: &mut BytesMut,
     ) -> Result<(), Farewell> {
-        let peer = peer_of(stream);
+        let peer = line.peer();
         if client.id().is_some_and(|id| id >= HELLO_IDS) {
             return self.reserved_id(speaker, client, answers);
         }
@@ -261,7 +261,7 @@ impl Shard {
             both.socket.close(code, reason);
             let mut control = std::mem::take(&mut self.ground.control);
             both.socket.take_output(&mut control);
-            connection.write(io, &control, &mut self.ground.cipher);
+            connection.write(io, &control, &mut self.ground.wires);
             control.clear();
             self.ground.control = control;
         }
@@ -276,6 +276,13 @@ impl Shard {
             self.expire_token(io, connection);
             return;
         }
+        if self.is_alive(connection) {
+            // It says nothing, and its packets show that it is there.
+            if let Some(speaker) = connection.speaker() {
+                speaker.session.on_traffic(now);
+            }
+        }
+        let Some(speaker) = connection.speaker() else { return };
         match speaker.session.handle_timeout(now) {
             None => {}
             Some(Action::Ping) => self.ping(io, connection),
@@ -293,7 +300,7 @@ impl Shard {
             let (code, message) = (session::Code::Unauthenticated, "the token has expired");
             speaker.dialect.encode(&Server::Err { id: None, code, message: message.into(), retry_ms: None }, &mut out);
         }
-        connection.write(io, &out, &mut self.ground.cipher);
+        connection.write(io, &out, &mut self.ground.wires);
         out.clear();
         self.ground.control = out;
         self.ground.stats.drop_for(Drop::Unauthenticated);
@@ -307,17 +314,20 @@ impl Shard {
                 both.socket.ping();
                 both.socket.take_output(&mut out);
             }
-            Kind::Framed(framed) => {
-                // A framed session has no ping of its own below it: the server's is a pong that nobody asked for.
-                let pong = Server::Pong { id: 0, at_ms: io.wall_ms() };
-                framed.speaker.dialect.encode(&pong, &mut out);
-            }
+            Kind::Framed(framed) => pong(&framed.speaker, io.wall_ms(), &mut out),
+            // Its acknowledgement is the answer.
+            Kind::Quantum(lanes) => pong(&lanes.speaker, io.wall_ms(), &mut out),
             Kind::Start(_) | Kind::Http(_) => {}
         }
-        connection.write(io, &out, &mut self.ground.cipher);
+        connection.write(io, &out, &mut self.ground.wires);
         out.clear();
         self.ground.control = out;
     }
+}
+
+/// A session in frames has no ping of its own below it: the server's is a pong that nobody asked for.
+fn pong(speaker: &Speaker, at_ms: u64, out: &mut BytesMut) {
+    speaker.dialect.encode(&Server::Pong { id: 0, at_ms }, out);
 }
 
 /// Whether a message makes work for other shards that its sender waits for.

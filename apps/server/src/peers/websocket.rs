@@ -22,10 +22,10 @@ impl Shard {
         while let Some(event) = socket.next(&mut bytes) {
             let heard = match event {
                 Event::Text(text) if speaker.dialect == Dialect::JsonSocket => {
-                    self.ground.hear(io, connection.stream, speaker, text.as_bytes(), &mut answers)
+                    self.ground.hear(io, connection.line, speaker, text.as_bytes(), &mut answers)
                 }
                 Event::Binary(frame) if speaker.dialect == Dialect::BinarySocket => {
-                    self.ground.hear(io, connection.stream, speaker, &frame, &mut answers)
+                    self.ground.hear(io, connection.line, speaker, &frame, &mut answers)
                 }
                 Event::Text(_) => {
                     Err(self.ground.unspoken(speaker, "this session speaks binary messages", &mut answers))
@@ -59,7 +59,7 @@ impl Shard {
             // Whole pings came. The bytes of a frame that never ends are no sign of life.
             speaker.session.on_traffic(io.now());
         }
-        connection.write(io, &control, &mut self.ground.cipher);
+        connection.write(io, &control, &mut self.ground.wires);
         control.clear();
         self.ground.control = control;
         self.finish_hearing(io, connection, answers, outcome);

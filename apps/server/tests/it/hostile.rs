@@ -4,8 +4,8 @@ mod http;
 mod life;
 mod pressure;
 mod session;
-mod talker;
-mod wire;
+pub(crate) mod talker;
+pub(crate) mod wire;
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use talker::{Framed, Innocents, upgrade};
 use wire::Wire;
 
 /// Bytes that look like nothing, always the same ones.
-fn noise(len: usize) -> Vec<u8> {
+pub(crate) fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     std::iter::repeat_with(|| {
         state ^= state << 13;

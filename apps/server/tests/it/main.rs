@@ -4,6 +4,7 @@ mod command;
 mod config;
 mod hostile;
 mod process;
+mod quantum;
 mod restart;
 mod tidy;
 mod world;

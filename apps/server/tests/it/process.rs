@@ -27,6 +27,7 @@ pub(crate) struct Server {
     folder: Arc<tempfile::TempDir>,
     pub(crate) plain: SocketAddr,
     pub(crate) secure: SocketAddr,
+    pub(crate) udp: SocketAddr,
     pub(crate) admin: SocketAddr,
 }
 
@@ -48,7 +49,7 @@ impl Server {
         let mut child = command.stderr(log).spawn().expect("it starts");
         let lines = listen(&mut child);
         let unbound = SocketAddr::from(([0; 4], 0));
-        let mut server = Self { child, lines, folder, plain: unbound, secure: unbound, admin: unbound };
+        let mut server = Self { child, lines, folder, plain: unbound, secure: unbound, udp: unbound, admin: unbound };
         server.await_ready();
         server
     }
@@ -61,9 +62,9 @@ impl Server {
             match *line.split(' ').collect::<Vec<_>>() {
                 ["listening", "plain", "tcp", address] => self.plain = address.parse().expect("an address"),
                 ["listening", "secure", "tcp", address] => self.secure = address.parse().expect("an address"),
+                ["listening", "secure", "udp", address] => self.udp = address.parse().expect("an address"),
                 ["listening", "admin", "tcp", address] => self.admin = address.parse().expect("an address"),
-                ["listening", ..] => {}
-                ["ready"] => return,
+                ["ready"] => return assert_eq!(self.udp, self.secure, "one port does everything"),
                 _ => panic!("an unknown line: {line}"),
             }
         }

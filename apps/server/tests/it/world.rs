@@ -6,7 +6,9 @@ mod client;
 mod kernel;
 mod oracle;
 mod plant;
+mod quantum;
 mod trace;
+mod way;
 
 use std::{
     env,
@@ -34,9 +36,14 @@ struct Outcome {
     acknowledged: usize,
     heard: u64,
     gaps: u64,
+    passed_on: u64,
+    lost: u64,
+    recovered: u64,
+    moves: u64,
 }
 
 struct World {
+    setup: Arc<Setup>,
     rng: StdRng,
     kernel: Kernel,
     clients: Vec<Client>,
@@ -48,25 +55,26 @@ impl World {
         let mut rng = StdRng::seed_from_u64(seed);
         let shards = rng.random_range(3..=5);
         let history = if rng.random_bool(0.2) { rng.random_range(5..40) } else { 1_000 };
-        let setup = Arc::new(setup(shards, history));
+        let keys = quantum::Keys::new(&mut rng);
+        let setup = Arc::new(setup(shards, history, keys.server));
         let delay = Duration::from_micros(rng.random_range(1..20_000));
-        let kernel = Kernel::new(rng.random(), shards, &setup, plant, delay);
+        let mut kernel = Kernel::new(rng.random(), shards, &setup, plant, delay, keys.clock);
         let rooms = rng.random_range(1..=3);
         let clients = (0..rng.random_range(3..=9)).map(|number| {
             let user = format!("user{number}");
             let token = setup.keys.mint(WALL_MS / 1000, &user, 3_600, &[], false);
             let topic = format!("chat/room{}", number % rooms);
-            Client::new(number, &topic, token, user, &mut rng, kernel.now)
+            Client::new(number, &topic, (user, token), &mut rng, &mut kernel, &keys.client)
         });
         let clients = clients.collect();
-        Self { rng, kernel, clients, oracle: Oracle::new(history as u64) }
+        Self { setup, rng, kernel, clients, oracle: Oracle::new(history as u64) }
     }
 
     /// Lets time pass until `until`, from one event to the next.
     fn run_until(&mut self, until: Duration) {
         let end = self.kernel.start + until;
         loop {
-            let clients = self.clients.iter().map(|client| client.next).min();
+            let clients = self.clients.iter().map(Client::deadline).min();
             let next = [clients, self.kernel.deadline()].into_iter().flatten().min().unwrap_or(end);
             let now = next.max(self.kernel.now).min(end);
             self.kernel.run(now);
@@ -82,7 +90,13 @@ impl World {
     }
 
     fn set(&mut self, mood: Mood) {
-        self.clients.iter_mut().for_each(|client| client.mood = mood);
+        let Self { kernel, clients, .. } = self;
+        clients.iter_mut().for_each(|client| client.set(kernel, mood));
+    }
+
+    /// What the Quantum endpoints of all shards have counted.
+    fn figure(&self, name: &str) -> u64 {
+        self.setup.stats.iter().map(|stats| stats.quantum.figure(name).expect("a figure")).sum()
     }
 
     /// After trouble and then calm, all must have come to the same end.
@@ -106,6 +120,10 @@ impl World {
             acknowledged: self.oracle.acknowledged_count(),
             heard: self.oracle.heard,
             gaps: self.oracle.gaps,
+            passed_on: self.setup.stats.iter().map(|stats| stats.steer_forwarded.get()).sum(),
+            lost: self.figure("packets_lost_total"),
+            recovered: self.figure("recovered_total") + self.figure("saved_total"),
+            moves: self.figure("moves_total"),
         }
     }
 }
@@ -131,7 +149,7 @@ fn attempt(seed: u64, plant: Option<Plant>) -> Result<Outcome, String> {
     })
 }
 
-fn setup(shards: u16, history: usize) -> Setup {
+fn setup(shards: u16, history: usize, quantum: ringshard::setup::Quantum) -> Setup {
     let mut config = Config::default();
     config.limits.messages_per_sec = 1_000;
     config.limits.messages_burst = 1_000;
@@ -143,6 +161,7 @@ fn setup(shards: u16, history: usize) -> Setup {
         figures: OnceLock::new(),
         hash_seed: 7,
         tls: None,
+        quantum: Some(quantum),
         certificates: None,
         snapshot: Default::default(),
     }
@@ -156,14 +175,24 @@ fn every_world_ends_well() {
     }
     let worlds = env::var("WORLDS").ok().and_then(|worlds| worlds.parse().ok()).unwrap_or(WORLDS);
     let (mut acknowledged, mut heard, mut gaps) = (0, 0, 0);
+    let (mut passed_on, mut lost, mut recovered, mut moves) = (0, 0, 0, 0);
     for seed in 0..worlds {
         let outcome = attempt(seed, None).unwrap_or_else(|why| panic!("seed {seed}: {why} (replay with SEED={seed})"));
         acknowledged += outcome.acknowledged;
         heard += outcome.heard;
         gaps += outcome.gaps;
+        passed_on += outcome.passed_on;
+        lost += outcome.lost;
+        recovered += outcome.recovered;
+        moves += outcome.moves;
     }
     println!("{worlds} worlds: {acknowledged} messages acknowledged, {heard} heard, {gaps} gaps told");
+    println!(
+        "over Quantum: {lost} packets lost, {recovered} recovered, {moves} moves, {passed_on} datagrams passed on"
+    );
     assert!(acknowledged > 0 && heard > 0, "nothing happened");
+    let bad_ways = [passed_on, lost, recovered, moves];
+    assert!(worlds < 100 || bad_ways.iter().all(|count| *count > 0), "the ways were too good: {bad_ways:?}");
     assert!(worlds < 100 || gaps > 0, "no history was ever trimmed before a reader came back");
 }
 

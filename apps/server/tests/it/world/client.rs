@@ -12,7 +12,9 @@ use simnet::{Arrival, PipeConfig};
 use tcp::frame::Deframer;
 use websocket::Event;
 
-use super::{kernel::Kernel, oracle::Oracle};
+use super::{kernel::Kernel, oracle::Oracle, quantum::Line as Quantum};
+use quantum::ClientConfig;
+use ringshard::client::Heard;
 
 /// How a client speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +22,7 @@ pub(crate) enum Speech {
     JsonSocket,
     BinarySocket,
     BinaryStream,
+    Quantum,
 }
 
 /// What a client is up to.
@@ -43,6 +46,8 @@ pub(crate) struct Client {
     rng: StdRng,
     network: PipeConfig,
     line: Option<Line>,
+    /// The end of those that speak Quantum; it outlives connections.
+    quantum: Option<Box<Quantum>>,
     /// When it does something by itself next.
     pub(crate) next: Instant,
     /// The last offset it has, and of which history.
@@ -60,6 +65,7 @@ pub(crate) struct Client {
 
 /// A connection of a client.
 struct Line {
+    /// Where its bytes go; nowhere over Quantum.
     wire: usize,
     stage: Stage,
     out: BytesMut,
@@ -73,12 +79,23 @@ enum Stage {
     Upgrading,
     Socket(Box<websocket::Connection>),
     Stream(Deframer),
+    /// The client's own end does it all.
+    Quantum,
 }
 
 impl Client {
-    pub(crate) fn new(number: usize, topic: &str, token: String, user: String, rng: &mut StdRng, now: Instant) -> Self {
+    pub(crate) fn new(
+        number: usize,
+        topic: &str,
+        (user, token): (String, String),
+        rng: &mut StdRng,
+        kernel: &mut Kernel,
+        config: &ClientConfig,
+    ) -> Self {
         let mut rng = StdRng::seed_from_u64(rng.random());
-        let speech = [Speech::JsonSocket, Speech::BinarySocket, Speech::BinaryStream][number % 3];
+        let speeches = [Speech::JsonSocket, Speech::Quantum, Speech::BinaryStream, Speech::BinarySocket];
+        let speech = speeches[number % speeches.len()];
+        let quantum = (speech == Speech::Quantum).then(|| Box::new(Quantum::new(kernel, config, rng.random())));
         let network = PipeConfig {
             delay: Duration::from_millis(rng.random_range(0..80)),
             jitter: Duration::from_millis(rng.random_range(0..40)),
@@ -87,7 +104,7 @@ impl Client {
             segment_max: rng.random_range(40..1_460),
             ..PipeConfig::default()
         };
-        let next = now + Duration::from_millis(rng.random_range(0..2_000));
+        let next = kernel.now + Duration::from_millis(rng.random_range(0..2_000));
         Self {
             number,
             user,
@@ -97,6 +114,7 @@ impl Client {
             rng,
             network,
             line: None,
+            quantum,
             next,
             last: 0,
             epoch: None,
@@ -112,6 +130,19 @@ impl Client {
 
     pub(crate) fn is_online(&self) -> bool {
         self.line.as_ref().is_some_and(|line| line.welcomed)
+    }
+
+    /// When it does something next, or its end does.
+    pub(crate) fn deadline(&self) -> Instant {
+        let end = self.quantum.as_ref().and_then(|quantum| quantum.client.deadline());
+        end.map_or(self.next, |at| at.min(self.next))
+    }
+
+    pub(crate) fn set(&mut self, kernel: &mut Kernel, mood: Mood) {
+        self.mood = mood;
+        if let Some(quantum) = self.quantum.as_ref().filter(|_| mood != Mood::Troubled) {
+            kernel.way(quantum.way).calm();
+        }
     }
 
     /// Does what is due by its own clock.
@@ -151,6 +182,12 @@ impl Client {
 
     /// Takes what has arrived, and writes what there is room for.
     pub(crate) fn exchange(&mut self, kernel: &mut Kernel, oracle: &mut Oracle) {
+        if let Some(mut quantum) = self.quantum.take() {
+            let heard = quantum.exchange(kernel);
+            self.quantum = Some(quantum);
+            heard.into_iter().for_each(|one| self.hear_quantum(kernel, oracle, one));
+            return;
+        }
         while let Some(line) = &mut self.line {
             match kernel.read(line.wire) {
                 Some(Arrival::Data(bytes)) => self.hear(kernel, oracle, bytes),
@@ -174,7 +211,31 @@ impl Client {
         }
     }
 
+    fn hear_quantum(&mut self, kernel: &mut Kernel, oracle: &mut Oracle, heard: Heard) {
+        if self.line.is_none() {
+            return;
+        }
+        match heard {
+            Heard::Up => self.greet(kernel),
+            Heard::Frame(frame) => {
+                let message = session::decode_server(Codec::Binary, &frame).expect("the server says what can be read");
+                self.understand(kernel, oracle, message);
+            }
+            Heard::Ended => self.hang_up(kernel),
+            Heard::Closed(_) => self.hang_up(kernel),
+        }
+    }
+
     fn connect(&mut self, kernel: &mut Kernel) {
+        if let Some(quantum) = &mut self.quantum {
+            self.stalled = false;
+            quantum.connect(kernel);
+            quantum.send(kernel);
+            let stage = Stage::Quantum;
+            let (out, head) = (BytesMut::new(), Vec::new());
+            self.line = Some(Line { wire: usize::MAX, stage, out, head, welcomed: false, ended: false });
+            return;
+        }
         let Some(wire) = kernel.connect(self.network) else { return };
         self.stalled = false;
         let mut out = BytesMut::new();
@@ -183,6 +244,7 @@ impl Client {
                 out.extend_from_slice(tcp::PREFACE);
                 Stage::Stream(Deframer::new(64 * 1024))
             }
+            Speech::Quantum => return,
             Speech::JsonSocket | Speech::BinarySocket => {
                 let protocol = if self.speech == Speech::JsonSocket { "ringshard.json" } else { "ringshard.proto" };
                 let head = format!(
@@ -250,6 +312,19 @@ impl Client {
 
     /// Stops reading, reads again, or the way is cut for a while.
     fn disturb(&mut self, kernel: &mut Kernel) {
+        if let Some(quantum) = &mut self.quantum {
+            let until = kernel.now + Duration::from_millis(self.rng.random_range(0..3_000));
+            match self.rng.random_range(0..4) {
+                0 => {
+                    self.stalled = true;
+                    quantum.client.stall(true);
+                }
+                1 => kernel.way(quantum.way).cut(until),
+                2 => kernel.way(quantum.way).rebind(),
+                _ => self.unstall(kernel),
+            }
+            return;
+        }
         let Some(line) = &self.line else { return };
         match self.rng.random_range(0..3) {
             0 => {
@@ -262,6 +337,11 @@ impl Client {
     }
 
     fn unstall(&mut self, kernel: &mut Kernel) {
+        if let Some(quantum) = &mut self.quantum {
+            quantum.client.stall(false);
+            self.stalled = false;
+            return;
+        }
         if let Some(line) = self.line.as_ref().filter(|_| self.stalled) {
             kernel.stall(line.wire, false);
             self.stalled = false;
@@ -269,6 +349,16 @@ impl Client {
     }
 
     fn drop_line(&mut self, kernel: &mut Kernel) {
+        if let Some(quantum) = &mut self.quantum {
+            if self.rng.random_bool(0.5) {
+                quantum.client.finish();
+            }
+            if self.rng.random_bool(0.3) {
+                quantum.client.vanish();
+            }
+            self.hang_up(kernel);
+            return;
+        }
         if let Some(line) = &self.line {
             if self.rng.random_bool(0.5) {
                 kernel.finish(line.wire);
@@ -278,6 +368,13 @@ impl Client {
     }
 
     fn hang_up(&mut self, kernel: &mut Kernel) {
+        if let Some(quantum) = &mut self.quantum {
+            quantum.client.close(kernel.now);
+            quantum.send(kernel);
+            self.line = None;
+            self.next = kernel.now + Duration::from_millis(self.rng.random_range(0..800));
+            return;
+        }
         if let Some(line) = self.line.take() {
             if !line.ended {
                 kernel.reset(line.wire);
@@ -291,8 +388,17 @@ impl Client {
     fn say(&mut self, kernel: &mut Kernel, message: &Say<'_>) {
         let Some(line) = &mut self.line else { return };
         let mut bytes = BytesMut::new();
+        if let Some(quantum) = &mut self.quantum {
+            session::encode_client(Codec::Binary, message, &mut bytes);
+            match message {
+                Say::Eph { .. } => quantum.client.wave(&bytes),
+                _ => drop(quantum.client.say(&bytes)),
+            }
+            quantum.send(kernel);
+            return;
+        }
         match &mut line.stage {
-            Stage::Upgrading => return,
+            Stage::Upgrading | Stage::Quantum => return,
             Stage::Stream(_) => session::encode_client(Codec::Binary, message, &mut line.out),
             Stage::Socket(socket) if self.speech == Speech::JsonSocket => {
                 session::encode_client(Codec::Json, message, &mut bytes);
@@ -333,7 +439,7 @@ impl Client {
         let mut heard: Vec<(Codec, Vec<u8>)> = Vec::new();
         let json = self.speech == Speech::JsonSocket;
         match &mut line.stage {
-            Stage::Upgrading => {}
+            Stage::Upgrading | Stage::Quantum => {}
             Stage::Socket(socket) => {
                 let mut rest = &mut bytes[..];
                 while let Some(event) = socket.next(&mut rest) {

@@ -8,7 +8,8 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use engine::{Effect, Io, Reactor, ShardId, Stream, StreamClose, StreamEvent};
+use engine::{Datagrams, Effect, Io, Reactor, ShardId, Socket, Steer, Stream, StreamClose, StreamEvent, Train};
+use quantum::crypto::simulation::Clock;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use ringshard::{
     housekeeping::{Identity, Job},
@@ -19,7 +20,11 @@ use ringshard::{
 };
 use simnet::{Arrival, Duplex, PipeConfig, Side};
 
-use super::{plant::Plant, trace::Trace};
+use super::{
+    plant::Plant,
+    trace::Trace,
+    way::{Parcel, Way},
+};
 
 /// Milliseconds since 1970 at which every world begins.
 pub(crate) const WALL_MS: u64 = 1_800_000_000_000;
@@ -39,6 +44,11 @@ pub(crate) struct Kernel {
     mail_delay_max: Duration,
     /// Streams that a shard has closed; it is told in the next lap.
     closing: Vec<usize>,
+    ways: Vec<Way>,
+    steer: Steer,
+    /// How often the filter in front of the shards errs.
+    misrouted: f64,
+    clock: Arc<Clock>,
 }
 
 struct Node {
@@ -85,9 +95,11 @@ impl Kernel {
         setup: &Arc<Setup>,
         plant: Option<Plant>,
         mail_delay_max: Duration,
+        clock: Arc<Clock>,
     ) -> Self {
         let start = Instant::now();
         let mut rng = StdRng::seed_from_u64(seed);
+        let multiplier = setup.quantum.as_ref().expect("Quantum is served").multiplier;
         let mut kernel = Self {
             now: start,
             start,
@@ -99,6 +111,10 @@ impl Kernel {
             effects: Vec::new(),
             mail_delay_max,
             closing: Vec::new(),
+            ways: Vec::new(),
+            steer: Steer::keyed(shards, multiplier),
+            misrouted: rng.random_range(0.0..0.1),
+            clock,
             rng: StdRng::seed_from_u64(rng.random()),
         };
         for id in 0..shards {
@@ -148,6 +164,39 @@ impl Kernel {
         let peer: SocketAddr = ([127, 0, 0, 1], 50_000).into();
         self.turn(shard, |shard, io| shard.on_stream(io, stream, StreamEvent::Accepted { listener: PLAIN, peer }));
         Some(wire)
+    }
+
+    pub(crate) fn unix_ms(&self) -> u64 {
+        WALL_MS + u64::try_from((self.now - self.start).as_millis()).expect("a short world")
+    }
+
+    /// A way for the datagrams of a client; returns its number.
+    pub(crate) fn pave(&mut self) -> usize {
+        self.ways.push(Way::new(self.rng.random(), self.ways.len()));
+        self.ways.len() - 1
+    }
+
+    pub(crate) fn way(&mut self, way: usize) -> &mut Way {
+        &mut self.ways[way]
+    }
+
+    /// The client sends datagrams.
+    pub(crate) fn send_datagrams(&mut self, way: usize, bytes: &[u8], segment: usize) {
+        let peer = self.ways[way].address();
+        for datagram in bytes.chunks(segment) {
+            self.ways[way].up.send(self.now, Parcel { peer, bytes: datagram.to_vec() });
+        }
+    }
+
+    /// What has arrived at the client; what was sent to an address that is not its own any more has not.
+    pub(crate) fn receive_datagram(&mut self, way: usize) -> Option<Vec<u8>> {
+        while let Some(parcel) = self.ways[way].down.poll(self.now) {
+            if parcel.peer == self.ways[way].address() {
+                self.trace.note(b'e', way as u64, &parcel.bytes);
+                return Some(parcel.bytes);
+            }
+        }
+        None
     }
 
     /// The client writes what there is room for.
@@ -218,12 +267,14 @@ impl Kernel {
             mail.chain(node.io.deadline().filter(|_| !blind))
         });
         let wires = self.alive.iter().filter_map(|number| self.wires[*number].duplex.deadline());
-        nodes.chain(wires).min()
+        nodes.chain(wires).chain(self.ways.iter().filter_map(Way::deadline)).min()
     }
 
     /// Everything that is due at `now`, until nothing more is.
     pub(crate) fn run(&mut self, now: Instant) {
         self.now = now;
+        self.clock.set(self.unix_ms());
+        self.ways.iter_mut().for_each(|way| way.mend(now));
         let wires = &self.wires;
         self.alive.retain(|number| !(wires[*number].closed && wires[*number].left));
         for _ in 0..LAPS_MAX {
@@ -231,6 +282,7 @@ impl Kernel {
             self.deliver_mail();
             self.close_deferred();
             self.deliver_bytes();
+            self.deliver_datagrams();
             self.wake();
             if self.trace.count == before {
                 self.nodes.iter_mut().for_each(|node| node.awake = false);
@@ -274,6 +326,30 @@ impl Kernel {
                     Arrival::Reset => self.close(number, StreamClose::Reset),
                 }
             }
+        }
+    }
+
+    fn deliver_datagrams(&mut self) {
+        for way in 0..self.ways.len() {
+            while let Some(Parcel { peer, mut bytes }) = self.ways[way].up.poll(self.now) {
+                let stray = self.rng.random_bool(self.misrouted);
+                let steered = self.steer.shard_of_datagram(&bytes).filter(|_| !stray);
+                let shard = steered.map_or_else(|| self.rng.random_range(0..self.nodes.len()), ShardId::index);
+                self.trace.note(b'd', way as u64, &bytes);
+                self.nodes[shard].awake = true;
+                let segment = bytes.len().max(1);
+                self.turn(shard, |shard, io| {
+                    shard.on_datagrams(io, Socket(0), Datagrams { peer, segment, ecn: 0, bytes: &mut bytes });
+                });
+            }
+        }
+    }
+
+    /// Puts a shard's datagrams on their ways.
+    fn depart(&mut self, train: Train, bytes: &Bytes) {
+        let Some(way) = self.ways.iter_mut().find(|way| way.address() == train.to) else { return };
+        for datagram in bytes.chunks(usize::from(train.segment)) {
+            way.down.send(self.now, Parcel { peer: train.to, bytes: datagram.to_vec() });
         }
     }
 
@@ -339,11 +415,11 @@ impl Kernel {
 
     /// One turn of a shard, and what it asked for.
     fn turn(&mut self, index: usize, act: impl FnOnce(&mut Shard, &mut Io<Mail>)) {
+        let wall_ms = self.unix_ms();
         let node = &mut self.nodes[index];
         if node.gone {
             return;
         }
-        let wall_ms = WALL_MS + u64::try_from((self.now - self.start).as_millis()).expect("a short world");
         node.io.begin_turn(self.now, wall_ms);
         act(&mut node.shard, &mut node.io);
         node.shard.on_turn_end(&mut node.io);
@@ -371,7 +447,8 @@ impl Kernel {
             Effect::Mail { to, mail } => self.post(index, to, mail),
             Effect::StopAccepting => self.nodes[index].accepting = false,
             Effect::Exit => self.exit(index),
-            Effect::Connect { .. } | Effect::Train { .. } | Effect::Disk { .. } => {
+            Effect::Train { train, bytes, .. } => self.depart(train, &bytes),
+            Effect::Connect { .. } | Effect::Disk { .. } => {
                 panic!("the server does not do this yet")
             }
         }
@@ -425,7 +502,7 @@ impl Kernel {
         let (Job::Guest { name, .. }, control) = (asked.job, self.nodes.len()) else { return };
         let answer = Box::new(Ok(Identity { user: name, guest: true }));
         let at = self.now + self.delay();
-        let mail = Mail::Answered { stream: asked.stream, request: asked.request, answer };
+        let mail = Mail::Answered { line: asked.line, request: asked.request, answer };
         self.nodes[from].boxes[control].push_back((at, mail));
     }
 

@@ -40,6 +40,7 @@ pub(crate) fn twin(mail: &Mail) -> Option<Mail> {
     match mail {
         Mail::Chat(mail) => Some(Mail::Chat(mail.clone())),
         Mail::Barrier(_)
+        | Mail::Datagrams(_)
         | Mail::Ready
         | Mail::Asked(_)
         | Mail::Answered { .. }
