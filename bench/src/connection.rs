@@ -162,7 +162,10 @@ impl Connection {
                 wire::put_upgrade(&options.target.to_string(), options.path(), protocol, out);
             }
             Wire::Framed => {
-                out.extend_from_slice(tcp::PREFACE);
+                // Over Quantum it was agreed on in the handshake what is spoken.
+                if options.proto != Proto::Quantum {
+                    out.extend_from_slice(tcp::PREFACE);
+                }
                 self.hello(setup, out);
             }
         }
@@ -294,6 +297,8 @@ impl Connection {
         match setup.speech.decode(message)? {
             Told::Welcome => self.ready = true,
             Told::Pong(id) => self.ponged(now_ns, id, tally),
+            // Over Quantum the acknowledgement was the answer.
+            Told::Asked if setup.options.proto == Proto::Quantum => {}
             Told::Asked => self.keep_alive(setup, out),
             Told::Acknowledged => tally.acknowledged += 1,
             Told::Refused { id, code } => {

@@ -10,7 +10,9 @@ use engine::{Io, Stream};
 
 use crate::{
     connection::{Connection, Scenario, Setup},
+    options::Proto,
     order::Order,
+    tunnel::Tunnel,
 };
 
 /// Connections of a shard that are being opened at once: below any listener's backlog.
@@ -93,14 +95,23 @@ impl Crowd {
     }
 
     /// Opens as many as may be opening at once. Once all that were ordered are ready or have failed: how many failed.
-    pub fn open_more(&mut self, io: &mut Io<Order>) -> Option<u32> {
+    pub fn open_more(&mut self, io: &mut Io<Order>, mut tunnel: Option<&mut Tunnel>) -> Option<u32> {
         while self.opening < OPENING_MAX && (self.connections.len() as u32) < self.target {
             let local = self.connections.len() as u32;
             let id = local * self.shards + self.shard;
             self.connections.push(Connection::new(id, &self.setup));
             self.opening += 1;
-            let source = source(id, self.setup.options.amount.sources);
-            io.connect(local.into(), source, self.setup.options.target);
+            match &mut tunnel {
+                Some(tunnel) => {
+                    if tunnel.connect(io, &self.setup, local).is_err() {
+                        self.lost(local);
+                    }
+                }
+                None => {
+                    let source = source(id, self.setup.options.amount.sources);
+                    io.connect(local.into(), source, self.setup.options.target);
+                }
+            }
         }
         let settles = !self.settled && self.ready + self.failed >= self.target;
         self.settled |= settles;
@@ -130,6 +141,12 @@ impl Crowd {
         (connection.stream == Some(stream)).then_some(local)
     }
 
+    /// Whether a connection was begun and is neither ready nor lost.
+    #[must_use]
+    pub fn is_opening(&self, local: u32) -> bool {
+        self.connections.get(local as usize).is_some_and(|one| one.stream.is_none() && !one.is_ready())
+    }
+
     /// The connection with this number.
     pub fn one(&mut self, local: u32) -> &mut Connection {
         &mut self.connections[local as usize]
@@ -139,7 +156,9 @@ impl Crowd {
     pub fn became_ready(&mut self, now_ns: u64, local: u32) {
         self.opening -= 1;
         self.ready += 1;
-        if self.setup.scenario == Scenario::Idle && !self.setup.options.raw {
+        let alone = self.setup.options.raw || self.setup.options.proto == Proto::Quantum;
+        // The server of a Quantum session asks by itself, and an acknowledgement is enough.
+        if self.setup.scenario == Scenario::Idle && !alone {
             self.keep_alive.push_back((now_ns + KEEP_ALIVE_NS, local));
         }
     }

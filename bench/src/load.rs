@@ -16,6 +16,7 @@ use crate::{
     order::{Order, Progress, Report},
     schedule::Schedule,
     tally::Tally,
+    tunnel::{Happened, Tunnel},
 };
 
 /// Requests that leave in one turn: a stall must not keep answers waiting while it is made up for.
@@ -46,6 +47,7 @@ pub struct Load {
     phase: Phase,
     crowd: Crowd,
     flows: Vec<Flow>,
+    tunnel: Option<Box<Tunnel>>,
     schedule: Option<Schedule>,
     stall: Stall,
     tally: Tally,
@@ -53,6 +55,7 @@ pub struct Load {
     progress: Arc<[Progress]>,
     reports: Sender<Report>,
     scratch: Vec<u8>,
+    incoming: Vec<u8>,
 }
 
 /// What a publisher in closed loop knows of the deliveries.
@@ -80,6 +83,10 @@ impl Load {
             phase: Phase::Waiting,
             crowd: Crowd::new(setup.clone(), shard.0.into()),
             flows: (0..flows).map(Flow::new).collect(),
+            // Without TLS nothing can be opened, which the control thread tells by itself.
+            tunnel: (setup.options.proto == Proto::Quantum)
+                .then(|| Tunnel::new(&setup, shard.0).ok().map(Box::new))
+                .flatten(),
             schedule: None,
             stall: Stall::default(),
             tally: Tally::new(),
@@ -87,6 +94,7 @@ impl Load {
             progress,
             reports,
             scratch: Vec::new(),
+            incoming: Vec::new(),
             setup,
         }
     }
@@ -122,13 +130,64 @@ impl Load {
         }
         if let Err(fault) = outcome {
             self.lost_connection(local, fault.to_string());
-            io.close(stream);
+            self.close(io, stream);
+        }
+    }
+
+    fn close(&mut self, io: &mut Io<Order>, stream: Stream) {
+        match &mut self.tunnel {
+            Some(tunnel) => tunnel.close(io, stream),
+            None => io.close(stream),
+        }
+    }
+
+    /// Works off what happened to Quantum connections.
+    fn serve_tunnel(&mut self, io: &mut Io<Order>) {
+        while let Some((stream, happened)) = self.tunnel.as_mut().and_then(|tunnel| tunnel.poll()) {
+            match happened {
+                Happened::Connected(local) => {
+                    let (now_ns, mut out) = (self.now_ns(), mem::take(&mut self.scratch));
+                    self.crowd.connected(now_ns, stream, local.into(), &mut out);
+                    self.flush(io, stream, out);
+                }
+                Happened::Readable => self.read_tunnel(io, stream),
+                Happened::Ended => self.ended(io, stream),
+                Happened::Closed(local, reason) => {
+                    // Before it was up the crowd does not know it by its stream.
+                    let known = self.crowd.find(stream).is_some();
+                    if known || self.crowd.is_opening(local) {
+                        self.lost_connection(local, format!("closed: {reason}"));
+                    }
+                }
+            }
+        }
+    }
+
+    fn read_tunnel(&mut self, io: &mut Io<Order>, stream: Stream) {
+        let mut bytes = mem::take(&mut self.incoming);
+        while self.tunnel.as_mut().is_some_and(|tunnel| tunnel.read(stream, &mut bytes)) {
+            self.received(io, stream, &bytes);
+            bytes.clear();
+        }
+        self.incoming = bytes;
+        if self.tunnel.as_mut().is_some_and(|tunnel| tunnel.is_ended(stream)) {
+            self.ended(io, stream);
+        }
+    }
+
+    fn ended(&mut self, io: &mut Io<Order>, stream: Stream) {
+        if let Some(local) = self.crowd.find(stream) {
+            self.lost_connection(local, "the server ended the connection".to_owned());
+            self.close(io, stream);
         }
     }
 
     fn flush(&mut self, io: &mut Io<Order>, stream: Stream, mut out: Vec<u8>) {
         if !out.is_empty() {
-            io.send_slice(stream, &out);
+            match &mut self.tunnel {
+                Some(tunnel) => tunnel.write(stream, &out),
+                None => io.send_slice(stream, &out),
+            }
             out.clear();
         }
         self.scratch = out;
@@ -334,6 +393,10 @@ impl Reactor for Load {
     type Mail = Order;
 
     fn on_datagrams(&mut self, io: &mut Io<Order>, socket: Socket, train: Datagrams<'_>) {
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.handle(io, train);
+            return self.serve_tunnel(io);
+        }
         let now_ns = self.now_ns();
         let flow = usize::from(socket.0);
         self.flows[flow].handle(now_ns, train, &mut self.tally);
@@ -351,12 +414,7 @@ impl Reactor for Load {
                 self.lost_connection(token as u32, format!("connect: {error}"));
             }
             StreamEvent::Data(bytes) => self.received(io, stream, bytes),
-            StreamEvent::Ended => {
-                if let Some(local) = self.crowd.find(stream) {
-                    self.lost_connection(local, "the server ended the connection".to_owned());
-                    io.close(stream);
-                }
-            }
+            StreamEvent::Ended => self.ended(io, stream),
             StreamEvent::Closed(why) => {
                 if let Some(local) = self.crowd.find(stream) {
                     self.lost_connection(local, format!("closed: {why:?}"));
@@ -381,18 +439,25 @@ impl Reactor for Load {
     }
 
     fn on_turn_end(&mut self, io: &mut Io<Order>) {
-        if let Some(failed) = self.crowd.open_more(io) {
+        if let Some(failed) = self.crowd.open_more(io, self.tunnel.as_deref_mut()) {
             self.report(Report::Ready { failed });
         }
         let now_ns = self.now_ns();
         self.step(io, now_ns);
         self.keep_alive(io, now_ns);
+        self.serve_tunnel(io);
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.transmit(io);
+        }
+        // What sending has led to: ends, above all.
+        self.serve_tunnel(io);
         let progress = &self.progress[usize::from(self.shard)];
         progress.ready.set(self.crowd.ready().into());
         progress.sent.set(self.sent);
         progress.completed.set(self.tally.completed_total);
         let deadline = self.deadline_ns(now_ns).map(|at_ns| self.base + Duration::from_nanos(at_ns));
-        io.wake_at(deadline);
+        let tunnel = self.tunnel.as_ref().filter(|_| io.train_room() > 0).and_then(|tunnel| tunnel.deadline());
+        io.wake_at(deadline.into_iter().chain(tunnel).min());
     }
 }
 

@@ -4,7 +4,11 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{schedule::SECOND_NS, stamp};
+use crate::{
+    link::matrix::{Matrix, One},
+    schedule::SECOND_NS,
+    stamp,
+};
 
 /// Bytes that UDP can carry from one send.
 const TRAIN_BYTES_MAX: usize = 65_507;
@@ -33,6 +37,10 @@ pub enum Action {
     Idle(Options),
     /// Our echo server against others, interleaved: the ratio and its spread.
     Compare(Compare),
+    /// One transport over one emulated link; by default the link's self-test. Needs root.
+    Link(One),
+    /// Quantum and its peers over many emulated links: CSV and a report. Needs root.
+    LinkMatrix(Matrix),
 }
 
 /// The transport.
@@ -45,6 +53,8 @@ pub enum Proto {
     Ws,
     /// Datagrams (only against plain echo servers).
     Udp,
+    /// The framed protocol over Quantum; --target is the server's UDP address.
+    Quantum,
 }
 
 /// How session messages are written.
@@ -112,6 +122,9 @@ pub struct Options {
     /// The server.
     #[arg(long)]
     pub target: SocketAddr,
+    /// Where a guest's token is asked for, over plain HTTP; by default at the target.
+    #[arg(long)]
+    pub http: Option<SocketAddr>,
     /// The target is a plain echo server, not Ringshard: bytes over TCP or UDP, frames over WebSocket.
     #[arg(long)]
     pub raw: bool,
@@ -213,7 +226,9 @@ impl Options {
             return self.threads;
         }
         let cpus = self.cpu.as_ref().map_or(1, |cpus| cpus.0.len());
-        let rings = self.amount.connections.div_ceil(CONNECTIONS_PER_SHARD_MAX) as usize;
+        // Over Quantum they share a socket.
+        let sockets = if self.proto == Proto::Quantum { 1 } else { self.amount.connections };
+        let rings = sockets.div_ceil(CONNECTIONS_PER_SHARD_MAX) as usize;
         u16::try_from(cpus.max(rings)).unwrap_or(u16::MAX)
     }
 
@@ -252,6 +267,7 @@ impl Options {
     #[must_use]
     pub fn conflict(&self) -> Option<&'static str> {
         match self.proto {
+            Proto::Quantum if self.raw => Some("--proto quantum is for sessions: leave out --raw"),
             Proto::Udp if !self.raw => Some("--proto udp needs --raw: sessions do not run over plain datagrams"),
             Proto::Udp if self.shards() > 1 => {
                 Some("--proto udp runs on one shard: answers to a shared address may reach another shard")

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     sync::{
         Arc,
         mpsc::{self, Receiver, RecvTimeoutError},
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use engine::{Config, EngineError, Running, ShardId, SocketConfig};
+use engine::{Config, EngineError, Running, ShardId, SocketConfig, Steer};
 use thiserror::Error;
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     report::{Measured, MemoryStep},
     speech::Speech,
     tally::Tally,
+    tunnel,
 };
 
 /// How long opening may go on without a further connection before the run is given up.
@@ -72,7 +73,7 @@ pub fn run(scenario: Scenario, options: Options) -> Result<Measured, RunError> {
     let token = match &options.token {
         Some(token) => token.clone(),
         None if options.raw => String::new(),
-        None => guest_token(options.target)?,
+        None => guest_token(options.http.unwrap_or(options.target))?,
     };
     let speech = Speech::new(options.codec(), token);
     let mut generator = Generator::start(Setup { scenario, options, speech })?;
@@ -227,12 +228,23 @@ struct Opened {
 
 fn config(setup: &Setup) -> Config {
     let options = &setup.options;
-    let sockets = if options.proto == Proto::Udp { options.amount.connections } else { 0 };
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let sockets = match options.proto {
+        Proto::Tcp | Proto::Ws => Vec::new(),
+        Proto::Udp => (0..options.amount.connections).map(|_| SocketConfig::new(any)).collect(),
+        // One for all connections: their ids say which shard of ours they belong to.
+        Proto::Quantum => {
+            let ip: IpAddr =
+                if options.target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            let steer = Some(Steer::keyed(options.shards(), tunnel::MULTIPLIER));
+            vec![SocketConfig { steer, ..SocketConfig::new(SocketAddr::new(ip, 0)) }]
+        }
+    };
     Config {
         shards: options.shards(),
         cpus: options.cpus(),
         pin: options.cpu.is_some(),
-        sockets: (0..sockets).map(|_| SocketConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)))).collect(),
+        sockets,
         streams_max: setup.connections().div_ceil(options.shards().into()) + 1,
         spin_us: options.amount.spin_us,
         peer_addresses: false,

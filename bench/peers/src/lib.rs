@@ -3,6 +3,7 @@
 //! All peers use the allocator that Ringshard uses, so that a comparison is about runtimes.
 
 pub mod fanout;
+pub mod link;
 pub mod poll;
 
 use std::{

@@ -5,6 +5,7 @@ use std::{error::Error, fs, path::Path, process::ExitCode};
 use bench::{
     compare,
     connection::Scenario,
+    link::matrix,
     options::{Action, Command, Options},
     run,
 };
@@ -23,6 +24,8 @@ fn main() -> ExitCode {
             eprintln!("{}", comparison.table());
             write_json(plan.json.as_deref(), &comparison).map(|()| true)
         }),
+        Action::Link(options) => matrix::one(&options).map_err(Into::into),
+        Action::LinkMatrix(options) => matrix::matrix(&options).map_err(Into::into),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
