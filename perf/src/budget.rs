@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, env, fs, path::Path, process::Command};
 
 use serde::{Deserialize, Serialize};
 
-use crate::operation;
+use crate::operation::{self, Operation};
 
 /// `perf/budgets.toml`.
 #[derive(Default, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub(crate) fn check(update: bool, only: &str) -> Result<(), String> {
     let mut over = Vec::new();
     println!("{:<32} {:>12} {:>12} {:>8}", "operation", "instructions", "budget", "change");
     for operation in operation::ALL.iter().filter(|operation| operation.name.contains(only)) {
-        let counted = count(operation.name)?;
+        let counted = count(operation)?;
         let budget = budgets.instructions.get(operation.name).copied();
         println!("{}", line(operation.name, counted, budget));
         if budget.is_none_or(|budget| counted * 100 > budget * (100 + TOLERANCE_PERCENT)) {
@@ -50,10 +50,10 @@ fn line(name: &str, counted: u64, budget: Option<u64>) -> String {
 }
 
 /// Instructions of one operation: the difference between many and twice as many, so that start-up does not count.
-fn count(name: &str) -> Result<u64, String> {
-    let once = callgrind(name, COUNT)?;
-    let twice = callgrind(name, COUNT * 2)?;
-    Ok(twice.saturating_sub(once) / COUNT)
+fn count(operation: &Operation) -> Result<u64, String> {
+    let once = callgrind(operation.name, operation.count)?;
+    let twice = callgrind(operation.name, operation.count * 2)?;
+    Ok(twice.saturating_sub(once) / operation.count)
 }
 
 fn callgrind(name: &str, count: u64) -> Result<u64, String> {
@@ -72,9 +72,6 @@ fn callgrind(name: &str, count: u64) -> Result<u64, String> {
     let total = text.lines().find_map(|line| line.split("Collected :").nth(1));
     total.and_then(|total| total.trim().parse().ok()).ok_or_else(|| format!("callgrind told no total:\n{text}"))
 }
-
-/// Runs of an operation per count: enough that a rare refill of a buffer is spread over many.
-const COUNT: u64 = 2_000;
 
 /// Above this a budget is broken. Counts repeat exactly on one machine; libraries choose other code on other CPUs.
 const TOLERANCE_PERCENT: u64 = 2;

@@ -2,6 +2,7 @@
 
 mod budget;
 mod operation;
+mod quantum;
 
 use std::process::ExitCode;
 
