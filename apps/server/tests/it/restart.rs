@@ -66,7 +66,7 @@ impl Publisher {
         client
     }
 
-    /// Publishes and reads until the server says goodbye; `said` counts what everybody got acknowledged.
+    /// Publishes and reads until the server says goodbye; `said` counts what it got acknowledged.
     fn run(&mut self, mut client: Client, said: &AtomicU64) {
         for (seq, text) in self.waiting.clone() {
             client.publish(&self.room, seq, &text);
@@ -147,17 +147,18 @@ fn settings(shards: &'static str) -> [(&'static str, &'static str); 6] {
     ]
 }
 
-/// Load until so many more messages were acknowledged, then a signal in the middle of it.
+/// Load until so many more messages were acknowledged, and one to each publisher, then a signal in the middle of it. A
+/// room where nobody got an answer is not kept over a stop: it would rightly have another epoch.
 fn load(server: &Server, publishers: &mut [Publisher], messages: u64, signal: &str) {
-    let said = AtomicU64::new(0);
+    let said: Vec<AtomicU64> = publishers.iter().map(|_| AtomicU64::new(0)).collect();
     thread::scope(|scope| {
-        for publisher in publishers.iter_mut() {
+        for (publisher, said) in publishers.iter_mut().zip(&said) {
             let client = publisher.connect(server);
-            let said = &said;
             scope.spawn(move || publisher.run(client, said));
         }
         let until = Instant::now() + PATIENCE;
-        while said.load(Ordering::Relaxed) < messages && Instant::now() < until {
+        let heard = || said.iter().map(|said| said.load(Ordering::Relaxed));
+        while (heard().sum::<u64>() < messages || heard().any(|said| said == 0)) && Instant::now() < until {
             thread::sleep(Duration::from_millis(1));
         }
         server.signal(signal);
