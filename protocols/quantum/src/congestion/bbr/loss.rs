@@ -142,6 +142,11 @@ impl Loss {
         (u64::from(self.calm_lost) * ONE / total.max(1)).min(BASELINE_MAX)
     }
 
+    /// There are queues on this path.
+    pub(super) fn see_queue(&mut self, now: Nanos) {
+        self.queue_seen_at = now.max(1);
+    }
+
     /// Old counts weigh half.
     fn age(&mut self) {
         self.calm_acked /= 2;
@@ -210,7 +215,7 @@ impl Bbr {
             let queue = ack.path_rtt.saturating_sub(ack.path_rtt_min);
             self.loss.is_calm = queue <= noise;
             if queue > 2 * noise {
-                self.loss.queue_seen_at = now.max(1);
+                self.loss.see_queue(now);
             }
         }
         let acked = ack.sample.newly_acked.div_ceil(self.mtu()) as u32;

@@ -137,7 +137,7 @@ impl Bbr {
                 }
             }
             State::Up => {
-                if self.is_time_to_go_down(ack, rate) {
+                if self.is_time_to_go_down(now, ack, rate) {
                     self.probe.prev_too_high = false;
                     self.start_probe_bw_down(now);
                 }
@@ -159,9 +159,11 @@ impl Bbr {
         in_flight <= self.inflight_with_headroom() && in_flight <= self.inflight(self.model.max_bw(), 100)
     }
 
-    fn is_time_to_go_down(&mut self, ack: &Ack, rate: u64) -> bool {
+    fn is_time_to_go_down(&mut self, now: Nanos, ack: &Ack, rate: u64) -> bool {
         let in_flight = ack.in_flight;
         if self.is_probe_in_vain(ack, rate) {
+            // It ends before the queue is long enough to be seen as one otherwise.
+            self.loss.see_queue(now);
             return true;
         }
         if self.probe.prev_too_high && in_flight >= self.model.inflight_longterm {
