@@ -102,7 +102,7 @@ fn equal_flows_share_equally() {
 fn near_and_far_flows_share() {
     for queue in [25, 100, 400] {
         let (goodputs, _) = compete(queue, &[(Kind::Bbr, 20), (Kind::Bbr, 80)], 6);
-        assert!(jain(&goodputs) >= 0.8, "{:.3}", jain(&goodputs));
+        assert!(jain(&goodputs) >= 0.85, "{:.3}", jain(&goodputs));
     }
 }
 
@@ -118,7 +118,7 @@ fn cubic_and_bbr_share() {
 /// the time; whoever heeds loss gets less there, yet is not starved.
 #[test]
 fn bbr_v1_and_bbr_share() {
-    for (queue, floor) in [(100, 0.14), (200, 0.25), (400, 0.4)] {
+    for (queue, floor) in [(100, 0.2), (200, 0.25), (400, 0.4)] {
         let (goodputs, _) = compete(queue, &[(Kind::Bbr, 40), (Kind::BbrV1, 40)], 8);
         assert!((floor..=0.75).contains(&share(&goodputs)), "{:.2}", share(&goodputs));
     }
