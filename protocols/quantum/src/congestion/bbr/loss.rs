@@ -16,18 +16,25 @@ use super::{
     Bbr, State, UNLIMITED,
 };
 
-/// Loss above the baseline that says too much is in flight, in percent. The draft's `LossThresh` is 2: BBRv1, which keeps
-/// a queue of one BDP full and loses 2 to 3 % there, then leaves 22 % of the link, and 27 with 3.
+/// Loss above the baseline that says too much is in flight, in percent. The draft's `LossThresh` is 2. BBRv1 keeps a queue
+/// of one BDP full, and that loses 2 to 3 % all the time: whoever heeds it is left with 22 % of the link there, and with
+/// this, `THRESHOLD_ROUND` and `BETA` with 33.
 const THRESHOLD: u64 = 3;
+
+/// The same of a whole round trip, outside of a probe.
+const THRESHOLD_ROUND: u64 = 5;
 
 /// The same in Startup while no queue is seen: the baseline is but a guess then.
 const THRESHOLD_UNSURE: u64 = 10;
 
-/// What is kept of a short-term bound, at least, in a round trip with losses (`Beta`), in percent.
-const BETA: u64 = 70;
+/// What is kept of a short-term bound, at least, in a round trip with losses, in percent. The draft's `Beta` is 70.
+const BETA: u64 = 85;
 
 /// What is kept of the inflight at which losses crossed the threshold, in percent.
 const LONGTERM_KEPT: u64 = 90;
+
+/// And of the inflight that the model aims at, at least (`Beta` of the draft).
+const LONGTERM_LEAST: u64 = 70;
 
 /// Rates of loss are fractions of this.
 const ONE: u64 = 1 << 16;
@@ -266,7 +273,7 @@ impl Bbr {
     /// probe.
     pub(super) fn adapt_lower_bounds_from_congestion(&mut self) {
         let passed = self.delivered.saturating_sub(self.loss.round_began) + self.loss.lost_in_round;
-        let allowance = self.loss.allowance(passed, self.loss.baseline.into(), THRESHOLD, self.mtu());
+        let allowance = self.loss.allowance(passed, self.loss.baseline.into(), THRESHOLD_ROUND, self.mtu());
         let responds = self.loss.in_round && self.loss.lost_in_round > allowance && !self.state.is_probing();
         self.start_loss_round();
         if !responds {
@@ -374,7 +381,8 @@ impl Bbr {
         if !app_limited {
             // The draft keeps all of it. Then flows of unequal size that share a queue stay unequal: each grows by the
             // same number of packets, and none shrinks in proportion to what it has.
-            self.model.inflight_longterm = percent(in_flight, LONGTERM_KEPT).max(percent(self.target_inflight(), BETA));
+            self.model.inflight_longterm =
+                percent(in_flight, LONGTERM_KEPT).max(percent(self.target_inflight(), LONGTERM_LEAST));
         }
         if self.state == State::Up {
             self.loss.undo.state = Some(State::Up);
