@@ -60,16 +60,17 @@ impl Sink for Ledger<'_> {
         for item in &packet.items {
             self.item_lost(space, item);
         }
-        if let (Some(repairs), Space::Application, false) = (&mut self.repairs, space, packet.mtu_probe) {
-            repairs.policy.on_lost(self.now, packet.number, packet.symbol.is_some());
+        // What became of packets on another path says nothing about this one.
+        if space != Space::Application || packet.path != self.paths.current().generation {
+            return;
         }
-        if space == Space::Application && packet.path == self.paths.current().generation {
-            let mtu = &mut self.paths.current_mut().mtu;
-            if packet.mtu_probe {
-                mtu.on_probe_lost(self.now, packet.bytes);
-            } else {
-                mtu.on_lost(self.now, self.rtt, packet.number, packet.bytes, packet.sent_at);
-            }
+        let mtu = &mut self.paths.current_mut().mtu;
+        if packet.mtu_probe {
+            return mtu.on_probe_lost(self.now, packet.bytes);
+        }
+        mtu.on_lost(self.now, self.rtt, packet.number, packet.bytes, packet.sent_at);
+        if let Some(repairs) = &mut self.repairs {
+            repairs.policy.on_lost(self.now, packet.number, packet.symbol.is_some());
         }
     }
 

@@ -19,7 +19,8 @@ use crate::{
 impl Connection {
     /// A 1-RTT packet was read: maybe the peer is elsewhere now.
     pub(super) fn locate(&mut self, now: Instant, remote: SocketAddr, bytes: usize, newest: bool, content: &Content) {
-        let arrival = Arrival { remote, bytes, is_probing: content.probing, is_largest: newest };
+        let window = self.recovery.congestion.window();
+        let arrival = Arrival { remote, bytes, is_probing: content.probing, is_largest: newest, window };
         if let Some(moved) = self.paths.on_packet(now, self.pto(), arrival) {
             self.on_moved(now, moved);
         }
@@ -36,7 +37,9 @@ impl Connection {
         if moved.reset {
             self.recovery.on_path_changed(now, self.paths.current().generation);
         } else {
-            self.recovery.on_same_path(self.paths.current().generation);
+            let path = self.paths.current().generation;
+            let (recovery, mut ledger) = super::ledger::ledger!(self, now);
+            recovery.on_same_path(path, &mut ledger);
         }
         self.counters.moves += 1;
         self.set_packet_room();

@@ -109,7 +109,12 @@ impl World {
             }
             Op::SamePath => {
                 self.path += 1;
-                self.bench.recovery.on_same_path(self.path);
+                self.bench.recovery.on_same_path(self.path, &mut self.bench.log);
+                // All that is out went to the port before, in order.
+                let lost = std::mem::take(&mut self.bench.log.lost);
+                let out = self.known.iter().filter(|(_, known)| known.fate == Fate::Outstanding);
+                assert_eq!(lost, out.map(|(number, _)| *number).collect::<Vec<_>>());
+                lost.into_iter().for_each(|number| self.fate(number, Fate::Lost));
             }
         }
         self.compare();
