@@ -41,7 +41,6 @@ impl Connection {
             } else {
                 self.paths.on_validated();
                 self.owe_handshake_done();
-                self.id_changes.push_back(IdChange::Forget(self.original_to));
                 self.confirm(now);
             }
         }
