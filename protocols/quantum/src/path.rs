@@ -109,6 +109,8 @@ pub(crate) struct Moved {
     pub(crate) reset: bool,
     /// Whether the address before is in use again.
     pub(crate) back: bool,
+    /// Whether the address before is kept, to go back to.
+    pub(crate) keeps: bool,
 }
 
 /// What a timeout did.
@@ -271,12 +273,13 @@ impl Paths {
             path.credit = self.lend(now, window);
         }
         let mut before = std::mem::replace(&mut self.current, path);
-        if before.validated {
+        let keeps = before.validated;
+        if keeps {
             // Asked too: if the peer is still there, it answers with more than a probe (section 9.3.3).
             before.challenge = Some(Challenge::new(now, pto));
             self.former = Some(Box::new(before));
         }
-        Some(Moved { reset, back: false })
+        Some(Moved { reset, back: false, keeps })
     }
 
     //= SPEC.md#7.1
@@ -387,7 +390,7 @@ impl Paths {
         former.challenge = None;
         former.mtu = former.mtu.on_moved();
         self.current = former;
-        Moved { reset, back: true }
+        Moved { reset, back: true, keeps: false }
     }
 
     /// Forgets the path that was left, once nothing depends on it.

@@ -157,7 +157,7 @@ impl Connection {
     /// Goes on under another of the peer's ids, so that an observer of a new address cannot link the two. Whether there
     /// was one to change to.
     pub fn change_id(&mut self) -> bool {
-        let changed = self.remote_ids.switch();
+        let changed = self.remote_ids.switch(self.remote(), true);
         self.remote_ids.settle();
         self.watch_token();
         changed

@@ -31,7 +31,7 @@ impl Connection {
             self.remote_ids.revert();
         } else {
             // Under the old name an observer of both places would know that it is the same connection.
-            self.remote_ids.switch();
+            self.remote_ids.switch(self.paths.current().remote, moved.keeps);
         }
         self.watch_token();
         if moved.reset {
@@ -50,7 +50,7 @@ impl Connection {
     pub fn on_local_moved(&mut self, now: Instant) {
         if self.side == Side::Client && self.handshake == Handshake::Confirmed {
             self.paths.on_local_moved(now, self.pto());
-            self.remote_ids.switch();
+            self.remote_ids.switch(self.paths.current().remote, true);
             self.remote_ids.settle();
             self.watch_token();
             self.recovery.on_path_changed(now, self.paths.current().generation);
@@ -94,7 +94,14 @@ impl Connection {
     fn transmit_path_frame(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Transmit> {
         let probe = self.paths.poll(now, &mut self.rng)?;
         let frame = if probe.is_response { Frame::PathResponse(probe.data) } else { Frame::PathChallenge(probe.data) };
-        let to = if probe.is_former { self.remote_ids.former() } else { self.remote_ids.current() };
+        //= SPEC.md#15
+        //# No id SHOULD be seen at two addresses: a response to where the client only asks from has the id that would
+        //# be used there.
+        let to = match probe.is_former {
+            true => self.remote_ids.former(),
+            false if probe.to == self.remote() => self.remote_ids.current(),
+            false => self.remote_ids.elsewhere(probe.to),
+        };
         // What happens to it elsewhere says nothing about the current path.
         let path = (probe.to != self.remote()).then_some(u64::MAX);
         let lone = Lone { space: Space::Application, to, path };

@@ -1,11 +1,20 @@
 //! A NAT forgets the client's port while both sides talk: how long a message then takes.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
-use quantum::{Delivery, FecMode, Transport};
+use quantum::{Delivery, FecMode, Guuid, Transport, Verdict, packet};
+use simnet::LinkConfig;
 
-use crate::{returning::link, traffic::Who, world::World};
+use crate::{
+    returning::link,
+    traffic::Who,
+    world::{Record, World},
+};
 
 /// One way.
 const DELAY: Duration = Duration::from_millis(20);
@@ -77,6 +86,56 @@ fn rebound(seed: u64, lens: [usize; 2], fec: FecMode) -> [Duration; 2] {
     assert_eq!(talk.received, [talk.sent; 2], "each arrives, and once");
     assert_eq!(world.server().stats().moves, 2);
     talk.worst
+}
+
+/// Which of the client's addresses the server's packets name by which id, in the order of their first packets.
+fn names(record: &Record) -> Vec<(Guuid, SocketAddr)> {
+    let mut names = Vec::new();
+    for (_, packet) in record.borrow().iter().filter(|(who, _)| *who == Who::Server) {
+        let name = (packet::destination(&packet.bytes).unwrap(), packet.to);
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+//= SPEC.md#15
+//= type=test
+//# No id SHOULD be seen at two addresses
+#[test]
+fn no_id_of_the_client_is_seen_at_two_addresses() {
+    let mut world = World::new(5, link(20)).connected();
+    world.run_for(Duration::from_secs(1));
+    let (record, home) = (world.record(), world.client_address);
+    // Nobody answers at either, and then it is at home again.
+    world.down.configure(LinkConfig { down: true, ..link(20) });
+    for address in ["192.0.2.1:40001", "192.0.2.7:40002", "192.0.2.1:40000"] {
+        world.client_address = address.parse().unwrap();
+        world.client().ping();
+        world.run_for(Duration::from_millis(50));
+    }
+    assert_eq!(world.server().remote(), home);
+    world.down.configure(link(20));
+    world.run_for(Duration::from_secs(5));
+    let moved = names(&record);
+    assert_eq!(moved.len(), 3, "one for each: {moved:?}");
+    // On purpose, and only the question arrives at first.
+    world.client_address = "192.0.2.9:40003".parse().unwrap();
+    let now = world.now;
+    world.client().on_local_moved(now);
+    let mut buffer = Vec::new();
+    let question = world.client.endpoint.poll_transmit(now, &mut buffer).unwrap();
+    assert_eq!(question.segment, buffer.len());
+    let from = world.client_address;
+    assert_eq!(world.hand(Who::Server, from, &buffer), Verdict::Taken);
+    assert_ne!(world.server().remote(), from, "the answer went out before the move");
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.server().remote(), from);
+    let names = names(&record);
+    assert!(names.iter().filter(|(_, to)| *to == from).count() == 1 && names.len() == 4, "{names:?}");
+    let ids: BTreeSet<_> = names.iter().map(|(id, _)| id.as_bytes().to_vec()).collect();
+    assert_eq!(ids.len(), 4, "{names:?}");
 }
 
 //= SPEC.md#9
