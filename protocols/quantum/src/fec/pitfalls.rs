@@ -233,7 +233,7 @@ fn p19_a_late_original_is_not_delivered_again() {
 fn p19_nor_when_nobody_remembers_what_was_restored() {
     let now = Instant::now();
     let (mut protector, mut restorer) = (protector(now, 3, 1), Restorer::new(Window::default()));
-    (0..3).for_each(|sid| drop(protector.on_symbol(now, &[sid; 20])));
+    (0..3).for_each(|sid| assert_eq!(protector.on_symbol(now, &[sid; 20]), u64::from(sid)));
     restorer.on_symbol(now, 0, &[0; 20]).unwrap();
     restorer.on_symbol(now, 2, &[2; 20]).unwrap();
     restorer.on_repair(now, &repair(&repairs(&mut protector, now)[0])).unwrap();
