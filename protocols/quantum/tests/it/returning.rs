@@ -10,6 +10,7 @@ use quantum::{
     ClientConfig, CloseReason, Delivery, Direction, Endpoint, EndpointConfig, Event, ServerConfig, StreamId, Transport,
     crypto::{Trust, simulation},
     error::Code,
+    packet,
 };
 use rustls::{
     client::ClientSessionMemoryCache,
@@ -22,6 +23,7 @@ use crate::{
     world::{EPOCH_MS, World, certificate},
 };
 
+const INITIAL: u8 = 0x80;
 const ZERO_RTT: u8 = 0x90;
 
 pub(crate) fn link(ms: u64) -> LinkConfig {
@@ -94,12 +96,25 @@ pub(crate) fn both_connected(world: &mut World) -> bool {
     Who::BOTH.into_iter().all(|who| world.end(who).events.contains(&Event::Connected))
 }
 
+/// What a datagram holds: the upper half of the first byte of each packet.
+fn kinds(bytes: &[u8]) -> Vec<u8> {
+    let (mut bytes, mut kinds) = (bytes.to_vec(), Vec::new());
+    let mut rest = &mut bytes[..];
+    while let Some(first) = rest.first().copied().filter(|first| *first != 0)
+        && let Ok((_, behind)) = packet::parse(rest)
+    {
+        kinds.push(first & 0xF0);
+        rest = behind;
+    }
+    kinds
+}
+
 /// Counts what the client sends of a kind of long packet.
 fn count_up(world: &mut World, kind: u8) -> Arc<Mutex<u32>> {
     let count = Arc::new(Mutex::new(0));
     let counter = Arc::clone(&count);
     world.drop_up = Some(Box::new(move |packet| {
-        *counter.lock().unwrap() += u32::from(packet.bytes[0] & 0xF0 == kind);
+        *counter.lock().unwrap() += kinds(&packet.bytes).into_iter().filter(|is| *is == kind).count() as u32;
         false
     }));
     count
@@ -148,6 +163,33 @@ fn early_data_arrives_before_the_handshake_is_done() {
     assert!(*count.lock().unwrap() > 0 && !world.server.events.contains(&Event::Connected));
     assert_eq!(world.server().chunk(id).unwrap(), b"early");
     world.run_until(Duration::from_secs(1), both_connected);
+}
+
+//= SPEC.md#7.4
+//= type=test
+//# Early data SHOULD begin in the datagram of the client's first packet, behind it, as far as it fits.
+#[test]
+fn early_data_goes_in_the_datagram_of_the_first_packet() {
+    let mut world = met(returning(2, link(20), true));
+    let record = world.record();
+    world.connect();
+    let id = world.client().open(Direction::Bidirectional).unwrap();
+    assert_eq!(world.client().write(id, &[1; 200]).unwrap(), 200);
+    world.flush();
+    let datagrams: Vec<_> = record.borrow().iter().map(|(_, packet)| packet.bytes.clone()).collect();
+    let [only] = &datagrams[..] else { panic!("{} datagrams", datagrams.len()) };
+    assert_eq!((kinds(only), only.len()), (vec![INITIAL, ZERO_RTT], 1_200));
+    world.run_until(Duration::from_secs(1), |world| world.server.events.contains(&Event::Readable(id)));
+    assert_eq!(world.server().chunk(id).unwrap(), [1; 200]);
+    // More than fits goes on in the next one, and again nothing stands alone.
+    let mut world = met(returning(3, link(20), true));
+    let record = world.record();
+    world.connect();
+    let id = world.client().open(Direction::Bidirectional).unwrap();
+    assert_eq!(world.client().write(id, &[1; 1_500]).unwrap(), 1_500);
+    world.flush();
+    let first: Vec<_> = record.borrow().iter().map(|(_, packet)| kinds(&packet.bytes)).collect();
+    assert_eq!(first, [vec![INITIAL, ZERO_RTT], vec![ZERO_RTT]]);
 }
 
 /// Early data of all fates; it arrives once, whether it is taken or not.
