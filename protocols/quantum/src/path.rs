@@ -102,11 +102,22 @@ pub(crate) struct Arrival {
     pub(crate) window: u64,
 }
 
+/// What changed with the address (section 9.4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Change {
+    /// The host: congestion control and RTT begin anew.
+    Host,
+    /// Only the port.
+    Port,
+    /// Only the port, and the new one has credit: a NAT forgot the one before, and what is out is lost.
+    Rebound,
+}
+
 /// The peer is elsewhere now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Moved {
-    /// Whether congestion control and RTT must begin anew: not if only the port changed, as NATs do (section 9.4).
-    pub(crate) reset: bool,
+    /// What is known of the path to it.
+    pub(crate) change: Change,
     /// Whether the address before is in use again.
     pub(crate) back: bool,
     /// Whether the address before is kept, to go back to.
@@ -262,15 +273,18 @@ impl Paths {
         }
         //= SPEC.md#10
         //# On a new path window, rate, round trip and MTU MUST start anew, unless only the port of the peer changed.
-        let reset = remote.ip() != self.current.remote.ip();
-        let mtu = if reset { Mtu::new(self.mtu_max) } else { self.current.mtu.on_moved() };
+        let mut change = self.change(remote);
+        let mtu = if change == Change::Host { Mtu::new(self.mtu_max) } else { self.current.mtu.on_moved() };
         let mut path = Path::new(remote, self.next_generation(), false, mtu);
         // Its first datagram, and what was said before it only asked whether we are here.
         let stray = self.stray.take().filter(|stray| stray.remote == remote);
         (path.received, path.sent) = stray.map_or((bytes as u64, 0), |stray| (stray.received, stray.sent));
         path.challenge = Some(Challenge::new(now, pto));
-        if !reset && self.current.validated {
-            path.credit = self.lend(now, window);
+        if change == Change::Port
+            && self.current.validated
+            && let Some(credit) = self.lend(now, window)
+        {
+            (path.credit, change) = (credit, Change::Rebound);
         }
         let mut before = std::mem::replace(&mut self.current, path);
         let keeps = before.validated;
@@ -279,18 +293,20 @@ impl Paths {
             before.challenge = Some(Challenge::new(now, pto));
             self.former = Some(Box::new(before));
         }
-        Some(Moved { reset, back: false, keeps })
+        Some(Moved { change, back: false, keeps })
     }
 
     //= SPEC.md#7.1
     //# To another port of the address that was last validated a server MAY send one congestion window more, at most
     //# 128 KiB, once for each address that was validated, and not within 3 s of that.
-    fn lend(&mut self, now: Instant, window: u64) -> u64 {
-        if !self.lends || self.lends_at.is_some_and(|at| now < at) {
-            return 0;
-        }
-        self.lends = false;
-        window.min(CREDIT_BYTES_MAX)
+    fn lend(&mut self, now: Instant, window: u64) -> Option<u64> {
+        let lends = self.lends && self.lends_at.is_none_or(|at| at <= now);
+        self.lends &= !lends;
+        lends.then(|| window.min(CREDIT_BYTES_MAX))
+    }
+
+    fn change(&self, remote: SocketAddr) -> Change {
+        if remote.ip() == self.current.remote.ip() { Change::Port } else { Change::Host }
     }
 
     /// This side's address changed, or is about to: the peer is asked from the new one. For clients.
@@ -384,13 +400,13 @@ impl Paths {
     }
 
     fn go_back(&mut self, mut former: Path) -> Moved {
-        let reset = former.remote.ip() != self.current.remote.ip();
+        let change = self.change(former.remote);
         // Packets of the meantime must not count for it, nor its own of long ago: it is a new one at an old address.
         former.generation = self.next_generation();
         former.challenge = None;
         former.mtu = former.mtu.on_moved();
         self.current = former;
-        Moved { reset, back: true, keeps: false }
+        Moved { change, back: true, keeps: false }
     }
 
     /// Forgets the path that was left, once nothing depends on it.

@@ -275,6 +275,14 @@ impl Recovery {
         self.pto.rest();
     }
 
+    /// Packets go by another port of the same host from now on: the path is the same (RFC 9000, section 9.4).
+    pub(crate) fn on_same_path(&mut self, path: u64) {
+        let before = std::mem::replace(&mut self.path, path);
+        for track in &mut self.tracks {
+            track.sent.iter_mut().filter(|packet| packet.path == before).for_each(|packet| packet.path = path);
+        }
+    }
+
     /// Bytes in flight on the current path.
     pub(crate) fn in_flight(&self) -> u64 {
         self.in_flight

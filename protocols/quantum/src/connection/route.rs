@@ -13,7 +13,7 @@ use crate::{
     event::{CloseReason, Event},
     frame::{Frame, Side},
     packet::Space,
-    path::{Arrival, Moved, PathTimeout},
+    path::{Arrival, Change, Moved, PathTimeout},
 };
 
 impl Connection {
@@ -34,12 +34,12 @@ impl Connection {
             self.remote_ids.switch(self.paths.current().remote, moved.keeps);
         }
         self.watch_token();
-        if moved.reset {
-            self.recovery.on_path_changed(now, self.paths.current().generation);
-        } else {
-            let path = self.paths.current().generation;
-            let (recovery, mut ledger) = super::ledger::ledger!(self, now);
-            recovery.on_same_path(path, &mut ledger);
+        let path = self.paths.current().generation;
+        let (recovery, mut ledger) = super::ledger::ledger!(self, now);
+        match moved.change {
+            Change::Host => recovery.on_path_changed(now, path),
+            Change::Port => recovery.on_same_path(path),
+            Change::Rebound => recovery.on_rebound(path, &mut ledger),
         }
         self.counters.moves += 1;
         self.set_packet_room();

@@ -103,7 +103,7 @@ fn a_rebound_client_is_answered_at_once_and_asked() {
     let probe = mtu.probe_due(world.now).unwrap();
     mtu.on_probe_sent(world.now, probe);
     let moved = world.arrive(rebound(), 500, false, true).unwrap();
-    assert_eq!(moved, Moved { reset: false, back: false, keeps: true }, "only the port changed");
+    assert_eq!(moved, Moved { change: Change::Rebound, back: false, keeps: true }, "only the port changed");
     let path = world.paths.current();
     assert_eq!((path.remote, path.mtu.current(), path.room()), (rebound(), 1400, 1500));
     assert_eq!(path.generation, 1);
@@ -138,8 +138,8 @@ fn another_port_has_credit_once_and_another_host_has_none() {
     // Back at home, where it was validated before: who copies packets gains nothing by doing so again.
     world.arrive(home(), 100, false, true).unwrap();
     for port in 5_000..5_010 {
-        world.arrive(SocketAddr::new(home().ip(), port), 100, false, true).unwrap();
-        assert_eq!(world.paths.current().room(), 300);
+        let moved = world.arrive(SocketAddr::new(home().ip(), port), 100, false, true).unwrap();
+        assert_eq!((moved.change, world.paths.current().room()), (Change::Port, 300));
     }
     // Nor by showing up at a port, and copying from another one at once.
     let asked = world.polls().into_iter().find(|frame| !frame.is_former).unwrap();
@@ -177,7 +177,7 @@ fn another_host_begins_anew() {
     let mut world = World::new();
     world.paths.current_mut().mtu.on_probe_acked(world.now, 1, 1400);
     let moved = world.arrive(abroad(), 500, false, true).unwrap();
-    assert!(moved.reset);
+    assert_eq!(moved.change, Change::Host);
     assert_eq!(world.paths.current().mtu.current(), MTU_BASE);
 }
 
@@ -199,7 +199,7 @@ fn a_copied_packet_does_not_take_the_connection_away() {
     world.arrive(abroad(), 100, false, true).unwrap();
     assert!(world.paths.current().room() <= 300, "and it is not flooded on somebody's behalf");
     let moved = world.arrive(home(), 100, false, true).unwrap();
-    assert_eq!(moved, Moved { reset: true, back: true, keeps: false });
+    assert_eq!(moved, Moved { change: Change::Host, back: true, keeps: false });
     let path = world.paths.current();
     assert_eq!((path.remote, path.room()), (home(), u64::MAX), "it was validated long ago");
     assert_eq!(path.generation, 2, "what was sent in the meantime says nothing about it");
@@ -209,7 +209,7 @@ fn a_copied_packet_does_not_take_the_connection_away() {
     let mut world = World::new();
     let start = world.now;
     world.arrive(abroad(), 2_000, false, true).unwrap();
-    assert_eq!(world.silence(), PathTimeout::Moved(Moved { reset: true, back: true, keeps: false }));
+    assert_eq!(world.silence(), PathTimeout::Moved(Moved { change: Change::Host, back: true, keeps: false }));
     assert_eq!(world.now - start, 3 * Duration::from_secs(1));
     assert_eq!(world.paths.current().remote, home());
     assert_eq!(world.paths.deadline(), None);
@@ -225,7 +225,7 @@ fn a_thief_who_moves_on_finds_the_last_validated_address_kept() {
         world.arrive(address(&format!("203.0.113.{last}:9")), 100, false, true).unwrap();
         world.now += MS;
     }
-    assert_eq!(world.silence(), PathTimeout::Moved(Moved { reset: true, back: true, keeps: false }));
+    assert_eq!(world.silence(), PathTimeout::Moved(Moved { change: Change::Host, back: true, keeps: false }));
     assert_eq!(world.paths.current().remote, home());
 }
 

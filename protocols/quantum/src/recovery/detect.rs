@@ -34,13 +34,12 @@ impl Recovery {
         self.give_up(space, sink, |_, _| {});
     }
 
-    /// Packets go by another port of the same host from now on: a NAT forgot the one before, and all that is out went
-    /// there. The path is the same (RFC 9000, section 9.4).
-    pub(crate) fn on_same_path(&mut self, path: u64, sink: &mut impl Sink) {
+    /// The same as [`Self::on_same_path`], where a NAT forgot the port before, and all that is out went there.
+    pub(crate) fn on_rebound(&mut self, path: u64, sink: &mut impl Sink) {
         self.path = path;
         //= SPEC.md#9
-        //# When only the port of the peer changed, a sender SHOULD count as lost at once what it sent to the port
-        //# before, and MUST NOT take that for congestion.
+        //# When only the port of the peer changed, and the new one has credit (Q-7.1-4), a sender SHOULD count as lost
+        //# at once what it sent to the port before, and MUST NOT take that for congestion.
         self.give_up(Space::Application, sink, |track, mut packet| {
             // If it did arrive after all, it is not sent again, and nothing else is learned from it.
             packet.stamp = None;

@@ -140,7 +140,8 @@ fn no_id_of_the_client_is_seen_at_two_addresses() {
 
 //= SPEC.md#9
 //= type=test
-//# When only the port of the peer changed, a sender SHOULD count as lost at once what it sent to the port before
+//# When only the port of the peer changed, and the new one has credit (Q-7.1-4), a sender SHOULD count as lost at once
+//# what it sent to the port before
 #[test]
 fn no_message_waits_for_much_more_than_a_round_trip_when_a_nat_forgets_the_port() {
     for (seed, lens) in [(1, [100, 100]), (2, [100, 1_000]), (3, [16, 1_000]), (4, [1_000, 16])] {

@@ -41,7 +41,7 @@ fn what_went_to_a_forgotten_port_is_sent_again_without_blame() {
     bench.settle_rtt();
     let sent = bench.send_many(10);
     let (window, rtt) = (bench.recovery.congestion.window(), bench.recovery.rtt.smoothed());
-    bench.recovery.on_same_path(1, &mut bench.log);
+    bench.recovery.on_rebound(1, &mut bench.log);
     bench.recovery.check();
     assert_eq!(std::mem::take(&mut bench.log).lost, sent);
     assert_eq!((bench.recovery.in_flight(), bench.recovery.congestion.window()), (0, window));
