@@ -106,8 +106,8 @@ impl Endpoint {
     /// An endpoint without connections. With a server configuration it accepts; `seed` decides all its random numbers.
     ///
     /// # Panics
-    /// If the transport of the configuration cannot work. Who takes one from somewhere else asks [`check`](crate::Transport::check)
-    /// first.
+    /// If the transport of the configuration cannot work. Who takes one from somewhere else asks
+    /// [`Transport::check`](crate::Transport::check) first.
     #[must_use]
     pub fn new(config: EndpointConfig, server: Option<ServerConfig>, seed: [u8; 32]) -> Self {
         if let Err(error) = config.transport.check() {

@@ -24,8 +24,8 @@ use crate::{
 /// To an address that is not validated, at most so many times what came from it (RFC 9000, section 8.1).
 pub(crate) const AMPLIFICATION: u64 = 3;
 
-/// Bytes beyond that which may go to another port of the same host, at most. A NAT that forgets strikes in the middle of
-/// a flow: what went to the port before must go again, and the flow goes on for the round trip that validation takes.
+/// Bytes beyond that which may go to another port of the same host, at most. A NAT that forgets strikes in the middle
+/// of a flow: what went to the port before must go again, and the flow goes on for the round trip of the validation.
 /// This is enough for 500 messages of 1 KB a second at a round trip of 130 ms.
 pub(crate) const CREDIT_BYTES_MAX: u64 = 128 * 1024;
 

@@ -110,9 +110,9 @@ impl Connection {
         self.lanes.send_message(now, channel, delivery, priority, deadline, bytes)
     }
 
-    /// The next message, of whatever channel. One of up to 2 KiB lies in a buffer of 8 KiB that it shares with others: who
-    /// keeps it for long keeps all of that, and copies it instead (`Bytes::copy_from_slice`). To be let go of soon, it
-    /// costs no allocation.
+    /// The next message, of whatever channel. One of up to 2 KiB lies in a buffer of 8 KiB that it shares with others:
+    /// who keeps it for long keeps all of that, and better copies it (`Bytes::copy_from_slice`). One that is let go of
+    /// soon costs no allocation.
     pub fn recv_message(&mut self) -> Option<Received> {
         self.lanes.recv_message()
     }

@@ -141,8 +141,8 @@ impl Connection {
         }
     }
 
-    /// Whether a packet of the application's space has something to say: early data of a client that comes back goes with
-    /// its first Initial.
+    /// Whether a packet of the application's space has something to say: early data of a client that comes back goes
+    /// with its first Initial.
     fn application_follows(&mut self, now: Instant, gate: Gate) -> bool {
         let space = Space::Application;
         self.can_send_application()

@@ -152,8 +152,8 @@ impl RemoteIds {
     }
 
     /// Goes on with a fresh id on the path to `to`, so that an observer cannot link it to another. With `keeps` the one
-    /// before stays valid for the path that was left, until [`Self::settle`]; else one that was left earlier does, and the
-    /// one before is retired. `false` when there is none: then the current one goes on.
+    /// before stays valid for the path that was left, until [`Self::settle`]; else one that was left earlier does, and
+    /// the one before is retired. `false` when there is none: then the current one goes on.
     pub(crate) fn switch(&mut self, to: SocketAddr, keeps: bool) -> bool {
         if self.spare.is_empty() {
             return false;

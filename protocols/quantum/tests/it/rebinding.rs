@@ -64,8 +64,8 @@ impl Talk {
     }
 }
 
-/// Moves the client to another port of its address every 5 seconds; how long the worst message took, of the client and of
-/// the server.
+/// Moves the client to another port of its address every 5 seconds; how long the worst message took, of the client and
+/// of the server.
 fn rebound(seed: u64, lens: [usize; 2], fec: FecMode) -> [Duration; 2] {
     let transport = Transport { fec, ..Transport::default() };
     let mut world = World::with(seed, link(20), transport.clone(), transport).connected();
