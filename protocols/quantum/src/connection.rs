@@ -240,6 +240,9 @@ impl Connection {
         connection.start_numbers();
         connection.id_changes.push_back(IdChange::Listen(own));
         if side == Side::Server {
+            //= SPEC.md#7
+            //# A server MUST know a connection by the destination of its first Initial packet too, as long as the
+            //# connection lives: a late copy of that packet begins nothing.
             connection.id_changes.push_back(IdChange::Listen(original_to));
         }
         if connection.transport.qlog {

@@ -104,8 +104,15 @@ const TOKENS_MAX: usize = 64;
 
 impl Endpoint {
     /// An endpoint without connections. With a server configuration it accepts; `seed` decides all its random numbers.
+    ///
+    /// # Panics
+    /// If the transport of the configuration cannot work. Who takes one from somewhere else asks
+    /// [`Transport::check`](crate::Transport::check) first.
     #[must_use]
     pub fn new(config: EndpointConfig, server: Option<ServerConfig>, seed: [u8; 32]) -> Self {
+        if let Err(error) = config.transport.check() {
+            panic!("`Transport` cannot work: {}", error.reason);
+        }
         let mut rng = StdRng::from_seed(seed);
         Self {
             table: Table::new([rng.next_u64(), rng.next_u64(), rng.next_u64(), rng.next_u64()]),
@@ -373,4 +380,17 @@ fn random<const N: usize>(rng: &mut StdRng) -> [u8; N] {
     let mut bytes = [0; N];
     rng.fill_bytes(&mut bytes);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Transport;
+
+    #[test]
+    #[should_panic(expected = "`Transport` cannot work: udp_payload_max: from 1,200 to 1,452")]
+    fn what_cannot_work_is_not_begun_with() {
+        let transport = Transport { udp_payload_max: 9_000, ..Transport::default() };
+        let _ = Endpoint::new(EndpointConfig::single([0; 32], transport), None, [0; 32]);
+    }
 }

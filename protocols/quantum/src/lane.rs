@@ -45,6 +45,8 @@ use crate::{
 
 const SHRUNK: TransportError = TransportError::new(Code::ProtocolViolation, "limits below those of early data");
 
+const UNFIT: TransportError = TransportError::new(Code::Internal, "early data was refused, and is too much for now");
+
 /// A message as it is handed to the application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Received {
@@ -118,6 +120,18 @@ impl Lanes {
             messages.sender.wake(&mut self.agenda);
         }
         Ok(())
+    }
+
+    /// Takes the limits of a peer that refused early data: they hold instead of those that it relied on, and may be
+    /// smaller (RFC 9001, section 4.6.2), as long as they let pass what is to be sent once more.
+    pub(crate) fn replace_peer(&mut self, peer: &PeerLimits) -> Checked<()> {
+        if !self.streams.fit(peer) || self.messages.as_ref().is_some_and(|messages| !messages.sender.fits(peer)) {
+            return Err(UNFIT);
+        }
+        self.streams.forget_peer();
+        self.datagrams.drop_longer(peer.datagram_max);
+        self.peer = PeerLimits::default();
+        self.set_peer(peer)
     }
 
     /// How many bytes of frames an otherwise empty packet holds on this path: no longer datagram is taken.

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 pub const AMPLIFICATION: u64 = crate::path::AMPLIFICATION;
+pub const CREDIT_BYTES_MAX: u64 = crate::path::CREDIT_BYTES_MAX;
 pub const EARLY_MAX: usize = crate::connection::EARLY_MAX;
 pub const CRYPTO_AHEAD_BYTES_MAX: u64 = crate::crypto::AHEAD_BYTES_MAX;
 pub const CRYPTO_PIECES_MAX: usize = crate::crypto::PIECES_MAX;

@@ -275,7 +275,7 @@ impl Recovery {
         self.pto.rest();
     }
 
-    /// Packets go by another port of the same host from now on: a NAT forgot, the path is the same (RFC 9000, section 9.4).
+    /// Packets go by another port of the same host from now on: the path is the same (RFC 9000, section 9.4).
     pub(crate) fn on_same_path(&mut self, path: u64) {
         let before = std::mem::replace(&mut self.path, path);
         for track in &mut self.tracks {

@@ -110,7 +110,9 @@ impl Connection {
         self.lanes.send_message(now, channel, delivery, priority, deadline, bytes)
     }
 
-    /// The next message, of whatever channel.
+    /// The next message, of whatever channel. One of up to 2 KiB lies in a buffer of 8 KiB that it shares with others:
+    /// who keeps it for long keeps all of that, and better copies it (`Bytes::copy_from_slice`). One that is let go of
+    /// soon costs no allocation.
     pub fn recv_message(&mut self) -> Option<Received> {
         self.lanes.recv_message()
     }
@@ -123,7 +125,7 @@ impl Connection {
         self.lanes.send_datagram(bytes)
     }
 
-    /// The next datagram.
+    /// The next datagram. It lies where a small message does: see [`Connection::recv_message`].
     pub fn recv_datagram(&mut self) -> Option<Bytes> {
         self.lanes.recv_datagram()
     }
@@ -157,7 +159,7 @@ impl Connection {
     /// Goes on under another of the peer's ids, so that an observer of a new address cannot link the two. Whether there
     /// was one to change to.
     pub fn change_id(&mut self) -> bool {
-        let changed = self.remote_ids.switch();
+        let changed = self.remote_ids.switch(self.remote(), true);
         self.remote_ids.settle();
         self.watch_token();
         changed

@@ -98,7 +98,7 @@ impl Connection {
     }
 
     /// Whether a packet of this space would carry more than an acknowledgement.
-    fn has_frames(&mut self, now: Instant, space: Space) -> bool {
+    pub(super) fn has_frames(&mut self, now: Instant, space: Space) -> bool {
         let common = self.crypto.is_pending(space) || self.recovery.probes_due(space) > 0;
         common
             || space == Space::Application

@@ -27,7 +27,7 @@ pub(super) struct Content {
     pub(super) ack_eliciting: bool,
     /// Only frames that probe a path (RFC 9000, section 9.1).
     pub(super) probing: bool,
-    /// A message found no room: the packet is not acknowledged, so that it comes again.
+    /// A message found no room, or a symbol came far too late: the packet is not acknowledged, so that it comes again.
     pub(super) refused: bool,
 }
 
@@ -118,6 +118,10 @@ impl Connection {
                 //# A receiver MUST handle the frames of a symbol once: those of an original that arrives after it was
                 //# restored MUST be skipped.
                 Known::AlreadyRecovered(_) => Ok(()),
+                Known::Forgotten => {
+                    content.refused = true;
+                    Ok(())
+                }
             },
             Frame::Repair(repair) => self.on_repair(now, &repair),
             Frame::SymbolAck(ack) => self.on_symbol_ack(now, &ack),

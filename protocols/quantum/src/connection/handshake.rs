@@ -41,7 +41,6 @@ impl Connection {
             } else {
                 self.paths.on_validated();
                 self.owe_handshake_done();
-                self.id_changes.push_back(IdChange::Forget(self.original_to));
                 self.confirm(now);
             }
         }
@@ -88,7 +87,13 @@ impl Connection {
         let peer = Parameters::parse(self.side.peer(), encoded)?;
         self.check_names(&peer)?;
         self.has_peer = true;
-        self.lanes.set_peer(&peer_limits(&peer))?;
+        //= SPEC.md#6
+        //# A server that takes it MUST NOT tell smaller ones: PROTOCOL_VIOLATION. One that refuses it MAY: its limits
+        //# hold instead.
+        match self.crypto.early_data() {
+            EarlyData::Rejected => self.lanes.replace_peer(&peer_limits(&peer))?,
+            EarlyData::None | EarlyData::Offered | EarlyData::Accepted => self.lanes.set_peer(&peer_limits(&peer))?,
+        }
         self.local_ids.set_limit(peer.ids_max);
         self.paths.limit_mtu(peer.udp_payload_max);
         self.recovery.set_ack_delay_max(peer.ack_delay_max);

@@ -1,10 +1,7 @@
 //! What the fate of a packet means for what was in it.
 
 use crate::{
-    connection::{
-        pending::{Flag, Pending},
-        repair::Repairs,
-    },
+    connection::{pending::Pending, repair::Repairs},
     crypto::Crypto,
     id::{LocalIds, RemoteIds},
     item::Item,
@@ -37,19 +34,18 @@ pub(super) struct Ledger<'a> {
 
 impl Sink for Ledger<'_> {
     fn acked(&mut self, space: Space, packet: &SentPacket) {
-        for item in &packet.items {
-            self.item_acked(space, item);
-        }
+        self.items(space, &packet.items, Fate::Acked);
         if let (Some(repairs), Space::Application) = (&mut self.repairs, space) {
             repairs.policy.on_acked(self.now, 1);
         }
-        if space == Space::Application && packet.path == self.paths.current().generation {
-            let mtu = &mut self.paths.current_mut().mtu;
-            if packet.mtu_probe {
-                mtu.on_probe_acked(self.now, packet.number, packet.bytes);
-            } else {
-                mtu.on_acked(packet.number, packet.bytes, packet.sent_at);
-            }
+        if !self.is_on_path(space, packet) {
+            return;
+        }
+        let mtu = &mut self.paths.current_mut().mtu;
+        if packet.mtu_probe {
+            mtu.on_probe_acked(self.now, packet.number, packet.bytes);
+        } else {
+            mtu.on_acked(packet.number, packet.bytes, packet.sent_at);
         }
     }
 
@@ -57,37 +53,50 @@ impl Sink for Ledger<'_> {
         if let Some(qlog) = &mut self.qlog {
             qlog.packet_lost(self.now, space, packet.number, usize::from(packet.bytes));
         }
-        for item in &packet.items {
-            self.item_lost(space, item);
+        self.items(space, &packet.items, Fate::Lost);
+        if !self.is_on_path(space, packet) {
+            return;
         }
-        if let (Some(repairs), Space::Application, false) = (&mut self.repairs, space, packet.mtu_probe) {
+        let mtu = &mut self.paths.current_mut().mtu;
+        if packet.mtu_probe {
+            return mtu.on_probe_lost(self.now, packet.bytes);
+        }
+        mtu.on_lost(self.now, self.rtt, packet.number, packet.bytes, packet.sent_at);
+        if let Some(repairs) = &mut self.repairs {
             repairs.policy.on_lost(self.now, packet.number, packet.symbol.is_some());
-        }
-        if space == Space::Application && packet.path == self.paths.current().generation {
-            let mtu = &mut self.paths.current_mut().mtu;
-            if packet.mtu_probe {
-                mtu.on_probe_lost(self.now, packet.bytes);
-            } else {
-                mtu.on_lost(self.now, self.rtt, packet.number, packet.bytes, packet.sent_at);
-            }
         }
     }
 
     fn probe(&mut self, space: Space, packet: &SentPacket) {
-        for item in &packet.items {
-            self.item_lost(space, item);
-        }
+        self.items(space, &packet.items, Fate::Lost);
     }
 
     fn delivered(&mut self, space: Space, items: &[Item]) {
-        for item in items {
-            self.item_acked(space, item);
-        }
+        self.items(space, items, Fate::Acked);
     }
 }
 
+/// What became of a packet, or is taken to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Acked,
+    Lost,
+}
+
 impl Ledger<'_> {
-    fn item_acked(&mut self, space: Space, item: &Item) {
+    /// Whether a packet says something about the current path: what becomes of one on another path does not.
+    fn is_on_path(&self, space: Space, packet: &SentPacket) -> bool {
+        space == Space::Application && packet.path == self.paths.current().generation
+    }
+
+    fn items(&mut self, space: Space, items: &[Item], fate: Fate) {
+        for item in items {
+            self.item(space, item, fate);
+        }
+    }
+
+    fn item(&mut self, space: Space, item: &Item, fate: Fate) {
+        let acked = fate == Fate::Acked;
         match *item {
             Item::Stream { .. }
             | Item::Message { .. }
@@ -98,57 +107,42 @@ impl Ledger<'_> {
             | Item::MaxStreamData(_)
             | Item::MaxStreams { .. }
             | Item::Blocked
-            | Item::MessageFloor { .. } => self.lanes.on_acked(item),
-            Item::Crypto { offset, len } => self.crypto.on_acked(space, offset, len),
-            Item::Ack { largest } => self.received[space.index()].on_ack_acked(largest),
-            Item::SymbolAck { largest } => {
-                if let Some(repairs) = &mut self.repairs {
-                    repairs.restorer.on_symbol_ack_acked(largest);
-                }
-            }
-            Item::NewId { .. } => {}
-            Item::RetireId { sequence } => self.remote_ids.on_acked(sequence),
-            Item::NewToken => self.pending.new_token = Flag::Done,
-            Item::HandshakeDone => self.pending.handshake_done = Flag::Done,
-            Item::GoAway => self.pending.goaway = Flag::Done,
-            Item::FecWindow => self.pending.fec_window = Flag::Done,
+            | Item::MessageFloor { .. } => self.lane(item, fate),
+            Item::Crypto { offset, len } if acked => self.crypto.on_acked(space, offset, len),
+            Item::Crypto { offset, len } => self.crypto.on_lost(space, offset, len),
+            Item::Ack { largest } if acked => self.received[space.index()].on_ack_acked(largest),
+            // ACKs are told anew in every packet; a lost one says nothing.
+            Item::Ack { .. } => {}
+            Item::SymbolAck { largest } => self.symbol_ack(largest, fate),
+            Item::NewId { .. } if acked => {}
+            Item::NewId { sequence } => self.local_ids.on_lost(sequence),
+            Item::RetireId { sequence } if acked => self.remote_ids.on_acked(sequence),
+            Item::RetireId { sequence } => self.remote_ids.on_lost(sequence),
+            Item::NewToken => self.pending.new_token.told(acked),
+            Item::HandshakeDone => self.pending.handshake_done.told(acked),
+            Item::GoAway => self.pending.goaway.told(acked),
+            Item::FecWindow => self.pending.fec_window.told(acked),
             // Told by `acked` and `lost`, which know the packet.
             Item::MtuProbe { .. } => {}
         }
     }
 
-    fn item_lost(&mut self, space: Space, item: &Item) {
-        match *item {
-            Item::Stream { .. }
-            | Item::Message { .. }
-            | Item::Datagram
-            | Item::ResetStream(_)
-            | Item::StopSending(_)
-            | Item::MaxData
-            | Item::MaxStreamData(_)
-            | Item::MaxStreams { .. }
-            | Item::Blocked
-            | Item::MessageFloor { .. } => {
-                if self.retransmit {
-                    self.counters.resent += 1;
-                    self.lanes.on_lost(self.now, item);
-                }
+    fn lane(&mut self, item: &Item, fate: Fate) {
+        match fate {
+            Fate::Acked => self.lanes.on_acked(item),
+            Fate::Lost if self.retransmit => {
+                self.counters.resent += 1;
+                self.lanes.on_lost(self.now, item);
             }
-            Item::Crypto { offset, len } => self.crypto.on_lost(space, offset, len),
-            // ACKs are told anew in every packet; a lost one says nothing.
-            Item::Ack { .. } => {}
-            Item::SymbolAck { .. } => {
-                if let Some(repairs) = &mut self.repairs {
-                    repairs.restorer.on_symbol_ack_lost();
-                }
-            }
-            Item::NewId { sequence } => self.local_ids.on_lost(sequence),
-            Item::RetireId { sequence } => self.remote_ids.on_lost(sequence),
-            Item::NewToken => self.pending.new_token.lost(),
-            Item::HandshakeDone => self.pending.handshake_done.lost(),
-            Item::GoAway => self.pending.goaway.lost(),
-            Item::FecWindow => self.pending.fec_window.lost(),
-            Item::MtuProbe { .. } => {}
+            Fate::Lost => {}
+        }
+    }
+
+    fn symbol_ack(&mut self, largest: u64, fate: Fate) {
+        let Some(repairs) = &mut self.repairs else { return };
+        match fate {
+            Fate::Acked => repairs.restorer.on_symbol_ack_acked(largest),
+            Fate::Lost => repairs.restorer.on_symbol_ack_lost(),
         }
     }
 }

@@ -21,9 +21,12 @@ impl Flag {
         self == Flag::Due
     }
 
-    pub(crate) fn lost(&mut self) {
-        if *self == Flag::Sent {
-            *self = Flag::Due;
+    /// What became of a frame: it arrived, or is to be sent again, unless another one did arrive.
+    pub(crate) fn told(&mut self, acked: bool) {
+        match *self {
+            _ if acked => *self = Flag::Done,
+            Flag::Sent => *self = Flag::Due,
+            Flag::No | Flag::Due | Flag::Done => {}
         }
     }
 }

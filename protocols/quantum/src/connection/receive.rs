@@ -158,7 +158,7 @@ impl Connection {
         let space = level.space();
         //= SPEC.md#5
         //# It MUST NOT acknowledge a packet if it passed a frame of it over, which is a MESSAGE for which it has no
-        //# room (section 13): the message then comes again.
+        //# room (section 13), or a SYMBOL that comes too late (section 11.3): what matters of it then comes again.
         if content.refused {
             self.received[space.index()].insert_refused(*number);
         } else {

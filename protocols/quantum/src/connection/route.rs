@@ -13,13 +13,14 @@ use crate::{
     event::{CloseReason, Event},
     frame::{Frame, Side},
     packet::Space,
-    path::{Arrival, Moved, PathTimeout},
+    path::{Arrival, Change, Moved, PathTimeout},
 };
 
 impl Connection {
     /// A 1-RTT packet was read: maybe the peer is elsewhere now.
     pub(super) fn locate(&mut self, now: Instant, remote: SocketAddr, bytes: usize, newest: bool, content: &Content) {
-        let arrival = Arrival { remote, bytes, is_probing: content.probing, is_largest: newest };
+        let window = self.recovery.congestion.window();
+        let arrival = Arrival { remote, bytes, is_probing: content.probing, is_largest: newest, window };
         if let Some(moved) = self.paths.on_packet(now, self.pto(), arrival) {
             self.on_moved(now, moved);
         }
@@ -30,13 +31,15 @@ impl Connection {
             self.remote_ids.revert();
         } else {
             // Under the old name an observer of both places would know that it is the same connection.
-            self.remote_ids.switch();
+            self.remote_ids.switch(self.paths.current().remote, moved.keeps);
         }
         self.watch_token();
-        if moved.reset {
-            self.recovery.on_path_changed(now, self.paths.current().generation);
-        } else {
-            self.recovery.on_same_path(self.paths.current().generation);
+        let path = self.paths.current().generation;
+        let (recovery, mut ledger) = super::ledger::ledger!(self, now);
+        match moved.change {
+            Change::Host => recovery.on_path_changed(now, path),
+            Change::Port => recovery.on_same_path(path),
+            Change::Rebound => recovery.on_rebound(path, &mut ledger),
         }
         self.counters.moves += 1;
         self.set_packet_room();
@@ -47,7 +50,7 @@ impl Connection {
     pub fn on_local_moved(&mut self, now: Instant) {
         if self.side == Side::Client && self.handshake == Handshake::Confirmed {
             self.paths.on_local_moved(now, self.pto());
-            self.remote_ids.switch();
+            self.remote_ids.switch(self.paths.current().remote, true);
             self.remote_ids.settle();
             self.watch_token();
             self.recovery.on_path_changed(now, self.paths.current().generation);
@@ -91,7 +94,14 @@ impl Connection {
     fn transmit_path_frame(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Transmit> {
         let probe = self.paths.poll(now, &mut self.rng)?;
         let frame = if probe.is_response { Frame::PathResponse(probe.data) } else { Frame::PathChallenge(probe.data) };
-        let to = if probe.is_former { self.remote_ids.former() } else { self.remote_ids.current() };
+        //= SPEC.md#15
+        //# No id SHOULD be seen at two addresses: a response to where the client only asks from has the id that would
+        //# be used there.
+        let to = match probe.is_former {
+            true => self.remote_ids.former(),
+            false if probe.to == self.remote() => self.remote_ids.current(),
+            false => self.remote_ids.elsewhere(probe.to),
+        };
         // What happens to it elsewhere says nothing about the current path.
         let path = (probe.to != self.remote()).then_some(u64::MAX);
         let lone = Lone { space: Space::Application, to, path };

@@ -95,7 +95,8 @@ impl Connection {
                 continue;
             }
             // An Initial that stands alone is padded in itself; else the last packet of the datagram is.
-            let last = space == Space::Handshake || !self.wants_to_send(now, Space::Handshake);
+            let handshake_follows = space == Space::Initial && self.wants_to_send(now, Space::Handshake);
+            let last = !handshake_follows && !self.application_follows(now, gate);
             let pads = (has_initial || space == Space::Initial) && last && must_pad;
             // Early data may fill the window, and is not acknowledged before the handshake is done: that must not wait for
             // it. It is some KiB, and goes again only after a loss or a timeout.
@@ -138,6 +139,14 @@ impl Connection {
             Space::Initial | Space::Handshake => self.can_send(space),
             Space::Application => self.level(space) == Level::OneRtt && self.can_send_application(),
         }
+    }
+
+    /// Whether a packet of the application's space has something to say: early data of a client that comes back goes
+    /// with its first Initial.
+    fn application_follows(&mut self, now: Instant, gate: Gate) -> bool {
+        let space = Space::Application;
+        self.can_send_application()
+            && (gate == Gate::Open && self.has_frames(now, space) || self.received[space.index()].ack_due(now))
     }
 
     /// Whether a handshake space has something to say.

@@ -230,6 +230,33 @@ fn p19_a_late_original_is_not_delivered_again() {
 }
 
 #[test]
+fn p19_nor_when_nobody_remembers_what_was_restored() {
+    let now = Instant::now();
+    let (mut protector, mut restorer) = (protector(now, 3, 1), Restorer::new(Window::default()));
+    (0..3).for_each(|sid| assert_eq!(protector.on_symbol(now, &[sid; 20]), u64::from(sid)));
+    restorer.on_symbol(now, 0, &[0; 20]).unwrap();
+    restorer.on_symbol(now, 2, &[2; 20]).unwrap();
+    restorer.on_repair(now, &repair(&repairs(&mut protector, now)[0])).unwrap();
+    assert_eq!(recovered(&mut restorer), [(1, vec![1; 20])]);
+    restorer.expire(now + ms(2_000));
+    assert_eq!(restorer.heap(), 0);
+    assert_eq!(restorer.on_symbol(now + ms(2_000), 1, &[1; 20]), Ok(Known::Forgotten));
+    assert_eq!(restorer.on_symbol(now + ms(2_000), 3, &[3; 20]), Ok(Known::New(3)));
+
+    // Every other symbol is restored: the oldest of so many are forgotten.
+    let mut restorer = Restorer::new(Window::default());
+    for base in (0..1_000).step_by(2) {
+        let (mut row, symbol) = (vec![0; row_len(20)], [7; 20]);
+        row[..COLUMNS].copy_from_slice(&super::columns(&symbol));
+        row[COLUMNS..COLUMNS + 20].copy_from_slice(&symbol);
+        restorer.on_repair(now, &Repair { base, k: 1, row: 0, class: 0, data: &row }).unwrap();
+        assert_eq!(recovered(&mut restorer).len(), 1);
+    }
+    assert_eq!(restorer.on_symbol(now, 0, &[7; 20]), Ok(Known::Forgotten));
+    assert_eq!(restorer.on_symbol(now, 998, &[7; 20]), Ok(Known::AlreadyRecovered(998)));
+}
+
+#[test]
 fn p19_a_symbol_that_arrived_but_was_overwritten_is_not_delivered_again() {
     let now = Instant::now();
     let window = Window { symbols: 64, bytes: 8_192 };

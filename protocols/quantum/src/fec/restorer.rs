@@ -52,6 +52,8 @@ pub(crate) enum Known {
     New(u64),
     /// They were handled when it was restored: a late original must not be delivered again.
     AlreadyRecovered(u64),
+    /// Whether they were is no longer remembered.
+    Forgotten,
 }
 
 /// Counts of one connection.
@@ -82,6 +84,8 @@ pub(crate) struct Restorer {
     work: Option<Box<Work>>,
     // What was restored: remembered for late originals, and told by SYMBOL_ACK until that arrives.
     restored: RangeSet,
+    // All restored symbols that are not remembered are below.
+    restored_floor: u64,
     untold: RangeSet,
     ack_due: bool,
     used_at: Option<Instant>,
@@ -117,6 +121,7 @@ impl Restorer {
             low: 0,
             work: None,
             restored: RangeSet::new(),
+            restored_floor: 0,
             untold: RangeSet::new(),
             ack_due: false,
             used_at: None,
@@ -144,6 +149,12 @@ impl Restorer {
         if self.restored.contains(sid) {
             self.counts.late += 1;
             return Ok(Known::AlreadyRecovered(sid));
+        }
+        //= SPEC.md#11.3
+        //# Of a symbol of which it no longer knows whether it was restored, it MUST NOT handle the frames either, and
+        //# MUST NOT acknowledge the packet.
+        if sid < self.restored_floor {
+            return Ok(Known::Forgotten);
         }
         let work = Work::get(&mut self.work, now, self.window, self.life);
         if sid < self.low {
@@ -227,6 +238,7 @@ impl Restorer {
         work.groups.retain(|group| group.expires_at > now);
         if self.used_at.is_some_and(|used_at| used_at + IDLE <= now) && work.recovered.is_empty() {
             self.work = None;
+            self.forget_restored(0);
             self.restored = RangeSet::new();
             self.low = self.next;
         }
@@ -299,12 +311,23 @@ impl Restorer {
         }
         self.ack_due = true;
         for set in [&mut self.restored, &mut self.untold] {
+            // SYMBOL could not number them.
             set.remove_below(self.next.saturating_sub(AHEAD_MAX));
-            while set.len() > RESTORED_RANGES_MAX {
-                set.pop_first();
-            }
+        }
+        self.forget_restored(RESTORED_RANGES_MAX);
+        while self.untold.len() > RESTORED_RANGES_MAX {
+            self.untold.pop_first();
         }
         Ok(())
+    }
+
+    // Remembers no more ranges than these of what was restored.
+    fn forget_restored(&mut self, most: usize) {
+        while self.restored.len() > most
+            && let Some(range) = self.restored.pop_first()
+        {
+            self.restored_floor = range.end;
+        }
     }
 }
 

@@ -163,6 +163,7 @@ impl World {
                     self.poll_recovered();
                 }
                 Known::AlreadyRecovered(known) => assert_eq!(known, sid),
+                Known::Forgotten => panic!("symbol {sid} comes so late"),
             },
             Event::Repair { frame } => {
                 let Ok(Frame::Repair(repair)) = Frame::parse(&mut &frame[..]) else { panic!("a REPAIR frame") };

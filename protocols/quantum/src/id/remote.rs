@@ -1,5 +1,7 @@
 //! Ids that the peer has given out, and datagrams to it carry.
 
+use std::net::SocketAddr;
+
 use smallvec::SmallVec;
 
 use crate::{
@@ -30,6 +32,8 @@ pub(crate) struct RemoteIds {
     former: Option<Known>,
     // Ascending by sequence.
     spare: SmallVec<[Known; REMOTE_IDS_MAX - 1]>,
+    // Where the first of them was seen, if it was.
+    shown: Option<SocketAddr>,
     // Everything below was asked back.
     retire_prior_to: u64,
     // Sequences that were ever known.
@@ -56,6 +60,7 @@ impl RemoteIds {
             current: Known { sequence: 0, id: first, reset_token: None },
             former: None,
             spare: SmallVec::new(),
+            shown: None,
             retire_prior_to: 0,
             seen,
             unsent: RangeSet::new(),
@@ -132,17 +137,39 @@ impl RemoteIds {
         if waiting > RETIRED_MAX || self.seen.len() > RETIRED_MAX as usize { Err(MANY_RETIRED) } else { Ok(changed) }
     }
 
-    /// Goes on with a fresh id on another path, so that an observer cannot link the two. The one before stays valid for
-    /// the path that was left, until [`Self::settle`]. `false` when there is none: then the current one goes on.
-    pub(crate) fn switch(&mut self) -> bool {
+    /// What datagrams to an address that is not in use carry: the fresh id that would be used there.
+    pub(crate) fn elsewhere(&mut self, to: SocketAddr) -> Guuid {
+        self.show(to);
+        self.spare.first().unwrap_or(&self.current).id
+    }
+
+    /// The next fresh id is for this address; one that was seen at another is not used, if there is a choice.
+    fn show(&mut self, to: SocketAddr) {
+        if self.shown.replace(to).is_some_and(|at| at != to) && self.spare.len() > 1 {
+            let sequence = self.spare.remove(0).sequence;
+            self.retire(sequence);
+        }
+    }
+
+    /// Goes on with a fresh id on the path to `to`, so that an observer cannot link it to another. With `keeps` the one
+    /// before stays valid for the path that was left, until [`Self::settle`]; else one that was left earlier does, and
+    /// the one before is retired. `false` when there is none: then the current one goes on.
+    pub(crate) fn switch(&mut self, to: SocketAddr, keeps: bool) -> bool {
         if self.spare.is_empty() {
             return false;
         }
-        self.settle();
+        self.show(to);
+        self.shown = None;
         //= SPEC.md#15
         //# A client that moves on purpose, and a server that sees its client move, SHOULD go on with a fresh id of the
         //# peer, and retire the one before when nothing depends on it any more.
-        self.former = Some(std::mem::replace(&mut self.current, self.spare.remove(0)));
+        let before = std::mem::replace(&mut self.current, self.spare.remove(0));
+        if keeps || self.former.is_none() {
+            self.settle();
+            self.former = Some(before);
+        } else {
+            self.retire(before.sequence);
+        }
         true
     }
 

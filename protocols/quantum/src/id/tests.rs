@@ -17,6 +17,10 @@ fn id(byte: u8) -> Guuid {
     Guuid::from_bytes([byte; 16])
 }
 
+fn at(port: u16) -> std::net::SocketAddr {
+    (std::net::Ipv4Addr::LOCALHOST, port).into()
+}
+
 fn token(byte: u8) -> [u8; 16] {
     [byte ^ 0xFF; 16]
 }
@@ -93,13 +97,13 @@ fn ids_cannot_be_guessed() {
 #[test]
 fn the_peers_ids_are_used_one_after_the_other() {
     let mut ids = RemoteIds::new(id(0));
-    assert!(!ids.switch(), "there is no other");
+    assert!(!ids.switch(at(1), true), "there is no other");
     ids.replace_first(id(1));
     ids.set_first_token(token(1));
     assert_eq!(ids.on_new_id(2, 0, id(3), token(3)), Ok(false));
     assert_eq!(ids.on_new_id(1, 0, id(2), token(2)), Ok(false));
     assert!(ids.is_reset(&token(1)) && !ids.is_reset(&token(2)), "only what was used can be reset");
-    assert!(ids.switch());
+    assert!(ids.switch(at(1), true));
     assert_eq!((ids.current(), ids.former()), (id(2), id(1)));
     assert!(ids.is_reset(&token(1)) && ids.is_reset(&token(2)));
     assert_eq!(ids.poll_retire(), None, "the path that was left may still be needed");
@@ -112,9 +116,43 @@ fn the_peers_ids_are_used_one_after_the_other() {
     ids.on_lost(0);
     assert_eq!(ids.poll_retire(), None);
     // The path turns out to be a dead end: back, and the id that was seen there is burnt.
-    assert!(ids.switch());
+    assert!(ids.switch(at(1), true));
     ids.revert();
     assert_eq!((ids.current(), ids.poll_retire()), (id(2), Some(2)));
+}
+
+#[test]
+fn no_id_is_seen_at_two_addresses() {
+    let with = |count: u8| {
+        let mut ids = RemoteIds::new(id(1));
+        (1..=count).for_each(|n| assert_eq!(ids.on_new_id(n.into(), 0, id(n + 1), token(n + 1)), Ok(false)));
+        ids
+    };
+    // Away from home, and on before anybody showed up: home keeps its own.
+    let mut ids = with(3);
+    assert!(ids.switch(at(1), true) && ids.switch(at(2), false));
+    assert_eq!((ids.current(), ids.former(), ids.poll_retire()), (id(3), id(1), Some(1)));
+    ids.revert();
+    assert_eq!((ids.current(), ids.poll_retire()), (id(1), Some(2)));
+
+    // Asked from elsewhere: the answer has the id that is used after the move there, or is not used at all.
+    let mut ids = with(3);
+    assert_eq!((ids.elsewhere(at(1)), ids.elsewhere(at(1))), (id(2), id(2)));
+    assert!(ids.switch(at(1), true));
+    assert_eq!((ids.current(), ids.elsewhere(at(2))), (id(2), id(3)));
+    assert!(ids.switch(at(3), true));
+    assert_eq!(ids.current(), id(4));
+
+    // Who has no fresh one goes on with the one before.
+    let mut ids = with(1);
+    assert!(ids.switch(at(1), true) && !ids.switch(at(2), false));
+    assert_eq!((ids.current(), ids.former(), ids.elsewhere(at(3))), (id(2), id(1), id(2)));
+    // And gets one later: the first is still that of home.
+    let mut ids = with(0);
+    assert!(!ids.switch(at(1), true));
+    ids.on_new_id(1, 0, id(2), token(2)).unwrap();
+    assert!(ids.switch(at(2), false));
+    assert_eq!((ids.current(), ids.former()), (id(2), id(1)));
 }
 
 #[test]
@@ -129,7 +167,7 @@ fn ids_that_are_asked_back_are_replaced() {
     assert_eq!(ids.on_new_id(3, 3, id(4), token(4)), Ok(false), "a repetition");
     // Asked back with nothing in its place: the next one replaces it.
     assert_eq!(ids.on_new_id(4, 0, id(5), token(5)), Ok(false));
-    assert!(ids.switch());
+    assert!(ids.switch(at(1), true));
     ids.settle();
     assert_eq!(ids.on_new_id(3, 3, id(4), token(4)), Ok(false));
     assert_eq!(ids.current(), id(5));

@@ -80,6 +80,19 @@ impl Datagrams {
         Ok(was_empty)
     }
 
+    /// The peer takes no longer ones than this from now on: those that wait are dropped.
+    pub(super) fn drop_longer(&mut self, peer_max: u64) {
+        let Some(outgoing) = &mut self.outgoing else { return };
+        for _ in 0..outgoing.datagrams.len() {
+            let Some(next) = outgoing.pop() else { return };
+            if size(next.len()) as u64 <= peer_max {
+                outgoing.push(next, u64::MAX);
+            } else {
+                outgoing.dropped += 1;
+            }
+        }
+    }
+
     /// Gives the datagrams their turn: one DATAGRAM frame. Those that outgrew the path are dropped.
     pub(super) fn write(&mut self, payload: &mut Payload<'_>) -> Turn {
         let Some(outgoing) = &mut self.outgoing else {

@@ -5,11 +5,13 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-/// Bytes of a buffer: what arrives in a few packets. Whoever keeps one message keeps the whole buffer.
+/// Bytes of a buffer: what arrives in a few packets. Whoever keeps one message keeps the whole buffer, which
+/// `Connection::recv_message` says. A copy of the small ones would be an allocation for each.
 const BUFFER_BYTES: usize = 8 * 1024;
 
 /// Longer ones have memory of their own. What came in one packet is not longer.
 const SHARED_MAX: usize = 2 * 1024;
+const _: () = assert!(BUFFER_BYTES == 8 * 1024 && SHARED_MAX == 2 * 1024, "as `Connection::recv_message` says");
 
 /// Used up buffers whose return is waited for: as much as a long train brings before the application looks.
 const SPENT_MAX: usize = 16;

@@ -178,6 +178,16 @@ impl SendHalf {
         rises
     }
 
+    /// Whether another limit of the peer lets pass what was written.
+    pub(super) fn fits(&self, credit: u64) -> bool {
+        self.written <= credit
+    }
+
+    /// Forgets the peer's limit: another follows, in which this fits.
+    pub(super) fn forget_credit(&mut self) {
+        self.credit = self.written;
+    }
+
     /// Queues a copy of bytes that fit the room.
     pub(super) fn push(&mut self, data: &[u8]) {
         let start = self.written;

@@ -153,6 +153,21 @@ impl Streams {
         self.on_max_streams(agenda, Direction::Unidirectional, peer.streams_unidirectional_max);
     }
 
+    /// Whether all that was done under other limits could be done under these.
+    pub(super) fn fit(&self, peer: &PeerLimits) -> bool {
+        let [both, one] = &self.ours;
+        let opened = both.opened <= peer.streams_bidirectional_max && one.opened <= peer.streams_unidirectional_max;
+        let mut halves = self.table.values().filter_map(|state| state.send.as_ref());
+        opened && self.sent <= peer.data_max && halves.all(|send| send.fits(peer.stream_data_max))
+    }
+
+    /// Forgets the limits that the peer sets: others follow, in which all of it fits.
+    pub(super) fn forget_peer(&mut self) {
+        (self.stream_credit, self.credit) = (0, self.sent);
+        self.ours.iter_mut().for_each(|ours| ours.limit = ours.opened);
+        self.table.values_mut().filter_map(|state| state.send.as_mut()).for_each(SendHalf::forget_credit);
+    }
+
     /// Streams open.
     pub(super) fn len(&self) -> usize {
         self.table.len()

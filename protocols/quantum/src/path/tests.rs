@@ -32,19 +32,21 @@ struct World {
     paths: Paths,
     now: Instant,
     rng: StdRng,
+    /// Bytes that may be in flight.
+    window: u64,
 }
 
 impl World {
     fn new() -> Self {
         let mut paths = Paths::new(Side::Server, home(), false, MTU_MAX);
         paths.on_validated();
-        Self { paths, now: Instant::now(), rng: StdRng::seed_from_u64(7) }
+        Self { paths, now: Instant::now(), rng: StdRng::seed_from_u64(7), window: 0 }
     }
 
     /// A datagram with one packet comes from `remote`.
     fn arrive(&mut self, remote: SocketAddr, bytes: usize, is_probing: bool, is_largest: bool) -> Option<Moved> {
         assert!(self.paths.on_datagram(remote, bytes, true));
-        self.paths.on_packet(self.now, PTO, Arrival { remote, bytes, is_probing, is_largest })
+        self.paths.on_packet(self.now, PTO, Arrival { remote, bytes, is_probing, is_largest, window: self.window })
     }
 
     fn poll(&mut self) -> Option<PathFrame> {
@@ -101,7 +103,7 @@ fn a_rebound_client_is_answered_at_once_and_asked() {
     let probe = mtu.probe_due(world.now).unwrap();
     mtu.on_probe_sent(world.now, probe);
     let moved = world.arrive(rebound(), 500, false, true).unwrap();
-    assert_eq!(moved, Moved { reset: false, back: false }, "only the port changed");
+    assert_eq!(moved, Moved { change: Change::Rebound, back: false, keeps: true }, "only the port changed");
     let path = world.paths.current();
     assert_eq!((path.remote, path.mtu.current(), path.room()), (rebound(), 1400, 1500));
     assert_eq!(path.generation, 1);
@@ -121,6 +123,52 @@ fn a_rebound_client_is_answered_at_once_and_asked() {
     assert_eq!(world.paths.deadline(), None, "an idle connection has no timers");
 }
 
+//= SPEC.md#7.1
+//= type=test
+//# To another port of the address that was last validated a server MAY send one congestion window more, at most 128
+//# KiB, once for each address that was validated, and not within 3 s of that.
+#[test]
+fn another_port_has_credit_once_and_another_host_has_none() {
+    let mut world = World::new();
+    world.window = 50_000;
+    world.arrive(rebound(), 100, false, true).unwrap();
+    assert_eq!(world.paths.current().room(), 300 + 50_000);
+    world.paths.on_sent(rebound(), 50_300);
+    assert_eq!(world.paths.current().room(), 0);
+    // Back at home, where it was validated before: who copies packets gains nothing by doing so again.
+    world.arrive(home(), 100, false, true).unwrap();
+    for port in 5_000..5_010 {
+        let moved = world.arrive(SocketAddr::new(home().ip(), port), 100, false, true).unwrap();
+        assert_eq!((moved.change, world.paths.current().room()), (Change::Port, 300));
+    }
+    // Nor by showing up at a port, and copying from another one at once.
+    let asked = world.polls().into_iter().find(|frame| !frame.is_former).unwrap();
+    assert!(world.paths.on_response(world.now, PTO, asked.data));
+    world.arrive(SocketAddr::new(home().ip(), 6_000), 100, false, true).unwrap();
+    assert_eq!(world.paths.current().room(), 300);
+
+    let mut world = World::new();
+    world.window = 1 << 30;
+    world.arrive(abroad(), 100, false, true).unwrap();
+    assert_eq!(world.paths.current().room(), 300);
+    world.arrive(SocketAddr::new(abroad().ip(), 1), 100, false, true).unwrap();
+    assert_eq!(world.paths.current().room(), 300, "nobody has shown up at that host");
+}
+
+#[test]
+fn a_port_has_credit_again_when_the_one_before_was_validated_for_long() {
+    let mut world = World::new();
+    world.window = 1 << 30;
+    for port in 5_000..5_010 {
+        let remote = SocketAddr::new(home().ip(), port);
+        world.arrive(remote, 100, false, true).unwrap();
+        assert_eq!(world.paths.current().room(), 300 + CREDIT_BYTES_MAX);
+        let asked = world.polls().into_iter().find(|frame| frame.to == remote).unwrap();
+        assert!(world.paths.on_response(world.now, PTO, asked.data));
+        world.now += CREDIT_REST;
+    }
+}
+
 //= SPEC.md#10
 //= type=test
 //# On a new path window, rate, round trip and MTU MUST start anew, unless only the port of the peer changed.
@@ -129,7 +177,7 @@ fn another_host_begins_anew() {
     let mut world = World::new();
     world.paths.current_mut().mtu.on_probe_acked(world.now, 1, 1400);
     let moved = world.arrive(abroad(), 500, false, true).unwrap();
-    assert!(moved.reset);
+    assert_eq!(moved.change, Change::Host);
     assert_eq!(world.paths.current().mtu.current(), MTU_BASE);
 }
 
@@ -151,7 +199,7 @@ fn a_copied_packet_does_not_take_the_connection_away() {
     world.arrive(abroad(), 100, false, true).unwrap();
     assert!(world.paths.current().room() <= 300, "and it is not flooded on somebody's behalf");
     let moved = world.arrive(home(), 100, false, true).unwrap();
-    assert_eq!(moved, Moved { reset: true, back: true });
+    assert_eq!(moved, Moved { change: Change::Host, back: true, keeps: false });
     let path = world.paths.current();
     assert_eq!((path.remote, path.room()), (home(), u64::MAX), "it was validated long ago");
     assert_eq!(path.generation, 2, "what was sent in the meantime says nothing about it");
@@ -161,7 +209,7 @@ fn a_copied_packet_does_not_take_the_connection_away() {
     let mut world = World::new();
     let start = world.now;
     world.arrive(abroad(), 2_000, false, true).unwrap();
-    assert_eq!(world.silence(), PathTimeout::Moved(Moved { reset: true, back: true }));
+    assert_eq!(world.silence(), PathTimeout::Moved(Moved { change: Change::Host, back: true, keeps: false }));
     assert_eq!(world.now - start, 3 * Duration::from_secs(1));
     assert_eq!(world.paths.current().remote, home());
     assert_eq!(world.paths.deadline(), None);
@@ -177,7 +225,7 @@ fn a_thief_who_moves_on_finds_the_last_validated_address_kept() {
         world.arrive(address(&format!("203.0.113.{last}:9")), 100, false, true).unwrap();
         world.now += MS;
     }
-    assert_eq!(world.silence(), PathTimeout::Moved(Moved { reset: true, back: true }));
+    assert_eq!(world.silence(), PathTimeout::Moved(Moved { change: Change::Host, back: true, keeps: false }));
     assert_eq!(world.paths.current().remote, home());
 }
 

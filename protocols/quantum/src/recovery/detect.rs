@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    Counts, Recovery, Sink,
+    Counts, Recovery, Sink, Track,
     sent::{Decided, SentPacket},
 };
 use crate::packet::Space;
@@ -31,12 +31,32 @@ impl Recovery {
     /// Calls everything in a space lost without a word to congestion control: the peer answered with Retry, or refused
     /// 0-RTT (RFC 9002, section 6.4).
     pub(crate) fn lose_all(&mut self, space: Space, sink: &mut impl Sink) {
+        self.give_up(space, sink, |_, _| {});
+    }
+
+    /// The same as [`Self::on_same_path`], where a NAT forgot the port before, and all that is out went there.
+    pub(crate) fn on_rebound(&mut self, path: u64, sink: &mut impl Sink) {
+        self.path = path;
+        //= SPEC.md#9
+        //# When only the port of the peer changed, and the new one has credit (Q-7.1-4), a sender SHOULD count as lost
+        //# at once what it sent to the port before, and MUST NOT take that for congestion.
+        self.give_up(Space::Application, sink, |track, mut packet| {
+            // If it did arrive after all, it is not sent again, and nothing else is learned from it.
+            packet.stamp = None;
+            track.lost.push(packet);
+        });
+        self.tracks[Space::Application.index()].run.end();
+        self.pto.rest();
+    }
+
+    fn give_up(&mut self, space: Space, sink: &mut impl Sink, keep: impl Fn(&mut Track, SentPacket)) {
         let Self { tracks, counts, in_flight, .. } = self;
         let track = &mut tracks[space.index()];
         while let Some(decided) = track.sent.pop_decided(|_| true) {
             let Decided::Lost(packet) = decided else { continue };
             count_lost(counts, in_flight, &packet);
             sink.lost(space, &packet);
+            keep(track, packet);
         }
         track.loss_at = None;
         if space == Space::Application {

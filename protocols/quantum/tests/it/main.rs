@@ -13,6 +13,7 @@ mod hostile;
 mod idling;
 mod malice;
 mod pacing;
+mod rebinding;
 mod repair;
 mod returning;
 mod spec;

@@ -1,13 +1,19 @@
 //! Forward error correction, proven to be used: what it restores alone, how soon, and when it stays away.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use quantum::{Delivery, FecMode, Stats, Transport};
+use quantum::{Delivery, FecMode, Stats, Transport, Verdict};
 use simnet::{LinkConfig, Loss};
 
 use crate::{
     stream::{pattern, transfer},
+    traffic::Who,
     world::{Packet, World},
 };
 
@@ -159,6 +165,32 @@ fn resends_help_where_parity_does_not() {
     // Bytes on the wire.
     let (with, without) = (outcome.sender.bytes_sent, off.sender.bytes_sent);
     assert!(with * 10 <= without * 16, "{with} bytes instead of {without}");
+}
+
+#[test]
+fn a_datagram_that_was_restored_is_not_delivered_again_when_it_comes_seconds_later() {
+    let transport = Transport { fec: FecMode::Fixed { k: 2, r: 1 }, udp_payload_max: 1_200, ..Transport::default() };
+    let mut world = World::with(13, link(0.0), transport, Transport::default()).connected();
+    world.run_for(Duration::from_millis(500));
+    // Nobody hears that it was restored, so that the number of the packet stays of interest.
+    world.down.configure(LinkConfig { down: true, ..link(0.0) });
+    let (held, count) = (Rc::new(RefCell::new(None)), Cell::new(0));
+    let keep = Rc::clone(&held);
+    world.drop_up = Some(Box::new(move |packet: &Packet| {
+        count.set(count.get() + 1);
+        count.get() == 1 && keep.borrow_mut().replace(packet.clone()).is_none()
+    }));
+    for number in 0..2 {
+        world.client().send_datagram(Bytes::from(vec![number; 1_000])).unwrap();
+    }
+    let datagrams = |world: &mut World| std::iter::from_fn(|| world.server().recv_datagram()).count();
+    world.flush();
+    world.run_for(Duration::from_millis(100));
+    assert_eq!((world.server().stats().symbols_recovered, datagrams(&mut world)), (1, 2));
+    world.run_for(Duration::from_secs(5));
+    let late = held.borrow_mut().take().unwrap();
+    assert_eq!(world.hand(Who::Server, late.from, &late.bytes), Verdict::Taken);
+    assert_eq!(datagrams(&mut world), 0);
 }
 
 #[test]

@@ -5,9 +5,12 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use quantum::{
-    ClientConfig, Direction, Endpoint, EndpointConfig, Event, ServerConfig, Transport,
+    ClientConfig, CloseReason, Delivery, Direction, Endpoint, EndpointConfig, Event, ServerConfig, StreamId, Transport,
     crypto::{Trust, simulation},
+    error::Code,
+    packet,
 };
 use rustls::{
     client::ClientSessionMemoryCache,
@@ -20,6 +23,7 @@ use crate::{
     world::{EPOCH_MS, World, certificate},
 };
 
+const INITIAL: u8 = 0x80;
 const ZERO_RTT: u8 = 0x90;
 
 pub(crate) fn link(ms: u64) -> LinkConfig {
@@ -92,12 +96,25 @@ pub(crate) fn both_connected(world: &mut World) -> bool {
     Who::BOTH.into_iter().all(|who| world.end(who).events.contains(&Event::Connected))
 }
 
+/// What a datagram holds: the upper half of the first byte of each packet.
+fn kinds(bytes: &[u8]) -> Vec<u8> {
+    let (mut bytes, mut kinds) = (bytes.to_vec(), Vec::new());
+    let mut rest = &mut bytes[..];
+    while let Some(first) = rest.first().copied().filter(|first| *first != 0)
+        && let Ok((_, behind)) = packet::parse(rest)
+    {
+        kinds.push(first & 0xF0);
+        rest = behind;
+    }
+    kinds
+}
+
 /// Counts what the client sends of a kind of long packet.
 fn count_up(world: &mut World, kind: u8) -> Arc<Mutex<u32>> {
     let count = Arc::new(Mutex::new(0));
     let counter = Arc::clone(&count);
     world.drop_up = Some(Box::new(move |packet| {
-        *counter.lock().unwrap() += u32::from(packet.bytes[0] & 0xF0 == kind);
+        *counter.lock().unwrap() += kinds(&packet.bytes).into_iter().filter(|is| *is == kind).count() as u32;
         false
     }));
     count
@@ -148,6 +165,33 @@ fn early_data_arrives_before_the_handshake_is_done() {
     world.run_until(Duration::from_secs(1), both_connected);
 }
 
+//= SPEC.md#7.4
+//= type=test
+//# Early data SHOULD begin in the datagram of the client's first packet, behind it, as far as it fits.
+#[test]
+fn early_data_goes_in_the_datagram_of_the_first_packet() {
+    let mut world = met(returning(2, link(20), true));
+    let record = world.record();
+    world.connect();
+    let id = world.client().open(Direction::Bidirectional).unwrap();
+    assert_eq!(world.client().write(id, &[1; 200]).unwrap(), 200);
+    world.flush();
+    let datagrams: Vec<_> = record.borrow().iter().map(|(_, packet)| packet.bytes.clone()).collect();
+    let [only] = &datagrams[..] else { panic!("{} datagrams", datagrams.len()) };
+    assert_eq!((kinds(only), only.len()), (vec![INITIAL, ZERO_RTT], 1_200));
+    world.run_until(Duration::from_secs(1), |world| world.server.events.contains(&Event::Readable(id)));
+    assert_eq!(world.server().chunk(id).unwrap(), [1; 200]);
+    // More than fits goes on in the next one, and again nothing stands alone.
+    let mut world = met(returning(3, link(20), true));
+    let record = world.record();
+    world.connect();
+    let id = world.client().open(Direction::Bidirectional).unwrap();
+    assert_eq!(world.client().write(id, &[1; 1_500]).unwrap(), 1_500);
+    world.flush();
+    let first: Vec<_> = record.borrow().iter().map(|(_, packet)| kinds(&packet.bytes)).collect();
+    assert_eq!(first, [vec![INITIAL, ZERO_RTT], vec![ZERO_RTT]]);
+}
+
 /// Early data of all fates; it arrives once, whether it is taken or not.
 fn early(seed: u64, loss: f64, forgets: bool, retry: bool) {
     println!("seed {seed}");
@@ -188,6 +232,73 @@ fn early_data_arrives_whatever_is_lost() {
 #[test]
 fn early_data_that_is_refused_arrives_later() {
     (0..20).for_each(|seed| early(seed, if seed == 0 { 0.0 } else { 0.2 }, true, false));
+}
+
+/// The server came back with these limits and without a memory; the client sends 20,000 bytes and a message early.
+fn shrunk(seed: u64, loss: f64, transport: Transport) -> (World, StreamId) {
+    println!("seed {seed}");
+    let mut world = met(returning(seed, link(20), true));
+    world.server.endpoint = Endpoint::new(EndpointConfig::single([5; 32], transport), None, [9; 32]);
+    remember(&mut world, true);
+    world.configure(|link| link.loss = Loss::Iid(loss));
+    world.connect();
+    let id = world.client().open(Direction::Unidirectional).expect("the limits of the earlier session");
+    assert_eq!(world.client().write(id, &[7; 20_000]).unwrap(), 20_000);
+    let (now, message) = (world.now, Bytes::from_static(&[1; 500]));
+    world.client().send_message(now, 0, Delivery::Independent, 2, None, message).unwrap();
+    world.client().send_datagram(Bytes::from_static(&[2; 300])).unwrap();
+    (world, id)
+}
+
+//= SPEC.md#6
+//= type=test
+//# One that refuses it MAY: its limits hold instead.
+#[test]
+fn a_server_that_refuses_early_data_may_have_smaller_limits() {
+    for seed in 0..10 {
+        let transport = Transport {
+            data_max: 30_000,
+            stream_data_max: 25_000,
+            streams_unidirectional_max: 1,
+            message_max: 1_000,
+            message_bytes_max: 2_000,
+            datagram_bytes_max: 200,
+            ..Transport::default()
+        };
+        let (mut world, id) = shrunk(seed, if seed == 0 { 0.0 } else { 0.2 }, transport);
+        world.run_until(Duration::from_secs(30), both_connected);
+        let first = world.client().write(id, &[7; 20_000]).unwrap();
+        assert_eq!(first, 5_000, "as far as the new limit goes");
+        assert!(world.client().open(Direction::Unidirectional).is_none(), "and no more streams than it says");
+        let (mut got, mut messages) = (0, 0);
+        world.run_until(Duration::from_secs(30), |world| {
+            let server = world.server();
+            while let Some(chunk) = server.chunk(id).ok().map(<[u8]>::len).filter(|len| *len > 0) {
+                got += chunk;
+                server.consume(id, chunk);
+            }
+            messages += usize::from(server.recv_message().is_some());
+            (got, messages) == (25_000, 1)
+        });
+    }
+}
+
+#[test]
+fn more_early_data_than_the_refusing_server_allows_ends_the_connection() {
+    let small = [
+        Transport { stream_data_max: 19_999, ..Transport::default() },
+        Transport { streams_unidirectional_max: 0, ..Transport::default() },
+        Transport { message_max: 499, ..Transport::default() },
+        Transport { message_bytes_max: 0, ..Transport::default() },
+    ];
+    for transport in small {
+        let (mut world, _) = shrunk(1, 0.0, transport);
+        world.run_for(Duration::from_secs(1));
+        let Some(Event::Closed(CloseReason::Transport(error))) = world.client.events.last() else {
+            panic!("{:?}", world.client.events.last())
+        };
+        assert_eq!(error.code, Code::Internal as u64);
+    }
 }
 
 #[test]

@@ -125,6 +125,11 @@ impl Channel {
         self.first + self.messages.len() as u64
     }
 
+    /// Bytes of the longest message that is not resolved.
+    pub(super) fn longest(&self) -> u64 {
+        self.messages.iter().map(Outgoing::total).max().unwrap_or(0)
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.messages.len() as u64 >= NUMBERS_MAX
     }

@@ -69,6 +69,12 @@ impl Sender {
         }
     }
 
+    /// Whether what is unresolved is no more than another peer allows.
+    pub(in crate::lane) fn fits(&self, peer: &PeerLimits) -> bool {
+        let mut channels = self.channels.values();
+        self.unresolved <= peer.message_bytes_max && channels.all(|channel| channel.longest() <= peer.message_max)
+    }
+
     pub(in crate::lane) fn send(
         &mut self,
         agenda: &mut Agenda,

@@ -23,6 +23,7 @@ enum Op {
     NewPath,
     Discard(Space),
     SamePath,
+    Rebound,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +68,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => Just(Op::NewPath),
         1 => prop_oneof![Just(Space::Initial), Just(Space::Handshake)].prop_map(Op::Discard),
         1 => Just(Op::SamePath),
+        1 => Just(Op::Rebound),
     ];
     prop::collection::vec(op, 1..120)
 }
@@ -110,6 +112,15 @@ impl World {
             Op::SamePath => {
                 self.path += 1;
                 self.bench.recovery.on_same_path(self.path);
+            }
+            Op::Rebound => {
+                self.path += 1;
+                self.bench.recovery.on_rebound(self.path, &mut self.bench.log);
+                // All that is out went to the port before, in order.
+                let lost = std::mem::take(&mut self.bench.log.lost);
+                let out = self.known.iter().filter(|(_, known)| known.fate == Fate::Outstanding);
+                assert_eq!(lost, out.map(|(number, _)| *number).collect::<Vec<_>>());
+                lost.into_iter().for_each(|number| self.fate(number, Fate::Lost));
             }
         }
         self.compare();

@@ -36,6 +36,28 @@ fn packets_of_an_old_path_move_neither_round_trip_nor_congestion() {
 }
 
 #[test]
+fn what_went_to_a_forgotten_port_is_sent_again_without_blame() {
+    let mut bench = Bench::new();
+    bench.settle_rtt();
+    let sent = bench.send_many(10);
+    let (window, rtt) = (bench.recovery.congestion.window(), bench.recovery.rtt.smoothed());
+    bench.recovery.on_rebound(1, &mut bench.log);
+    bench.recovery.check();
+    assert_eq!(std::mem::take(&mut bench.log).lost, sent);
+    assert_eq!((bench.recovery.in_flight(), bench.recovery.congestion.window()), (0, window));
+    // Two had arrived before; that is no reordering, and no measurement.
+    bench.wait(ms(70));
+    bench.ack(&[sent[0]..=sent[1]]);
+    assert_eq!(bench.recovery.counts().spurious, 2);
+    assert_eq!((bench.recovery.tolerance.packets(), bench.recovery.rtt.smoothed()), (3, rtt));
+    assert_eq!(bench.recovery.congestion.window(), window);
+    // What follows is of the same path.
+    let number = bench.send_with(Space::Application, |packet| packet.path = 1);
+    bench.wait(ms(40));
+    assert!(bench.ack(&[number..=number]).rtt_sampled);
+}
+
+#[test]
 fn a_probe_of_another_path_is_not_in_flight_on_this_one() {
     let mut bench = Bench::new();
     bench.settle_rtt();

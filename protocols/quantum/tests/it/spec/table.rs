@@ -97,6 +97,10 @@ fn limits() -> BTreeMap<&'static str, String> {
         ("packet with a long header", format!("{} bytes of length", number(LENGTH_MAX as u64))),
         ("datagram that is sent, default", format!("{} bytes", number(transport.udp_payload_max as u64))),
         ("bytes to an address that is not validated", format!("{AMPLIFICATION} times those received")),
+        (
+            "the same beyond that, to another port of a validated address",
+            format!("one window, at most {}, once", kib(CREDIT_BYTES_MAX)),
+        ),
         ("handshakes that are open at a server, default", number(endpoint.retry_above as u64)),
         ("the same with a valid token", number(endpoint.half_open_max as u64)),
         ("time of a handshake, default", format!("{} s", transport.handshake_timeout.as_secs())),
