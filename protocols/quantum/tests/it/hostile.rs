@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use quantum::{
     CloseReason, Delivery, Direction, Drop, Event, Guuid, Transport, Verdict,
+    frame::kind,
     packet::{self, VERSION},
 };
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
+use rustls::quic::Keys;
 use simnet::{LinkConfig, Loss};
 
 use crate::{
@@ -110,6 +112,39 @@ fn half_open_handshakes_are_few_and_small_and_who_shows_its_address_gets_through
     // The flood goes away by itself.
     world.run_for(Duration::from_secs(15));
     assert_eq!(world.server.endpoint.len(), 1);
+}
+
+#[test]
+fn a_handshake_that_broke_a_rule_counts_until_it_is_forgotten() {
+    // Initial keys are no secret: anybody can begin a handshake and end it in the same packet.
+    for frames in [&[kind::CLOSE as u8, 0, 0, 0][..], &[0x3F]] {
+        let mut world = World::configured(4, link(5), Transport::default(), Transport::default(), |config| {
+            (config.retry_above, config.half_open_max) = (20, 25);
+        });
+        for at in 0..300 {
+            world.hand(Who::Server, somewhere(at), &initial(at, frames));
+            world.run_for(Duration::from_micros(100));
+        }
+        assert!(world.server.endpoint.len() <= 20, "{} handshakes are held", world.server.endpoint.len());
+        assert_eq!(world.server.endpoint.stats().retries, 280);
+        world.run_for(Duration::from_secs(15));
+        assert!(world.server.endpoint.is_empty() && world.server.endpoint.half_open() == 0);
+    }
+}
+
+/// A first packet with any frames that opens, as anybody can make it.
+fn initial(number: u32, frames: &[u8]) -> Vec<u8> {
+    let (to, from) = (Guuid::new(u64::from(number), [1; 10]), Guuid::new(u64::from(number), [2; 10]));
+    let suite = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
+    let suite = suite.tls13().and_then(|suite| suite.quic_suite()).unwrap();
+    let version = rustls::quic::Version::V1;
+    let keys = Keys::initial(version, suite.suite, suite.quic, to.as_bytes(), rustls::Side::Client).local;
+    let mut bytes = Vec::new();
+    let draft = packet::encode_long(packet::LongKind::Initial, to, from, &[], 0, None, &mut bytes);
+    bytes.extend_from_slice(frames);
+    draft.pad(1_200, &mut bytes);
+    draft.seal(&*keys.header, &*keys.packet, &mut bytes);
+    bytes
 }
 
 #[test]
