@@ -106,6 +106,7 @@ impl Endpoint {
     /// An endpoint without connections. With a server configuration it accepts; `seed` decides all its random numbers.
     #[must_use]
     pub fn new(config: EndpointConfig, server: Option<ServerConfig>, seed: [u8; 32]) -> Self {
+        crate::fec::warm();
         let mut rng = StdRng::from_seed(seed);
         Self {
             table: Table::new([rng.next_u64(), rng.next_u64(), rng.next_u64(), rng.next_u64()]),
