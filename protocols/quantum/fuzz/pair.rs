@@ -58,9 +58,9 @@ fn server_config() -> ServerConfig {
         .expect("a configuration")
 }
 
-/// A server that allows little.
-pub(crate) fn server(change: impl FnOnce(&mut EndpointConfig)) -> Endpoint {
-    let transport = Transport {
+/// Limits that everything runs into.
+fn transport() -> Transport {
+    Transport {
         idle_timeout: Duration::from_secs(5),
         data_max: 64 * 1024,
         data_window_max: 64 * 1024,
@@ -71,8 +71,12 @@ pub(crate) fn server(change: impl FnOnce(&mut EndpointConfig)) -> Endpoint {
         datagram_bytes_max: 16 * 1024,
         symbol_bytes_max: 64 * 1024,
         ..Transport::default()
-    };
-    let mut config = EndpointConfig::single([9; 32], transport);
+    }
+}
+
+/// A server with them.
+pub(crate) fn server(change: impl FnOnce(&mut EndpointConfig)) -> Endpoint {
+    let mut config = EndpointConfig::single([9; 32], transport());
     change(&mut config);
     Endpoint::new(config, Some(server_config()), [2; 32])
 }
@@ -80,19 +84,18 @@ pub(crate) fn server(change: impl FnOnce(&mut EndpointConfig)) -> Endpoint {
 /// One end, and why its connections are over.
 pub(crate) struct End {
     pub(crate) endpoint: Endpoint,
-    pub(crate) handle: Option<Handle>,
+    pub(crate) handle: Handle,
     pub(crate) closed: Vec<CloseReason>,
     address: SocketAddr,
 }
 
 impl End {
     pub(crate) fn connection(&mut self) -> Option<&mut Connection> {
-        self.endpoint.connection(self.handle?)
+        self.endpoint.connection(self.handle)
     }
 
     fn take_events(&mut self) {
-        while let Some((handle, event)) = self.endpoint.poll_event() {
-            self.handle.get_or_insert(handle);
+        while let Some((_, event)) = self.endpoint.poll_event() {
             if let Event::Closed(reason) = event {
                 self.closed.push(reason);
             }
@@ -112,15 +115,23 @@ impl Pair {
     /// A server, and a client whose first packet is still to be sent.
     pub(crate) fn new(change: impl FnOnce(&mut EndpointConfig)) -> Self {
         let now = Instant::now();
-        let config = EndpointConfig::single([8; 32], Transport::default());
+        let config = EndpointConfig::single([8; 32], transport());
         let mut client = Endpoint::new(config, None, [1; 32]);
         let clock = simulation::Clock::new(EPOCH_MS);
         let tls = ClientConfig::builder(Trust::DangerousAnybody).provider(provider()).clock(clock).build();
         let tls = tls.expect("a configuration");
         let handle = client.connect(now, EPOCH_MS, server_address(), "localhost", &tls).expect("a connection");
         let end = |endpoint, handle, address| End { endpoint, handle, closed: Vec::new(), address };
-        let client = end(client, Some(handle), client_address());
-        Self { now, began: now, client, server: end(server(change), None, server_address()) }
+        let client = end(client, handle, client_address());
+        // It will have the first slot there, too.
+        Self { now, began: now, client, server: end(server(change), handle, server_address()) }
+    }
+
+    pub(crate) fn end(&mut self, side: Side) -> &mut End {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Server => &mut self.server,
+        }
     }
 
     /// All that a side has to send reaches the other; what that was.
