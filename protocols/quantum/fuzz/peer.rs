@@ -13,8 +13,8 @@ const PACKETS_MAX: usize = 300;
 /// Bytes of a connection, at most: what it allows, and what it sends.
 const MEMORY_MAX: usize = 1 << 20;
 
-/// The first byte says who is hostile, and how far the handshake is. Then come packets: a byte of what happens with them,
-/// their length, and their frames.
+/// The first byte says who is hostile, and how far the handshake is. Then come packets: a byte of what happens with
+/// them, their length, and their frames.
 pub(crate) fn run(data: &[u8]) {
     let Some((stage, mut rest)) = data.split_first() else { return };
     let attacker = if stage & 0x80 == 0 { Side::Client } else { Side::Server };

@@ -105,7 +105,7 @@ fn columns(data: &[u8]) -> [u8; COLUMNS] {
     columns
 }
 
-/// Builds the tables of the code (8 MiB, some 20 ms), once: with the first endpoint, or the first lost packet waits for it.
+/// Builds the tables of the code (8 MiB, some 20 ms), once: with the first endpoint, or the first lost packet waits.
 pub fn warm() {
     static BUILT: std::sync::Once = std::sync::Once::new();
     BUILT.call_once(engine::warm);

@@ -374,8 +374,8 @@ fn a_true_version_negotiation_ends_the_attempt() {
 #[test]
 fn versions_that_somebody_changed_on_the_way_end_the_handshake() {
     // Initial packets hide nothing: somebody on the way takes the client's hello, and changes one version in it. It
-    // stands there twice: as the one in use, which must be that of the packet, and among those that are spoken, where no
-    // key fits any more.
+    // stands there twice: as the one in use, which must be that of the packet, and among those that are spoken, where
+    // no key fits any more.
     for (place, code) in [(0, Some(Code::TransportParameter as u64)), (1, None)] {
         let (mut world, mut first) = opened(20);
         let (to, from) = names(&first.bytes);
