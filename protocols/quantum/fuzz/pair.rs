@@ -85,7 +85,7 @@ pub(crate) fn server(change: impl FnOnce(&mut EndpointConfig)) -> Endpoint {
 pub(crate) struct End {
     pub(crate) endpoint: Endpoint,
     pub(crate) handle: Handle,
-    pub(crate) closed: Vec<CloseReason>,
+    pub(crate) closed: Vec<(Handle, CloseReason)>,
     address: SocketAddr,
 }
 
@@ -95,9 +95,11 @@ impl End {
     }
 
     fn take_events(&mut self) {
-        while let Some((_, event)) = self.endpoint.poll_event() {
+        while let Some((handle, event)) = self.endpoint.poll_event() {
+            let ended = self.closed.iter().any(|(closed, _)| *closed == handle);
+            assert!(!ended, "{event:?} after the end");
             if let Event::Closed(reason) = event {
-                self.closed.push(reason);
+                self.closed.push((handle, reason));
             }
         }
     }
