@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hdrhistogram::Histogram;
 use serde_json::Value;
 
 use super::{
@@ -138,7 +139,7 @@ impl Cell {
             write_log(path, &anchor, outcome).map_err(LinkError::kernel("writing the log"))?;
         }
         let mut row = Row::new(self, &reports, outcome.as_ref());
-        row.void = self.void(&reports, outcome.as_ref(), dropped, stolen);
+        row.void = self.void(&reports, outcome.as_ref().map(|outcome| &outcome.late_ns), dropped, stolen);
         Ok((row, reports))
     }
 
@@ -185,7 +186,13 @@ impl Cell {
     }
 
     /// Why the run does not count.
-    fn void(&self, reports: &[(Report, Report)], outcome: Option<&Outcome>, dropped: u64, stolen: f64) -> Vec<String> {
+    fn void(
+        &self,
+        reports: &[(Report, Report)],
+        late_ns: Option<&Histogram<u64>>,
+        dropped: u64,
+        stolen: f64,
+    ) -> Vec<String> {
         let mut why = Vec::new();
         for (report, end) in reports.iter().flat_map(|(server, client)| [(server, "server"), (client, "client")]) {
             if report.account.is_none() {
@@ -195,8 +202,8 @@ impl Cell {
                 why.push(format!("{end} needed {:.2} of a core", report.cores));
             }
         }
-        if let Some(outcome) = outcome {
-            let late = (outcome.late_ns.value_at_quantile(0.99), outcome.late_ns.value_at_quantile(0.999));
+        if let Some(late_ns) = late_ns {
+            let late = (late_ns.value_at_quantile(0.99), late_ns.value_at_quantile(0.999));
             if late.0 > LATE_NS_MAX.0 || late.1 > LATE_NS_MAX.1 {
                 let (p99, p999) = (late.0 as f64 / 1e6, late.1 as f64 / 1e6);
                 why.push(format!("the link was late: p99 {p99:.3} ms, p99.9 {p999:.3} ms"));
@@ -317,4 +324,56 @@ fn sleep_until(at_ns: u64) {
 
 fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::scenario;
+
+    fn cell() -> Cell {
+        Cell {
+            scenario: scenario::find("L2").expect("a link"),
+            stack: &stack::PROBE,
+            workload: Workload::Probe,
+            seed: 1,
+            warmup: Duration::ZERO,
+            window: Duration::from_secs(1),
+            grace: Duration::ZERO,
+            log: None,
+        }
+    }
+
+    fn report(account: Option<Value>, cores: f64) -> Report {
+        Report { account, message: "no memory".to_owned(), cores }
+    }
+
+    /// How late a thousand packets were.
+    fn late(usual_ns: u64, latest_ns: u64, of_them: u64) -> Histogram<u64> {
+        let mut all = Histogram::new(3).expect("a precision");
+        all.record_n(usual_ns, 1_000 - of_them).expect("in range");
+        all.record_n(latest_ns, of_them).expect("in range");
+        all
+    }
+
+    #[test]
+    fn a_run_counts_only_if_nothing_but_the_link_was_in_its_way() {
+        let good = [(report(Some(Value::Null), 0.5), report(Some(Value::Null), 0.9))];
+        let (in_time, often, seldom) =
+            (late(50_000, 250_000, 20), late(50_000, 400_000, 20), late(50_000, 9_000_000, 2));
+        assert_eq!(cell().void(&good, Some(&in_time), 0, 0.01), [""; 0]);
+        let why = |reports: &[(Report, Report)], late_ns, dropped, stolen| {
+            let why = cell().void(reports, late_ns, dropped, stolen);
+            assert_eq!(why.len(), 1, "{why:?}");
+            why.concat()
+        };
+        let failed = [(report(Some(Value::Null), 0.5), report(None, 0.0))];
+        assert_eq!(why(&failed, None, 0, 0.0), "client failed: no memory");
+        let busy = [(report(Some(Value::Null), 0.97), report(Some(Value::Null), 0.1))];
+        assert_eq!(why(&busy, None, 0, 0.0), "server needed 0.97 of a core");
+        assert!(why(&good, Some(&often), 0, 0.0).starts_with("the link was late: p99 0.400 ms"));
+        assert!(why(&good, Some(&seldom), 0, 0.0).contains("p99.9 9.00"));
+        assert_eq!(why(&good, None, 3, 0.0), "the emulator left 3 packets");
+        assert_eq!(why(&good, None, 0, 0.03), "3.0 % of the time was stolen");
+    }
 }

@@ -3,6 +3,7 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, TcpStream},
+    sync::Arc,
     thread,
 };
 
@@ -183,6 +184,42 @@ fn a_stream_closed_with_data_in_flight_ends_once_and_its_handle_is_stale() {
     assert_eq!(&answer, b"fresh");
     assert_eq!(world.stats(0).stale_effects.get(), 2);
     world.stop();
+}
+
+/// Bytes that can be asked whether anybody holds them.
+struct Held(Vec<u8>, #[allow(dead_code, reason = "it is counted")] Arc<()>);
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+#[test]
+fn what_a_stream_was_sending_when_it_died_is_given_back() {
+    for config in every_kernel() {
+        let world = World::start(Habit::Report, Config { shards: 1, ..config });
+        let held = Arc::new(());
+        for round in 0..12 {
+            let client = client(&world);
+            let stream = accepted(&world);
+            // More than the socket takes, and more behind it: one send is with the kernel, the others wait.
+            let queued: [Bytes; 3] = [(); 3].map(|()| Bytes::from_owner(Held(vec![1; 8 << 20], Arc::clone(&held))));
+            world.order(0, move |io| queued.into_iter().for_each(|bytes| io.send(stream, bytes)));
+            world.until(|happened| matches!(happened, Happened::Sent(..)).then_some(()));
+            assert!(Arc::strong_count(&held) > 1, "all of it is on its way already");
+            if round % 2 == 0 {
+                world.order(0, move |io| io.close(stream));
+            } else {
+                // With bytes that it did not read, this is a reset.
+                drop(client);
+            }
+            world.until(|happened| matches!(happened, Happened::Closed(which, _) if which == stream).then_some(()));
+        }
+        eventually("nothing is held", || Arc::strong_count(&held) == 1);
+        assert_eq!(world.stats(0).streams_open.get(), 0);
+        world.stop();
+    }
 }
 
 #[test]

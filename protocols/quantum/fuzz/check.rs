@@ -1,11 +1,17 @@
 //! What must hold for any bytes that a peer sends: shared by the fuzz targets and the replay of their corpora.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+mod endpoint;
+mod pair;
+mod peer;
+
+use std::{collections::BTreeSet, net::SocketAddr, time::Instant};
 
 use quantum::{
     error::Code,
+    fec,
     frame::{Frame, RANGES_MAX, Side, encode_ranges},
     guuid::Guuid,
+    lane,
     packet::{self, Header, LongKind, Packet, ParseError, Unprotected},
     parameters::Parameters,
     range::RangeSet,
@@ -20,8 +26,17 @@ pub(crate) type Check = fn(&[u8]);
 
 /// All targets: the name of each is that of its corpus.
 #[allow(dead_code, reason = "a target runs one of them, the replay all")]
-pub(crate) const TARGETS: &[(&str, Check)] =
-    &[("packet", packet), ("frames", frames), ("parameters", parameters), ("tokens", tokens), ("ranges", ranges)];
+pub(crate) const TARGETS: &[(&str, Check)] = &[
+    ("packet", packet),
+    ("frames", frames),
+    ("parameters", parameters),
+    ("tokens", tokens),
+    ("ranges", ranges),
+    ("repair", repair),
+    ("reassembly", reassembly),
+    ("endpoint", endpoint),
+    ("peer", peer),
+];
 
 /// A datagram is cut into packets without a rest, and what opens can be sealed and opened again.
 pub(crate) fn packet(data: &[u8]) {
@@ -214,4 +229,24 @@ fn told(set: &RangeSet) {
     let Ok(Frame::SymbolAck(ack)) = Frame::parse(&mut &bytes[..]) else { panic!("what was written cannot be read") };
     let newest = set.iter().rev().take(RANGES_MAX).map(|range| range.start..=range.end - 1);
     assert!(ack.ranges.iter().eq(newest));
+}
+
+/// Symbols and parity in any order restore nothing that is not whole, and take bounded memory.
+pub(crate) fn repair(data: &[u8]) {
+    fec::fuzz_repair(Instant::now(), data);
+}
+
+/// Pieces of streams and messages in any order: the first that names a byte is right about it.
+pub(crate) fn reassembly(data: &[u8]) {
+    lane::fuzz::reassembly(data);
+}
+
+/// Strangers get little, and nobody who showed no address gets more than three times what came from there.
+pub(crate) fn endpoint(data: &[u8]) {
+    endpoint::run(data);
+}
+
+/// Whatever an authenticated peer says, the connection goes on or ends with a code, and holds little.
+pub(crate) fn peer(data: &[u8]) {
+    peer::run(data);
 }

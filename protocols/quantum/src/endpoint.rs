@@ -113,6 +113,7 @@ impl Endpoint {
         if let Err(error) = config.transport.check() {
             panic!("`Transport` cannot work: {}", error.reason);
         }
+        crate::fec::warm();
         let mut rng = StdRng::from_seed(seed);
         Self {
             table: Table::new([rng.next_u64(), rng.next_u64(), rng.next_u64(), rng.next_u64()]),

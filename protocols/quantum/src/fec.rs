@@ -105,9 +105,10 @@ fn columns(data: &[u8]) -> [u8; COLUMNS] {
     columns
 }
 
-/// Builds the tables of the code (8 MiB, some 20 ms): at boot, or the first lost packet waits for it.
+/// Builds the tables of the code (8 MiB, some 20 ms), once: with the first endpoint, or the first lost packet waits.
 pub fn warm() {
-    engine::warm();
+    static BUILT: std::sync::Once = std::sync::Once::new();
+    BUILT.call_once(engine::warm);
 }
 
 /// Feeds a receiver with what a hostile peer might send: frames, each behind a byte of its length and one of the

@@ -4,6 +4,7 @@ mod chat;
 mod flood;
 mod life;
 mod talker;
+mod train;
 
 use engine::{ShardId, Steer};
 use quantum::Router;

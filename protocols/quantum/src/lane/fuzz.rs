@@ -65,7 +65,8 @@ fn piece<'a>(input: &mut &'a [u8]) -> Option<Piece<'a>> {
 struct Model {
     streams: BTreeMap<u64, BTreeMap<u64, u8>>,
     read: BTreeMap<u64, u64>,
-    messages: BTreeMap<(u64, u64), BTreeMap<u64, u8>>,
+    /// How long each is, and what came of it.
+    messages: BTreeMap<(u64, u64), (u64, BTreeMap<u64, u8>)>,
     delivered: BTreeMap<(u64, u64), ()>,
 }
 
@@ -113,8 +114,10 @@ fn message(lanes: &mut Lanes, model: &mut Model, piece: &Piece<'_>) -> bool {
     }
     let is_fine = lanes.on_message(&frame).is_ok();
     if !model.delivered.contains_key(&(channel, number)) {
-        let bytes = model.messages.entry((channel, number)).or_default();
-        for (at, byte) in (offset..).zip(data) {
+        let (total, bytes) = model.messages.entry((channel, number)).or_insert((total, BTreeMap::new()));
+        // What is whole takes nothing more, whether it was read or not.
+        let is_whole = bytes.len() as u64 == *total;
+        for (at, byte) in (offset..).zip(data).filter(|_| !is_whole) {
             bytes.entry(at).or_insert(*byte);
         }
     }
@@ -135,7 +138,8 @@ fn read(lanes: &mut Lanes, model: &mut Model, which: u64) {
         lanes.consume(id, len);
     }
     while let Some(Received { channel, number, bytes }) = lanes.recv_message() {
-        let expected: Vec<u8> = model.messages.remove(&(channel, number)).unwrap_or_default().into_values().collect();
+        let (_, expected) = model.messages.remove(&(channel, number)).unwrap_or_default();
+        let expected: Vec<u8> = expected.into_values().collect();
         assert!(bytes == expected, "first wins");
         assert!(model.delivered.insert((channel, number), ()).is_none(), "once");
     }

@@ -3,10 +3,13 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use quantum::{
-    CloseReason, Delivery, Direction, Drop, Event, Guuid, Transport, Verdict,
+    CloseReason, Delivery, Direction, Drop, Event, Guuid, Meta, Router, Transport, Verdict,
+    error::Code,
+    frame::kind,
     packet::{self, VERSION},
 };
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
+use rustls::quic::{DirectionalKeys, Keys};
 use simnet::{LinkConfig, Loss};
 
 use crate::{
@@ -138,6 +141,46 @@ fn a_late_copy_of_the_first_packet_begins_nothing() {
     assert_eq!(world.server.endpoint.half_open(), 1);
     world.run_for(Duration::from_secs(11));
     assert!(world.server.endpoint.is_empty());
+}
+
+#[test]
+fn a_handshake_that_broke_a_rule_counts_until_it_is_forgotten() {
+    // Initial keys are no secret: anybody can begin a handshake and end it in the same packet.
+    for frames in [&[kind::CLOSE as u8, 0, 0, 0][..], &[0x3F]] {
+        let mut world = World::configured(4, link(5), Transport::default(), Transport::default(), |config| {
+            (config.retry_above, config.half_open_max) = (20, 25);
+        });
+        for at in 0..300 {
+            world.hand(Who::Server, somewhere(at), &initial(at, frames));
+            world.run_for(Duration::from_micros(100));
+        }
+        assert!(world.server.endpoint.len() <= 20, "{} handshakes are held", world.server.endpoint.len());
+        assert_eq!(world.server.endpoint.stats().retries, 280);
+        world.run_for(Duration::from_secs(15));
+        assert!(world.server.endpoint.is_empty() && world.server.endpoint.half_open() == 0);
+    }
+}
+
+/// A first packet with any frames that opens, as anybody can make it.
+fn initial(number: u32, frames: &[u8]) -> Vec<u8> {
+    sealed(Guuid::new(u64::from(number), [1; 10]), Guuid::new(u64::from(number), [2; 10]), frames)
+}
+
+/// The keys of a client's first packets, which everybody can derive.
+fn initial_keys(to: Guuid) -> DirectionalKeys {
+    let suite = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
+    let suite = suite.tls13().and_then(|suite| suite.quic_suite()).unwrap();
+    let version = rustls::quic::Version::V1;
+    Keys::initial(version, suite.suite, suite.quic, to.as_bytes(), rustls::Side::Client).local
+}
+
+fn sealed(to: Guuid, from: Guuid, frames: &[u8]) -> Vec<u8> {
+    let (keys, mut bytes) = (initial_keys(to), Vec::new());
+    let draft = packet::encode_long(packet::LongKind::Initial, to, from, &[], 0, None, &mut bytes);
+    bytes.extend_from_slice(frames);
+    draft.pad(1_200, &mut bytes);
+    draft.seal(&*keys.header, &*keys.packet, &mut bytes);
+    bytes
 }
 
 #[test]
@@ -359,6 +402,41 @@ fn a_true_version_negotiation_ends_the_attempt() {
 }
 
 #[test]
+fn versions_that_somebody_changed_on_the_way_end_the_handshake() {
+    // Initial packets hide nothing: somebody on the way takes the client's hello, and changes one version in it. It
+    // stands there twice: as the one in use, which must be that of the packet, and among those that are spoken, where
+    // no key fits any more.
+    for (place, code) in [(0, Some(Code::TransportParameter as u64)), (1, None)] {
+        let (mut world, mut first) = opened(20);
+        let (to, from) = names(&first.bytes);
+        let keys = initial_keys(to);
+        let (packet, _) = packet::parse(&mut first.bytes).unwrap();
+        let number_at = packet.header.number().unwrap().1;
+        let bare = packet::unprotect(packet.bytes, number_at, &*keys.header, 0).unwrap();
+        let payload = packet::open(packet.bytes, &bare, &*keys.packet).unwrap();
+        let mut frames = packet.bytes[payload].to_vec();
+        let is_version = |at: &usize| frames[*at..].starts_with(&VERSION.to_be_bytes());
+        let places: Vec<usize> = (0..frames.len() - 4).filter(is_version).collect();
+        assert_eq!(places.len(), 2);
+        frames[places[place] + 3] ^= 2;
+        // The client's own packet never arrives.
+        world.up.configure(LinkConfig { down: true, ..link(10) });
+        let client = world.client_address;
+        assert_eq!(world.hand(Who::Server, client, &sealed(to, from, &frames)), Verdict::Taken);
+        world.up.configure(link(10));
+        world.run_for(Duration::from_secs(15));
+        let events = [world.client.events.clone(), world.server.events.clone()].concat();
+        assert!(!events.contains(&Event::Connected), "{events:?}");
+        let is_the_end = |event: &Event| match event {
+            Event::Closed(CloseReason::Transport(error)) => Some(error.code) == code,
+            Event::Closed(CloseReason::HandshakeTimeout) => code.is_none(),
+            _ => false,
+        };
+        assert!(events.iter().any(is_the_end), "{events:?} for the version in place {place}");
+    }
+}
+
+#[test]
 fn an_unknown_version_is_told_what_is_spoken_here_in_fewer_bytes() {
     let (mut world, first) = opened(9);
     let record = world.record();
@@ -466,6 +544,28 @@ fn two_ends_without_memory_soon_fall_silent() {
         rounds += 1;
         assert!(rounds < 30, "each answer is shorter than what it answers");
     }
+}
+
+#[test]
+fn a_datagram_for_another_shard_is_handed_over_as_it_came() {
+    // The kernel merges datagrams of one sender into one train, and steers by the first of them.
+    let (multiplier, shards) = (0x9E37_79B1, 4);
+    let mut world = World::configured(16, link(1), Transport::default(), Transport::default(), |config| {
+        config.router = Router::new(multiplier, shards, 2);
+    });
+    let router = Router::new(multiplier, shards, 2);
+    let (mut came, from) = ([0; 4], somewhere(1));
+    for mut bytes in first_packets(64) {
+        let (before, shard) = (bytes.clone(), router.shard_of(packet::destination(&bytes).unwrap().word()));
+        let (now, unix_ms) = (world.now, world.unix_ms());
+        let verdict = world.server.endpoint.handle(now, unix_ms, Meta { remote: from, ecn: 0 }, &mut bytes);
+        assert_eq!(verdict, if shard == 2 { Verdict::Taken } else { Verdict::Foreign(shard) });
+        assert!(shard == 2 || bytes == before, "the other shard gets what was sent");
+        came[usize::from(shard)] += 1;
+    }
+    assert!(came.iter().all(|count| *count > 4), "{came:?}");
+    let stats = *world.server.endpoint.stats();
+    assert_eq!((stats.foreign, stats.accepted), (64 - came[2], came[2]));
 }
 
 #[test]

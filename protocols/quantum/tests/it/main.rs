@@ -12,6 +12,7 @@ mod handshake;
 mod hostile;
 mod idling;
 mod malice;
+mod numbering;
 mod pacing;
 mod rebinding;
 mod repair;

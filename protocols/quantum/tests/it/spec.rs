@@ -3,6 +3,7 @@
 mod citation;
 mod frame;
 mod packet;
+mod pitfall;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
