@@ -17,12 +17,12 @@ use super::{
 };
 
 /// Loss above the baseline that says too much is in flight, in percent. The draft's `LossThresh` is 2. BBRv1 keeps a queue
-/// of one BDP full, and that loses 2 to 3 % all the time: whoever heeds it is left with 22 % of the link there, and with
-/// this, `THRESHOLD_ROUND` and `BETA` with 33.
-const THRESHOLD: u64 = 3;
+/// of one BDP full, and that loses 2 to 3 % all the time: whoever heeds it is left with 23 % of the link by Linux's, and
+/// with this, `THRESHOLD_ROUND` and `BETA` with 28.
+const THRESHOLD: u64 = 4;
 
 /// The same of a whole round trip, outside of a probe.
-const THRESHOLD_ROUND: u64 = 5;
+const THRESHOLD_ROUND: u64 = 8;
 
 /// The same in Startup while no queue is seen: the baseline is but a guess then.
 const THRESHOLD_UNSURE: u64 = 10;

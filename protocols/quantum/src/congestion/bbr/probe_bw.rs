@@ -19,7 +19,7 @@ const RATE_GAINED: u64 = 20;
 
 /// It may add this part of the queue that stood before, in percent: where others keep a long one, a little more harms
 /// nobody, and who adds less is left with less by them. Measured beside CUBIC on four BDP: 31 % of the link, 17 without.
-const QUEUE_ADDED_TO: u64 = 25;
+const QUEUE_ADDED_TO: u64 = 50;
 
 /// Round trips after which a probe is due, so that Reno and CUBIC flows of a usual size, which grow by a packet in
 /// each, are neither starved nor followed (draft section 5.3.3.5).
