@@ -288,7 +288,7 @@ impl Talk {
             self.waiting.pop_front();
         }
         if let Some((stream, offset)) = self.bulk.as_mut().filter(|_| has_bulk) {
-            while let Ok(written) = connection.write(*stream, bulk(*offset)) {
+            while let Ok(written) = connection.write_bytes(*stream, Bytes::from_static(bulk(*offset))) {
                 *offset += written as u64;
                 if written == 0 {
                     break;
