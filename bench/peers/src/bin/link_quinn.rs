@@ -3,6 +3,7 @@
 
 use std::{cell::RefCell, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use peers::{
     link::{
         self, Alarm, BULK, MESSAGE, ORDERED, Records,
@@ -199,7 +200,9 @@ async fn write_bulk(connection: Connection, shared: Rc<Shared>) -> Result<(), Fa
     stream.write_all(&[BULK]).await?;
     let mut offset = 0;
     while now_ns() < shared.plan.to_ns {
-        offset += stream.write(bulk(offset)).await? as u64;
+        let bytes = bulk(offset);
+        stream.write_chunk(Bytes::from_static(bytes)).await?;
+        offset += bytes.len() as u64;
     }
     linger(stream).await;
     Ok(())
