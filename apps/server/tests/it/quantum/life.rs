@@ -44,6 +44,26 @@ fn many_connections_reach_their_shards_without_a_detour() {
     server.until("forgotten", |server| server.metric("ringshard_quantum_connections", "") == 0);
 }
 
+/// Each connection moves twice and speaks before and after; `RINGSHARD_STEERED` says how many do (each takes a descriptor).
+#[test]
+fn whoever_moves_reaches_its_shard_without_a_detour() {
+    let count = std::env::var("RINGSHARD_STEERED").map_or(500, |count| count.parse().expect("a number"));
+    let server = Server::start(&[("RINGSHARD_SERVER_SHARDS", "2")]);
+    let mut users: Vec<_> =
+        (0..count).map(|n| Quantum::enter(&server, &format!("user{n}"), &format!("chat/r{n}"))).collect();
+    for _ in 0..2 {
+        for user in &mut users {
+            user.wire.rebind().expect("a socket");
+            user.works();
+        }
+    }
+    assert!(users.iter().all(|user| user.closed.is_none()));
+    assert_eq!(server.metric("ringshard_quantum_connections", ""), count);
+    let (forwarded, moves) = (server.metric("ringshard_steer_forwarded_total", ""), 2 * count);
+    println!("{count} connections, {moves} moves, {forwarded} datagrams forwarded");
+    assert_eq!(forwarded, 0, "none came to the wrong shard");
+}
+
 #[test]
 fn a_server_that_stops_tells_its_clients_and_ends_their_lanes() {
     let mut server = Server::start(&[]);
