@@ -95,7 +95,11 @@ fn idle_bytes(end: &mut impl End, client: &ClientConfig, talks: bool) -> i64 {
     let token = session::Keys::new(&[7; 32]).mint(WALL_MS / 1000, "user", 3_600, &[], false);
     let transport = || Transport { idle_timeout: Duration::from_secs(3_600), ..Transport::default() };
     let mut clients: Vec<_> = (0..CROWD)
-        .map(|n| Client::new(client.clone(), transport(), std::array::from_fn(|at| if at == 0 { n as u8 } else { 9 })))
+        .map(|n| {
+            // Of their own each: a first packet that is like another's is taken for a copy of it.
+            let seed = std::array::from_fn(|at| [n as u8, (n >> 8) as u8].get(at).copied().unwrap_or(9));
+            Client::new(client.clone(), transport(), seed)
+        })
         .collect();
     let address = |n: usize| SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 4_000));
     let server = SocketAddr::from(([10, 9, 9, 9], 8443));
