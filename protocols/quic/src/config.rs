@@ -124,11 +124,14 @@ impl Transport {
         if windows.into_iter().any(|bytes| bytes > BYTES_MAX) {
             return wrong("windows: at most 1 TiB");
         }
+        if self.data_max.max(self.stream_data_max) > FIRST_WINDOW_MAX {
+            return wrong("data_max, stream_data_max: below 1 GiB");
+        }
         if self.data_window_max < self.data_max || self.stream_window_max < self.stream_data_max {
             return wrong("windows: the largest one is not below the first one");
         }
         if self.streams_bidirectional_max.max(self.streams_unidirectional_max) > STREAMS_MAX {
-            return wrong("streams: at most 2^32 of a kind");
+            return wrong("streams: below 2^30 of a kind");
         }
         if self.datagrams_max > DATAGRAMS_MAX {
             return wrong("datagrams_max: at most 4,096");
@@ -140,8 +143,11 @@ impl Transport {
 /// Bytes of a window, at most: far from where sums and the wire's numbers end.
 const BYTES_MAX: u64 = 1 << 40;
 
+/// Bytes of a first window, at most. quiche has 128 bytes for all transport parameters; with numbers of 4 bytes they fit.
+const FIRST_WINDOW_MAX: u64 = (1 << 30) - 1;
+
 /// Streams of a kind that may be open, at most.
-const STREAMS_MAX: u64 = 1 << 32;
+const STREAMS_MAX: u64 = FIRST_WINDOW_MAX;
 
 /// Datagrams that may wait, at most: 6 MiB of full ones.
 const DATAGRAMS_MAX: usize = 4096;

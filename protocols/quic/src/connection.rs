@@ -51,6 +51,11 @@ pub struct Connection {
     told: Told,
     closing: Option<u64>,
     failure: Option<quiche::Error>,
+    /// The handshake took too long: one last packet, if it may be sent, and it is over.
+    abandoned: bool,
+    over: bool,
+    /// The peer's id that is in use, by its number.
+    peer_id_number: u64,
     pub(crate) token: Option<[u8; 16]>,
     pub(crate) armed: Option<Instant>,
     pub(crate) queued: bool,
@@ -108,6 +113,9 @@ impl Connection {
             told: Told::default(),
             closing: None,
             failure: None,
+            abandoned: false,
+            over: false,
+            peer_id_number: 0,
             token: None,
             armed: None,
             queued: false,
@@ -325,8 +333,10 @@ impl Connection {
     /// # Errors
     /// [`StreamError::Limit`]: no spare id, or the peer wants no moves.
     pub fn migrate(&mut self, local: SocketAddr) -> Result<(), StreamError> {
-        self.quiche.migrate_source(local).map_err(|_| StreamError::Limit)?;
+        let number = self.quiche.migrate_source(local).map_err(|_| StreamError::Limit)?;
         self.local = local;
+        // The old one is given back, and the peer issues another. It may be the last one: then it stays.
+        let _ = self.quiche.retire_dcid(std::mem::replace(&mut self.peer_id_number, number));
         Ok(())
     }
 
@@ -397,6 +407,7 @@ impl Connection {
         self.release_at = self.release_at.filter(|at| *at > now);
         if self.handshake_until.is_some_and(|until| until <= now) && !self.quiche.is_established() {
             self.handshake_until = None;
+            self.abandoned = true;
             self.failure.get_or_insert(quiche::Error::Done);
             // Whoever is there learns it.
             let _ = self.quiche.close(false, quiche::WireErrorCode::ApplicationError as u64, b"handshake timeout");
@@ -424,7 +435,10 @@ impl Connection {
         let paces = self.quiche.gcongestion_enabled().unwrap_or(false);
         let quantum = if paces { TRAIN_BYTES_MAX } else { self.quiche.send_quantum().max(1) };
         let room = out.len().min(TRAIN_BYTES_MAX);
-        let (segment, info) = self.quiche.send(&mut out[..room]).ok()?;
+        let Ok((segment, info)) = self.quiche.send(&mut out[..room]) else {
+            self.over |= self.abandoned;
+            return None;
+        };
         let mut train = Train {
             from: info.from,
             to: info.to,
@@ -478,7 +492,7 @@ impl Connection {
             self.told.datagram = true;
             tell(Event::Datagram);
         }
-        if !self.told.closed && (self.quiche.is_draining() || self.quiche.is_closed()) {
+        if !self.told.closed && (self.abandoned || self.quiche.is_draining() || self.quiche.is_closed()) {
             self.told.closed = true;
             self.handshake_until = None;
             self.release_at = None;
@@ -579,7 +593,7 @@ impl Connection {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.quiche.is_closed()
+        self.over || self.quiche.is_closed()
     }
 
     pub(crate) fn quiche(&mut self) -> &mut Quiche {

@@ -22,11 +22,12 @@ pub enum Event {
     Connected,
     /// The peer opened a stream.
     Opened(StreamId),
-    /// A stream has bytes to read, or its end. Read until blocked: it is told once for what has arrived.
+    /// A stream has bytes to read, or its end. Read until blocked: before that nothing more is told of it, not even that
+    /// the peer gave it up.
     Readable(StreamId),
     /// A stream that took less than it was given takes bytes again.
     Writable(StreamId),
-    /// The peer does not want more of a stream.
+    /// The peer does not want more of a stream that was blocked. One that was not learns it when it is written.
     Stopped {
         /// Which.
         id: StreamId,

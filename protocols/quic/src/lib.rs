@@ -16,8 +16,6 @@ pub mod config;
 pub mod connection;
 pub mod endpoint;
 pub mod event;
-#[doc(hidden)]
-pub mod fuzz;
 pub mod id;
 pub mod packet;
 pub mod stats;

@@ -105,16 +105,12 @@ impl Client {
     }
 }
 
-fn config(
-    context: SslContextBuilder,
-    alpn: &[Vec<u8>],
-    transport: &Transport,
-) -> Result<quiche::Config, ConfigError> {
+fn config(context: SslContextBuilder, alpn: &[Vec<u8>], transport: &Transport) -> Result<quiche::Config, ConfigError> {
     if alpn.is_empty() || alpn.iter().any(|name| name.is_empty() || name.len() > 255) {
         return Err(ConfigError::Alpn);
     }
-    let mut config = quiche::Config::with_boring_ssl_ctx_builder(quiche::PROTOCOL_VERSION, context)
-        .map_err(|_| ConfigError::Tls)?;
+    let mut config =
+        quiche::Config::with_boring_ssl_ctx_builder(quiche::PROTOCOL_VERSION, context).map_err(|_| ConfigError::Tls)?;
     let names: Vec<&[u8]> = alpn.iter().map(Vec::as_slice).collect();
     config.set_application_protos(&names).map_err(|_| ConfigError::Alpn)?;
     config.set_max_idle_timeout(transport.idle_timeout.as_millis() as u64);

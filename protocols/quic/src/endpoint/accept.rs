@@ -93,7 +93,10 @@ impl Endpoint {
     ) -> Verdict {
         let id = self.fresh_id();
         let Some(config) = &mut self.server else { return self.dropped(Drop::Refused) };
-        config.set_stateless_reset_token(Some(u128::from_be_bytes(self.config.reset.token(&id))));
+        // quiche has 128 bytes for all transport parameters, too few for this one beside those of a Retry. The ids that
+        // follow bring their own.
+        let token = u128::from_be_bytes(self.config.reset.token(&id));
+        config.set_stateless_reset_token(retried.is_none().then_some(token));
         let quiche = match &retried {
             Some(retried) => {
                 let ids = quiche::RetryConnectionIds {

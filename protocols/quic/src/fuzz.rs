@@ -1,1 +1,0 @@
-//! What the fuzz target does; tests replay its corpus.
