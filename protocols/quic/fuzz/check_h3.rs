@@ -75,8 +75,8 @@ pub(crate) fn capsules(data: &[u8]) {
 }
 
 /// The first byte: bit 0 the session is asked for first, else last; bit 1 it is not accepted. Then steps: a byte whose
-/// low 3 bits choose the stream, bits 3 and 4 what happens (bytes, bytes and the end, a reset, a stop), bit 5 a datagram
-/// instead; the count of the bytes, and the bytes.
+/// low 3 bits choose the stream, bits 3 and 4 what happens (bytes, bytes and the end, a reset, a stop), bit 5 that it
+/// is a datagram; the count of the bytes, and the bytes.
 #[allow(dead_code, reason = "a target runs one of them, the replay all")]
 pub(crate) fn streams(data: &[u8]) {
     const IDS: [u64; 8] = [4, 6, 8, 10, 0, 14, 12, 1];

@@ -3,10 +3,12 @@
 //!
 //! A client asks by an Extended CONNECT; the server's app gets [`crate::h3::Event::SessionRequest`] if the origin is
 //! allowed and the session is not in 0-RTT, and answers. The stream of the CONNECT names the session. Both sides then
-//! open streams and send datagrams that begin with that name. What comes before the session is accepted waits within
-//! `early_*` of [`crate::h3::Limits`]. All four setting ids of the drafts are sent, so that Chromium, Firefox and Safari
-//! find theirs; the flow control of sessions that the last drafts add is not offered, nor resets with a reliable part
-//! (RESET_STREAM_AT), which quiche does not have: clients that insist on them refuse the server.
+//! open streams and send datagrams that begin with that name. What comes before the session is accepted waits, within
+//! `early_*` of [`crate::h3::Limits`].
+//!
+//! All four setting ids of the drafts are sent, so that Chromium, Firefox and Safari find theirs. The flow control of
+//! sessions that the last drafts add is not offered, nor are resets with a reliable part (RESET_STREAM_AT), that quiche
+//! does not have: clients that insist on them refuse the server.
 
 pub(crate) mod capsule;
 pub mod code;

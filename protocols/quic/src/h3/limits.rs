@@ -6,7 +6,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Bytes of a field section: as encoded, and as RFC 9114 section 4.2.2 counts it (32 more per field). Told to the
-    /// peer; a request beyond it is answered with 431.
+    /// peer; a request beyond it is answered with 431. Until it is whole a stream holds it, for `head_secs` at most.
     pub section_bytes_max: u32,
     /// Fields of one section; more is 431. Browsers send about 20.
     pub fields_max: u16,

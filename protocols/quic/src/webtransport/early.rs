@@ -47,7 +47,7 @@ impl Early {
     }
 
     /// Takes out the datagrams of a session, in order.
-    pub(super) fn take_datagrams(&mut self, session: StreamId) -> Vec<Bytes> {
+    pub(crate) fn take_datagrams(&mut self, session: StreamId) -> Vec<Bytes> {
         if self.datagrams.is_empty() {
             return Vec::new();
         }

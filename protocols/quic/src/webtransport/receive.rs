@@ -68,7 +68,7 @@ impl Connection {
             return Ok(());
         }
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.open();
+            session.set_open(true);
             self.events.push_back(Event::SessionOpen { id, response });
             self.open_early(id);
         }
@@ -290,7 +290,15 @@ impl Connection {
     /// Ends a session, and whatever belongs to it; the stream of its CONNECT stays.
     pub(crate) fn lose_session_quietly(&mut self, id: StreamId) {
         let Some(session) = self.sessions.remove(&id) else { return };
-        for stream in session.streams.into_iter().chain(self.early.take_streams(id)) {
+        for stream in session.streams {
+            self.abort(stream, Code::WT_SESSION_GONE);
+        }
+        self.drop_early(id);
+    }
+
+    /// Drops what waits for a session that will not be.
+    pub(crate) fn drop_early(&mut self, id: StreamId) {
+        for stream in self.early.take_streams(id) {
             self.abort(stream, Code::WT_SESSION_GONE);
         }
         self.early.take_datagrams(id);

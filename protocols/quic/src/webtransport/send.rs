@@ -34,10 +34,15 @@ impl Connection {
         if session.is_draft_2 {
             response.headers_mut().insert(DRAFT_FIELD, HeaderValue::from_static("draft02"));
         }
-        session.open();
-        self.respond(id, &response, false)?;
-        self.open_early(id);
-        Ok(())
+        session.set_open(true);
+        let answered = self.respond(id, &response, false);
+        if answered.is_ok() {
+            self.open_early(id);
+        } else if let Some(session) = self.sessions.get_mut(&id) {
+            // It may be tried again with fewer fields.
+            session.set_open(false);
+        }
+        answered
     }
 
     /// A final head was sent for a session that was asked for: it is refused.

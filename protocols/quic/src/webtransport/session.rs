@@ -6,17 +6,10 @@ use http::Request;
 
 use crate::h3::{StreamId, frame::Reader};
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    /// It is asked for and not answered.
-    Asked,
-    /// It was accepted.
-    Open,
-}
-
 #[derive(Debug)]
 pub(crate) struct Session {
-    state: State,
+    /// Whether it was accepted, not only asked for.
+    is_open: bool,
     /// The request, while it waits for the client's settings.
     pub(super) held: Option<Box<Request<()>>>,
     /// Whether the client follows draft 2, whose answer has a field of its own.
@@ -27,20 +20,14 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn asked() -> Self {
-        Self {
-            state: State::Asked,
-            held: None,
-            is_draft_2: false,
-            streams: BTreeSet::new(),
-            capsules: Reader::default(),
-        }
+        Self { is_open: false, held: None, is_draft_2: false, streams: BTreeSet::new(), capsules: Reader::default() }
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.state == State::Open
+        self.is_open
     }
 
-    pub(super) fn open(&mut self) {
-        self.state = State::Open;
+    pub(super) fn set_open(&mut self, open: bool) {
+        self.is_open = open;
     }
 }

@@ -201,6 +201,7 @@ impl Connection {
                 // A server counts a request from its head on.
                 self.requests -= usize::from(!self.is_server && id.is_request() || !message.awaits_head());
                 self.priorities.remove(&id);
+                self.drop_early(id);
                 if self.leaving.is_begun() {
                     self.leave();
                 }

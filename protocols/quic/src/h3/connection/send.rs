@@ -198,8 +198,8 @@ impl Connection {
         self.streams.get(&id).map_or(0, |stream| max.saturating_sub(stream.outbox.len()))
     }
 
-    /// Gives up a request, its answer, or a WebTransport stream, both ways ([`webtransport::code::to_http`] makes a code
-    /// of an app's).
+    /// Gives up a request, its answer, or a WebTransport stream, both ways. [`webtransport::code::to_http`] makes a
+    /// code of an app's.
     pub fn reset(&mut self, id: StreamId, code: Code) {
         self.lose_session_quietly(id);
         self.abort(id, code);

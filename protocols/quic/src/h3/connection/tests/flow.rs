@@ -19,7 +19,7 @@ fn a_request_with_body_and_trailers_is_answered() {
     feed(&mut connection, 0, &concat(&[&headers(&GET), &frame(kind::DATA, b"hello"), &trailers]), true);
     let events = drain_events(&mut connection);
     assert!(
-        matches!(&events[..], [Event::Request { id: StreamId(0), request, protocol: None, early: false }, Event::Readable(StreamId(0))]
+        matches!(&events[..], [Event::Request { request, protocol: None, early: false, .. }, Event::Readable(_)]
             if request.uri() == "/" && request.headers()["host"] == "a.example"),
         "{events:?}"
     );

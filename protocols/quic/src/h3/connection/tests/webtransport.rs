@@ -205,6 +205,29 @@ fn a_request_that_is_no_session_has_no_streams_and_no_datagrams() {
 }
 
 #[test]
+fn a_malformed_request_takes_along_what_waits_for_it() {
+    let mut connection = server(config());
+    feed(&mut connection, 4, &bidi(0, b"early"), false);
+    connection.on_datagram(Instant::now(), Bytes::from_static(b"\0early"));
+    feed(&mut connection, 0, &headers(&CONNECT_WT[1..]), false);
+    assert_eq!(ends(&drain_actions(&mut connection), Code::WT_SESSION_GONE), [(4, false), (4, true)]);
+    assert_eq!((connection.streams_len(), connection.early.take_datagrams(SESSION).len()), (0, 0));
+}
+
+#[test]
+fn an_answer_that_is_too_large_can_be_tried_again() {
+    let mut connection = fresh(true, config());
+    feed(&mut connection, 2, &concat(&[&[0], &frame(kind::SETTINGS, &[6, 0x40, 100])]), false);
+    feed(&mut connection, 0, &headers(&CONNECT_WT), false);
+    let mut fields = HeaderMap::new();
+    fields.insert("x", "y".repeat(60).parse().expect("valid"));
+    assert_eq!(connection.accept_session(SESSION, fields), Err(SendError::TooLarge));
+    assert_eq!(connection.open_uni(SESSION), Err(SendError::Gone));
+    connection.accept_session(SESSION, HeaderMap::new()).expect("it fits");
+    connection.open_uni(SESSION).expect("it is open");
+}
+
+#[test]
 fn ids_that_name_no_request_end_the_connection() {
     for (id, bytes) in [(4, bidi(1, b"")), (4, bidi(2, b"")), (6, uni(3, b"")), (6, concat(&[b"\x40\x54\x7f\xfc"]))] {
         let mut connection = accepted();
