@@ -1,0 +1,1 @@
+//! What the fuzz target does; tests replay its corpus.
