@@ -16,12 +16,14 @@ pub mod config;
 pub mod connection;
 pub mod endpoint;
 pub mod event;
+pub mod h3;
 pub mod id;
 pub mod packet;
 pub mod stats;
 pub mod stream;
 pub mod tls;
 pub mod token;
+pub mod webtransport;
 
 pub use config::{Algorithm, ConfigError, EndpointConfig, Transport};
 pub use connection::Connection;

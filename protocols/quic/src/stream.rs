@@ -43,8 +43,26 @@ impl StreamId {
 
     /// How many streams of its kind were opened before it.
     #[must_use]
-    pub fn index(self) -> u64 {
+    pub const fn index(self) -> u64 {
         self.0 >> 2
+    }
+
+    /// Whether one side only sends on it.
+    #[must_use]
+    pub const fn is_uni(self) -> bool {
+        self.0 & 2 != 0
+    }
+
+    /// Whether the server opened it.
+    #[must_use]
+    pub const fn is_of_server(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    /// Whether it can carry a request of HTTP/3, and so name a WebTransport session.
+    #[must_use]
+    pub const fn is_request(self) -> bool {
+        self.0 & 3 == 0
     }
 }
 
@@ -77,5 +95,21 @@ impl From<quiche::Error> for StreamError {
             quiche::Error::StreamLimit => Self::Limit,
             _ => Self::Unknown,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_two_low_bits_say_whose_and_which_ways() {
+        let id = StreamId::new(Side::Server, Direction::Unidirectional, 2);
+        assert_eq!(
+            (id, id.side(), id.direction(), id.index()),
+            (StreamId(11), Side::Server, Direction::Unidirectional, 2)
+        );
+        assert!(id.is_uni() && id.is_of_server() && !id.is_request());
+        assert!(StreamId(8).is_request() && StreamId::new(Side::Client, Direction::Bidirectional, 2) == StreamId(8));
     }
 }

@@ -4,4 +4,4 @@
 #[path = "../check.rs"]
 mod check;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| check::datagram(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| check::run("datagram", data));

@@ -1,4 +1,4 @@
-//! Clients and shards in one virtual world.
+//! QUIC, HTTP/3 and WebTransport from outside: clients and shards in one virtual world, and what fuzzers found.
 
 #![allow(clippy::unwrap_used)]
 
