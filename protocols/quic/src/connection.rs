@@ -552,7 +552,8 @@ impl Connection {
         if self.quiche.stream_readable_len(id.0, 1) > 0 {
             return tell(Event::Readable(id));
         }
-        match self.quiche.stream_recv(id.0, &mut []) {
+        // With room for a byte that is not there: else quiche keeps the end, and calls the stream readable for ever.
+        match self.quiche.stream_recv(id.0, &mut [0]) {
             Err(quiche::Error::StreamReset(code)) => tell(Event::Reset { id, code }),
             Ok((_, true)) => {
                 if self.ended.len() >= ENDED_MAX {
