@@ -1,7 +1,7 @@
 //! One connection: quiche's, told in events, read and written without copies where that is possible.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -43,11 +43,13 @@ pub struct Connection {
     opening: [u64; 2],
     /// Whether we wanted to open more than the peer allowed, by direction.
     starved: [bool; 2],
-    /// Streams that took less than they were given.
-    blocked: BTreeSet<u64>,
+    /// Streams that we may still write, and whether one took less than it was given.
+    writing: BTreeMap<u64, bool>,
     /// Streams whose end has come without further bytes, and is not read yet.
     ended: SmallVec<[u64; 2]>,
     received: usize,
+    /// How many streams the peer has stopped.
+    stopped: u64,
     told: Told,
     closing: Option<u64>,
     failure: Option<quiche::Error>,
@@ -107,9 +109,10 @@ impl Connection {
             opened: [0; 2],
             opening: [0; 2],
             starved: [false; 2],
-            blocked: BTreeSet::new(),
+            writing: BTreeMap::new(),
             ended: SmallVec::new(),
             received: 0,
+            stopped: 0,
             told: Told::default(),
             closing: None,
             failure: None,
@@ -189,6 +192,7 @@ impl Connection {
         match self.quiche.stream_send(id.0, &[], false) {
             Ok(_) => {
                 self.opening[kind] += 1;
+                self.writing.insert(id.0, false);
                 Ok(id)
             }
             Err(error) => {
@@ -227,13 +231,30 @@ impl Connection {
     pub fn write(&mut self, id: StreamId, bytes: &[u8], end: bool) -> Result<usize, StreamError> {
         let taken = match self.quiche.stream_send(id.0, bytes, end) {
             Ok(taken) => taken,
-            Err(quiche::Error::Done) => 0,
-            Err(error) => return Err(error.into()),
+            Err(error) => self.untaken(id, error)?,
         };
-        if taken < bytes.len() {
-            self.blocked.insert(id.0);
-        }
+        self.note_written(id, taken < bytes.len(), end);
         Ok(taken)
+    }
+
+    /// Nothing was taken: because nothing fits, or because the stream is over. quiche says `Done` for both.
+    fn untaken(&mut self, id: StreamId, error: quiche::Error) -> Result<usize, StreamError> {
+        let error = match (error, self.quiche.stream_capacity(id.0)) {
+            (quiche::Error::Done, Ok(_)) => return Ok(0),
+            (quiche::Error::Done, Err(error)) => error,
+            (error, _) => error,
+        };
+        // It is learnt here, and not told again.
+        self.writing.remove(&id.0);
+        Err(error.into())
+    }
+
+    fn note_written(&mut self, id: StreamId, is_short: bool, end: bool) {
+        if end && !is_short {
+            self.writing.remove(&id.0);
+        } else {
+            *self.writing.entry(id.0).or_default() |= is_short;
+        }
     }
 
     /// Writes shared bytes without a copy; what does not fit is given back.
@@ -246,19 +267,13 @@ impl Connection {
             return Ok(None);
         }
         let copy = bytes.clone();
-        match self.quiche.stream_send_zc(id.0, bytes, end) {
-            // quiche keeps no end for what it did not take whole, and gives it back.
-            Ok((taken, _)) if taken < copy.len() => {
-                self.blocked.insert(id.0);
-                Ok(Some(copy.slice(taken..)))
-            }
-            Ok(_) => Ok(None),
-            Err(quiche::Error::Done) => {
-                self.blocked.insert(id.0);
-                Ok(Some(copy))
-            }
-            Err(error) => Err(error.into()),
-        }
+        // quiche keeps no end for what it did not take whole, and gives it back.
+        let taken = match self.quiche.stream_send_zc(id.0, bytes, end) {
+            Ok((taken, _)) => taken,
+            Err(error) => self.untaken(id, error)?,
+        };
+        self.note_written(id, taken < copy.len(), end);
+        Ok((taken < copy.len()).then(|| copy.slice(taken..)))
     }
 
     /// Bytes that [`Connection::write`] would take now.
@@ -280,7 +295,7 @@ impl Connection {
     pub fn reset(&mut self, id: StreamId, code: u64) {
         // It may be over already.
         let _ = self.quiche.stream_shutdown(id.0, Shutdown::Write, code);
-        self.blocked.remove(&id.0);
+        self.writing.remove(&id.0);
     }
 
     /// Whether a stream is read to its end, or unknown.
@@ -517,15 +532,23 @@ impl Connection {
             self.observe_readable(id, tell);
         }
         while let Some(id) = self.quiche.stream_writable_next() {
-            match self.quiche.stream_capacity(id) {
-                Err(quiche::Error::StreamStopped(code)) => {
-                    self.blocked.remove(&id);
-                    self.observe_opening(StreamId(id), tell);
+            self.observe_opening(StreamId(id), tell);
+            // What is stopped and over is forgotten by quiche when it is asked.
+            match (self.quiche.stream_capacity(id), self.writing.get_mut(&id)) {
+                (Err(quiche::Error::StreamStopped(code)), Some(_)) => {
+                    self.writing.remove(&id);
                     tell(Event::Stopped { id: StreamId(id), code });
                 }
-                Ok(_) if self.blocked.remove(&id) => tell(Event::Writable(StreamId(id))),
+                (Ok(_), Some(is_short)) if *is_short => {
+                    *is_short = false;
+                    tell(Event::Writable(StreamId(id)));
+                }
                 _ => {}
             }
+        }
+        let stopped = self.quiche.stats().stopped_stream_count_remote;
+        if std::mem::replace(&mut self.stopped, stopped) < stopped {
+            self.observe_stops(tell);
         }
         for direction in [Direction::Bidirectional, Direction::Unidirectional] {
             if self.starved[direction as usize] && self.streams_left(direction) > 0 {
@@ -535,6 +558,19 @@ impl Connection {
         }
     }
 
+    /// quiche tells only of stops of streams that were blocked. Each stream is stopped once, so that a peer cannot have
+    /// us look through them more often than it has opened some.
+    fn observe_stops(&mut self, tell: &mut impl FnMut(Event)) {
+        let quiche = &mut self.quiche;
+        self.writing.retain(|id, _| match quiche.stream_capacity(*id) {
+            Err(quiche::Error::StreamStopped(code)) => {
+                tell(Event::Stopped { id: StreamId(*id), code });
+                false
+            }
+            _ => true,
+        });
+    }
+
     /// A stream of the peer opens all before it (RFC 9000, section 3.2).
     fn observe_opening(&mut self, id: StreamId, tell: &mut impl FnMut(Event)) {
         if id.side() == self.side {
@@ -542,8 +578,12 @@ impl Connection {
         }
         let opened = &mut self.opened[id.direction() as usize];
         while *opened <= id.index() {
-            tell(Event::Opened(StreamId::new(id.side(), id.direction(), *opened)));
+            let fresh = StreamId::new(id.side(), id.direction(), *opened);
             *opened += 1;
+            if !fresh.is_uni() {
+                self.writing.insert(fresh.0, false);
+            }
+            tell(Event::Opened(fresh));
         }
     }
 

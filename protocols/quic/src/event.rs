@@ -27,7 +27,8 @@ pub enum Event {
     Readable(StreamId),
     /// A stream that took less than it was given takes bytes again.
     Writable(StreamId),
-    /// The peer does not want more of a stream that was blocked. One that was not learns it when it is written.
+    /// The peer does not want more of a stream that had not ended. quiche has reset it. Not told if a write has said it
+    /// already.
     Stopped {
         /// Which.
         id: StreamId,

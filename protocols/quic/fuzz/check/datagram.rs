@@ -51,5 +51,5 @@ pub(crate) fn datagram(data: &[u8]) {
     assert!(endpoint.len() <= 64 && endpoint.ids() <= 128);
     endpoint.handle_timeout(now + Duration::from_secs(11));
     while endpoint.poll_transmit(now, &mut out, 8).is_some() {}
-    assert_eq!((endpoint.half_open(), endpoint.len() > 0), (0, endpoint.ids() > 0));
+    assert_eq!((endpoint.half_open(), !endpoint.is_empty()), (0, endpoint.ids() > 0));
 }

@@ -140,8 +140,13 @@ fn resets_stops_and_limits_are_told() {
     let told: Vec<_> = world.server_events.iter().map(|(_, _, event)| event.clone()).collect();
     assert!(told.contains(&Event::Opened(first)) && told.contains(&Event::Opened(second)));
     assert!(told.contains(&Event::Reset { id: first, code: 11 }), "{told:?}");
-    // quiche answered the stop by itself and forgot the stream: nothing more is taken, and the code is not told.
-    assert_eq!(world.client_at(client).write(second, b"more", false), Ok(0));
+    // quiche answered the stop by itself, and forgot the stream.
+    assert!(world.client_told(client, &Event::Stopped { id: second, code: 12 }), "{:?}", world.client_events);
+    assert_eq!(world.client_at(client).write(second, b"more", false), Err(StreamError::Unknown));
+    assert_eq!(
+        world.client_at(client).write_shared(second, Bytes::from_static(b"more"), false),
+        Err(StreamError::Unknown)
+    );
     world.run_for(Duration::from_millis(500));
     assert!(
         world.client_told(client, &Event::StreamsAvailable(Direction::Unidirectional)),
@@ -149,6 +154,33 @@ fn resets_stops_and_limits_are_told() {
         world.client_events
     );
     assert!(world.client_at(client).open(Direction::Unidirectional).is_ok());
+}
+
+#[test]
+fn stops_are_told_of_every_stream_that_has_not_ended() {
+    let transport = Transport { stream_data_max: 10_000, stream_window_max: 10_000, ..Transport::default() };
+    let mut world = World::with(1, 1, plain(), &transport, |_| {});
+    let (client, server) = world.connected();
+    let ids: [StreamId; 4] = std::array::from_fn(|_| world.client_at(client).open(Direction::Bidirectional).unwrap());
+    let [idle, blocked, ended, answered] = ids;
+    world.client_at(client).write(idle, b"some", false).unwrap();
+    assert_eq!(world.client_at(client).write(blocked, &[0; 20_000], false), Ok(10_000));
+    world.client_at(client).write(ended, b"all", true).unwrap();
+    world.client_at(client).write(answered, b"question", true).unwrap();
+    world.run_for(Duration::from_millis(200));
+    let mut bytes = Vec::new();
+    assert!(drain(world.server_at(server), answered, &mut bytes));
+    for id in [idle, blocked, ended] {
+        world.server_at(server).stop(id, 5);
+    }
+    world.client_at(client).stop(answered, 6);
+    world.run_for(Duration::from_millis(200));
+    let is_stop = |event: &&Event| matches!(event, Event::Stopped { .. });
+    let told: Vec<_> = world.client_events.iter().map(|(_, event)| event).filter(is_stop).cloned().collect();
+    assert_eq!(told, [blocked, idle].map(|id| Event::Stopped { id, code: 5 }));
+    let told: Vec<_> = world.server_events.iter().map(|(_, _, event)| event).filter(is_stop).cloned().collect();
+    assert_eq!(told, [Event::Stopped { id: answered, code: 6 }], "the server has not written yet, and learns it");
+    assert!(world.server_at(server).write(answered, b"answer", true).is_err());
 }
 
 #[test]
