@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use quiche::{PathEvent, Shutdown};
 use smallvec::SmallVec;
 
@@ -211,6 +211,23 @@ impl Connection {
         }
     }
 
+    /// How many more streams the peer allows. If there are none, [`Event::StreamsAvailable`] will tell.
+    pub(crate) fn credit(&mut self, direction: Direction) -> u64 {
+        let left = self.streams_left(direction);
+        self.starved[direction as usize] |= left == 0;
+        left
+    }
+
+    /// Whether a stream is over: all that was written has arrived or was given up, and its end was read.
+    pub(crate) fn is_gone(&mut self, id: StreamId) -> bool {
+        matches!(self.quiche.stream_capacity(id.0), Err(quiche::Error::InvalidStreamState(_)))
+    }
+
+    /// Whether nothing more can be said to the peer.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.told.closed || self.closing.is_some() || self.is_over()
+    }
+
     /// Reads from a stream; whether that was its end.
     ///
     /// # Errors
@@ -221,6 +238,21 @@ impl Connection {
             return Ok((0, true));
         }
         Ok(self.quiche.stream_recv(id.0, into)?)
+    }
+
+    /// Reads at most so many bytes from a stream into memory of their own; whether that was its end.
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub fn read_shared(&mut self, id: StreamId, len_max: usize) -> Result<(Bytes, bool), StreamError> {
+        // An end without bytes is given only to who has room.
+        let len = self.quiche.stream_readable_len(id.0, len_max).max(1);
+        if self.ended.contains(&id.0) {
+            return self.read(id, &mut []).map(|(_, end)| (Bytes::new(), end));
+        }
+        let mut into = BytesMut::with_capacity(len).limit(len);
+        let (_, end) = self.quiche.stream_recv_buf(id.0, &mut into)?;
+        Ok((into.into_inner().freeze(), end))
     }
 
     /// Writes to a stream what fits, and says how much that was; `end`: these are its last bytes, if all fit. After less
@@ -246,6 +278,7 @@ impl Connection {
         };
         // It is learnt here, and not told again.
         self.writing.remove(&id.0);
+        self.starved[id.direction() as usize] |= error == quiche::Error::StreamLimit;
         Err(error.into())
     }
 

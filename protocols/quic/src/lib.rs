@@ -6,6 +6,8 @@
 //! datagram <- Endpoint::poll_transmit <- recovery, pacing <---- Connection::write, send_datagram
 //! ```
 //!
+//! HTTP/3 and WebTransport ([`h3`], [`webtransport`]) know no QUIC; a [`Web`] joins them to a [`Connection`].
+//!
 //! What is not deterministic: quiche asks the monotonic clock by itself when a datagram comes in or goes out and when a
 //! timer fires, and BoringSSL has its own random numbers (keys, the client's first id, path challenges). What this crate
 //! decides follows from `now` and the seed: ids of ours, tokens, resets, who may begin a connection, and whose turn it is.
@@ -23,6 +25,7 @@ pub mod stats;
 pub mod stream;
 pub mod tls;
 pub mod token;
+pub mod web;
 pub mod webtransport;
 
 pub use config::{Algorithm, ConfigError, EndpointConfig, Transport};
@@ -33,3 +36,4 @@ pub use id::{Id, Router};
 pub use stats::{Drop, EndpointStats, Stats};
 pub use stream::{Direction, Side, StreamError, StreamId};
 pub use tls::{Client, ServerConfig, Trust};
+pub use web::Web;

@@ -11,4 +11,5 @@ mod hostile;
 mod moving;
 mod returning;
 mod traffic;
+mod web;
 mod world;

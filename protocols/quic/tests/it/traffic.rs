@@ -8,7 +8,7 @@ use simnet::{LinkConfig, Loss, Reorder};
 
 use crate::world::{World, drain, plain};
 
-fn bad() -> LinkConfig {
+pub(crate) fn bad() -> LinkConfig {
     LinkConfig {
         delay: Duration::from_millis(15),
         jitter: Duration::from_millis(10),
