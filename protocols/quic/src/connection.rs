@@ -1,7 +1,7 @@
 //! One connection: quiche's, told in events, read and written without copies where that is possible.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -39,12 +39,18 @@ pub struct Connection {
     release_at: Option<Instant>,
     /// How many streams the peer has opened, by direction.
     opened: [u64; 2],
+    /// Streams of the peer before these of which nothing has come yet.
+    passed: BTreeSet<u64>,
     /// How many streams we have opened, by direction.
     opening: [u64; 2],
     /// Whether we wanted to open more than the peer allowed, by direction.
     starved: [bool; 2],
     /// Streams that we may still write, and whether one took less than it was given.
     writing: BTreeMap<u64, bool>,
+    /// Streams that were read, and whose end was not.
+    reading: BTreeSet<u64>,
+    /// Whether a datagram came since those were last looked through.
+    heard: bool,
     /// Streams whose end has come without further bytes, and is not read yet.
     ended: SmallVec<[u64; 2]>,
     received: usize,
@@ -107,9 +113,12 @@ impl Connection {
             handshake_until: Some(handshake_until),
             release_at: None,
             opened: [0; 2],
+            passed: BTreeSet::new(),
             opening: [0; 2],
             starved: [false; 2],
             writing: BTreeMap::new(),
+            reading: BTreeSet::new(),
+            heard: false,
             ended: SmallVec::new(),
             received: 0,
             stopped: 0,
@@ -237,7 +246,17 @@ impl Connection {
             self.ended.swap_remove(at);
             return Ok((0, true));
         }
-        Ok(self.quiche.stream_recv(id.0, into)?)
+        let outcome = self.quiche.stream_recv(id.0, into);
+        self.note_read(id, &outcome);
+        Ok(outcome?)
+    }
+
+    fn note_read(&mut self, id: StreamId, outcome: &quiche::Result<(usize, bool)>) {
+        match outcome {
+            Ok((_, false)) => drop(self.reading.insert(id.0)),
+            Err(quiche::Error::Done) => {}
+            Ok((_, true)) | Err(_) => drop(self.reading.remove(&id.0)),
+        }
     }
 
     /// Reads at most so many bytes from a stream into memory of their own; whether that was its end.
@@ -251,12 +270,16 @@ impl Connection {
             return self.read(id, &mut []).map(|(_, end)| (Bytes::new(), end));
         }
         let mut into = BytesMut::with_capacity(len).limit(len);
-        let (_, end) = self.quiche.stream_recv_buf(id.0, &mut into)?;
-        Ok((into.into_inner().freeze(), end))
+        let outcome = self.quiche.stream_recv_buf(id.0, &mut into);
+        self.note_read(id, &outcome);
+        Ok((into.into_inner().freeze(), outcome?.1))
     }
 
     /// Writes to a stream what fits, and says how much that was; `end`: these are its last bytes, if all fit. After less
     /// than all, [`Event::Writable`] will tell.
+    ///
+    /// An end should come with the last bytes: quiche 0.30 forgets a stream whose bytes are acknowledged, and does not
+    /// send an end again that left in a packet of its own and was lost.
     ///
     /// # Errors
     /// See [`StreamError`].
@@ -321,6 +344,7 @@ impl Connection {
     pub fn stop(&mut self, id: StreamId, code: u64) {
         // It may be over already.
         let _ = self.quiche.stream_shutdown(id.0, Shutdown::Read, code);
+        self.reading.remove(&id.0);
         self.ended.retain(|ended| *ended != id.0);
     }
 
@@ -441,6 +465,7 @@ impl Connection {
         datagram: &mut [u8],
     ) -> Result<bool, quiche::Error> {
         let outcome = self.quiche.recv(datagram, quiche::RecvInfo { from: remote, to: local });
+        self.heard = true;
         // Any answer may be due, and with bbr2 an earlier release.
         self.release_at = None;
         if let Err(error) = outcome {
@@ -559,29 +584,28 @@ impl Connection {
     }
 
     fn observe_streams(&mut self, tell: &mut impl FnMut(Event)) {
+        // Stops first: quiche forgets a stream that is stopped when its reset or end is read.
+        let stopped = self.quiche.stats().stopped_stream_count_remote;
+        if std::mem::replace(&mut self.stopped, stopped) < stopped {
+            // quiche tells only of streams that were blocked. Each is stopped once, so that a peer cannot have us look
+            // through them more often than it has opened some.
+            let ids: Vec<_> = self.writing.keys().copied().collect();
+            ids.into_iter().for_each(|id| self.observe_stop(id, tell));
+        }
         while let Some(id) = self.quiche.stream_readable_next() {
             let id = StreamId(id);
             self.observe_opening(id, tell);
             self.observe_readable(id, tell);
         }
+        self.observe_ends(tell);
         while let Some(id) = self.quiche.stream_writable_next() {
             self.observe_opening(StreamId(id), tell);
-            // What is stopped and over is forgotten by quiche when it is asked.
-            match (self.quiche.stream_capacity(id), self.writing.get_mut(&id)) {
-                (Err(quiche::Error::StreamStopped(code)), Some(_)) => {
-                    self.writing.remove(&id);
-                    tell(Event::Stopped { id: StreamId(id), code });
-                }
-                (Ok(_), Some(is_short)) if *is_short => {
-                    *is_short = false;
-                    tell(Event::Writable(StreamId(id)));
-                }
-                _ => {}
+            self.observe_stop(id, tell);
+            if let Some(is_short) = self.writing.get_mut(&id)
+                && std::mem::take(is_short)
+            {
+                tell(Event::Writable(StreamId(id)));
             }
-        }
-        let stopped = self.quiche.stats().stopped_stream_count_remote;
-        if std::mem::replace(&mut self.stopped, stopped) < stopped {
-            self.observe_stops(tell);
         }
         for direction in [Direction::Bidirectional, Direction::Unidirectional] {
             if self.starved[direction as usize] && self.streams_left(direction) > 0 {
@@ -591,32 +615,36 @@ impl Connection {
         }
     }
 
-    /// quiche tells only of stops of streams that were blocked. Each stream is stopped once, so that a peer cannot have
-    /// us look through them more often than it has opened some.
-    fn observe_stops(&mut self, tell: &mut impl FnMut(Event)) {
-        let quiche = &mut self.quiche;
-        self.writing.retain(|id, _| match quiche.stream_capacity(*id) {
-            Err(quiche::Error::StreamStopped(code)) => {
-                tell(Event::Stopped { id: StreamId(*id), code });
-                false
-            }
-            _ => true,
-        });
+    /// Tells of a stop once. quiche forgets a stream that is stopped and over when it is asked, so it is always asked.
+    fn observe_stop(&mut self, id: u64, tell: &mut impl FnMut(Event)) {
+        if let Err(quiche::Error::StreamStopped(code)) = self.quiche.stream_capacity(id)
+            && self.writing.remove(&id).is_some()
+        {
+            tell(Event::Stopped { id: StreamId(id), code });
+        }
     }
 
-    /// A stream of the peer opens all before it (RFC 9000, section 3.2).
+    /// A stream of the peer opens all before it (RFC 9000, section 3.2), but quiche takes nothing for one of which nothing
+    /// has come: each is told when it comes.
     fn observe_opening(&mut self, id: StreamId, tell: &mut impl FnMut(Event)) {
         if id.side() == self.side {
             return;
         }
         let opened = &mut self.opened[id.direction() as usize];
-        while *opened <= id.index() {
-            let fresh = StreamId::new(id.side(), id.direction(), *opened);
-            *opened += 1;
-            if !fresh.is_uni() {
-                self.writing.insert(fresh.0, false);
+        if id.index() < *opened {
+            if !self.passed.remove(&id.0) {
+                return;
             }
-            tell(Event::Opened(fresh));
+        } else {
+            // At most as many as the peer may have open.
+            let passed = (*opened..id.index()).map(|index| StreamId::new(id.side(), id.direction(), index).0);
+            self.passed.extend(passed);
+            *opened = id.index() + 1;
+        }
+        tell(Event::Opened(id));
+        if !id.is_uni() {
+            self.writing.insert(id.0, false);
+            self.observe_stop(id.0, tell);
         }
     }
 
@@ -627,16 +655,38 @@ impl Connection {
         }
         // With room for a byte that is not there: else quiche keeps the end, and calls the stream readable for ever.
         match self.quiche.stream_recv(id.0, &mut [0]) {
-            Err(quiche::Error::StreamReset(code)) => tell(Event::Reset { id, code }),
+            Err(quiche::Error::StreamReset(code)) => {
+                self.reading.remove(&id.0);
+                tell(Event::Reset { id, code });
+            }
             Ok((_, true)) => {
-                if self.ended.len() >= ENDED_MAX {
-                    self.ended.remove(0);
-                }
-                self.ended.push(id.0);
-                tell(Event::Readable(id));
+                self.reading.remove(&id.0);
+                self.tell_end(id.0, tell);
             }
             _ => {}
         }
+    }
+
+    /// An end that comes with bytes that were read before, as in a packet sent again, quiche takes and does not tell.
+    fn observe_ends(&mut self, tell: &mut impl FnMut(Event)) {
+        if !std::mem::take(&mut self.heard) {
+            return;
+        }
+        let quiche = &self.quiche;
+        let has_ended = |id: &u64| quiche.stream_finished(*id) && !quiche.stream_readable(*id);
+        let ended: SmallVec<[u64; 2]> = self.reading.iter().copied().filter(has_ended).collect();
+        for id in ended {
+            self.reading.remove(&id);
+            self.tell_end(id, tell);
+        }
+    }
+
+    fn tell_end(&mut self, id: u64, tell: &mut impl FnMut(Event)) {
+        if self.ended.len() >= ENDED_MAX {
+            self.ended.remove(0);
+        }
+        self.ended.push(id);
+        tell(Event::Readable(StreamId(id)));
     }
 
     fn close_reason(&self) -> CloseReason {

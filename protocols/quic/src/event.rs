@@ -20,7 +20,7 @@ pub enum Event {
     Early,
     /// The handshake is done: data flows, and a replay is impossible.
     Connected,
-    /// The peer opened a stream.
+    /// The peer opened a stream. Told when something of it comes, so not always in the order of the ids.
     Opened(StreamId),
     /// A stream has bytes to read, or its end. Read until blocked: before that nothing more is told of it, not even that
     /// the peer gave it up.

@@ -8,6 +8,7 @@ mod check;
 mod clock;
 mod corpus;
 mod hostile;
+mod mischief;
 mod moving;
 mod returning;
 mod traffic;
