@@ -279,7 +279,7 @@ impl Connection {
     /// than all, [`Event::Writable`] will tell.
     ///
     /// An end should come with the last bytes: quiche 0.30 forgets a stream whose bytes are acknowledged, and does not
-    /// send an end again that left in a packet of its own and was lost.
+    /// send an end again that left in a packet of its own and was lost (cloudflare/quiche issue 2525).
     ///
     /// # Errors
     /// See [`StreamError`].

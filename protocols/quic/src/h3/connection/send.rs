@@ -138,7 +138,8 @@ impl Connection {
     }
 
     /// Sends bytes of a body or a WebTransport stream; `end`: it ends behind them. What is larger than a few bytes is
-    /// not copied. While there is any room the whole of `bytes` is taken.
+    /// not copied. While there is any room the whole of `bytes` is taken. The end should come with the last bytes:
+    /// [`crate::Connection::write`] says why.
     ///
     /// # Errors
     /// [`SendError::Gone`], [`SendError::Order`] (before a head or behind an end), [`SendError::Full`] (beyond
