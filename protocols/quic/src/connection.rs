@@ -1,0 +1,726 @@
+//! One connection: quiche's, told in events, read and written without copies where that is possible.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use quiche::{PathEvent, Shutdown};
+use smallvec::SmallVec;
+
+use crate::{
+    buffer::Shared,
+    config::TRAIN_BYTES_MAX,
+    event::{CloseReason, Event},
+    id::Id,
+    stats::Stats,
+    stream::{Direction, Side, StreamError, StreamId},
+};
+
+/// quiche's connection, with buffers that are shared.
+pub(crate) type Quiche = quiche::Connection<Shared>;
+
+/// Streams whose end was told and not read, at most; beyond that the application does not look anyway.
+const ENDED_MAX: usize = 1024;
+
+/// A connection.
+pub struct Connection {
+    quiche: Quiche,
+    side: Side,
+    /// The client's first destination, or that of its answer to a Retry: it may be repeated while packets are late.
+    pub(crate) first: Option<Id>,
+    local: SocketAddr,
+    remote: SocketAddr,
+    /// When the handshake must be done.
+    handshake_until: Option<Instant>,
+    /// What pacing lets go next, and when.
+    release_at: Option<Instant>,
+    /// How many streams the peer has opened, by direction.
+    opened: [u64; 2],
+    /// Streams of the peer before these of which nothing has come yet.
+    passed: BTreeSet<u64>,
+    /// How many streams we have opened, by direction.
+    opening: [u64; 2],
+    /// Whether we wanted to open more than the peer allowed, by direction.
+    starved: [bool; 2],
+    /// Streams that we may still write, and whether one took less than it was given.
+    writing: BTreeMap<u64, bool>,
+    /// Streams that were read, and whose end was not.
+    reading: BTreeSet<u64>,
+    /// Whether a datagram came since those were last looked through.
+    heard: bool,
+    /// Streams whose end has come without further bytes, and is not read yet.
+    ended: SmallVec<[u64; 2]>,
+    received: usize,
+    /// How many streams the peer has stopped.
+    stopped: u64,
+    told: Told,
+    closing: Option<u64>,
+    failure: Option<quiche::Error>,
+    /// The handshake took too long: one last packet, if it may be sent, and it is over.
+    abandoned: bool,
+    over: bool,
+    /// The peer's id that is in use, by its number.
+    peer_id_number: u64,
+    pub(crate) token: Option<[u8; 16]>,
+    pub(crate) armed: Option<Instant>,
+    pub(crate) queued: bool,
+    pub(crate) counts_as_half_open: bool,
+}
+
+/// What the application knows already.
+#[derive(Clone, Copy, Default)]
+struct Told {
+    early: bool,
+    connected: bool,
+    datagram: bool,
+    closed: bool,
+}
+
+/// A train as it stands in the caller's buffer.
+pub(crate) struct Train {
+    pub(crate) from: SocketAddr,
+    pub(crate) to: SocketAddr,
+    pub(crate) size: usize,
+    pub(crate) segment: usize,
+    pub(crate) release_at: Option<Instant>,
+    /// Bytes behind the train that make a datagram of their own: a probe of the path's MTU.
+    pub(crate) odd: usize,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("side", &self.side).field("remote", &self.remote).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(
+        quiche: Quiche,
+        side: Side,
+        first: Option<Id>,
+        (local, remote): (SocketAddr, SocketAddr),
+        handshake_until: Instant,
+    ) -> Self {
+        Self {
+            quiche,
+            side,
+            first,
+            local,
+            remote,
+            handshake_until: Some(handshake_until),
+            release_at: None,
+            opened: [0; 2],
+            passed: BTreeSet::new(),
+            opening: [0; 2],
+            starved: [false; 2],
+            writing: BTreeMap::new(),
+            reading: BTreeSet::new(),
+            heard: false,
+            ended: SmallVec::new(),
+            received: 0,
+            stopped: 0,
+            told: Told::default(),
+            closing: None,
+            failure: None,
+            abandoned: false,
+            over: false,
+            peer_id_number: 0,
+            token: None,
+            armed: None,
+            queued: false,
+            counts_as_half_open: false,
+        }
+    }
+
+    // For the application.
+
+    /// Which end of it this is.
+    #[must_use]
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// The peer's address.
+    #[must_use]
+    pub fn remote(&self) -> SocketAddr {
+        self.remote
+    }
+
+    /// The address of ours that the peer uses.
+    #[must_use]
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The protocol that was agreed on; empty before the handshake is done.
+    #[must_use]
+    pub fn alpn(&self) -> &[u8] {
+        self.quiche.application_proto()
+    }
+
+    /// The name that the client asked for.
+    #[must_use]
+    pub fn server_name(&self) -> Option<&str> {
+        self.quiche.server_name()
+    }
+
+    /// Whether the handshake is done.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.quiche.is_established()
+    }
+
+    /// Whether what is read now came with the client's first packet, and may be a replay.
+    #[must_use]
+    pub fn is_early(&self) -> bool {
+        self.quiche.is_in_early_data()
+    }
+
+    /// Whether the handshake took a ticket of an earlier connection.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.quiche.is_resumed()
+    }
+
+    /// What a client needs to resume later: the newest ticket that came.
+    #[must_use]
+    pub fn session(&self) -> Option<&[u8]> {
+        self.quiche.session()
+    }
+
+    /// The next stream of ours. Nothing is sent before something is written.
+    ///
+    /// # Errors
+    /// [`StreamError::Limit`]: the peer allows no more for now, and [`Event::StreamsAvailable`] will tell.
+    pub fn open(&mut self, direction: Direction) -> Result<StreamId, StreamError> {
+        let kind = direction as usize;
+        let id = StreamId::new(self.side, direction, self.opening[kind]);
+        match self.quiche.stream_send(id.0, &[], false) {
+            Ok(_) => {
+                self.opening[kind] += 1;
+                self.writing.insert(id.0, false);
+                Ok(id)
+            }
+            Err(error) => {
+                self.starved[kind] = true;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// How many more streams the peer allows.
+    #[must_use]
+    pub fn streams_left(&self, direction: Direction) -> u64 {
+        match direction {
+            Direction::Bidirectional => self.quiche.peer_streams_left_bidi(),
+            Direction::Unidirectional => self.quiche.peer_streams_left_uni(),
+        }
+    }
+
+    /// How many more streams the peer allows. If there are none, [`Event::StreamsAvailable`] will tell.
+    pub(crate) fn credit(&mut self, direction: Direction) -> u64 {
+        let left = self.streams_left(direction);
+        self.starved[direction as usize] |= left == 0;
+        left
+    }
+
+    /// Whether a stream is over: all that was written has arrived or was given up, and its end was read.
+    pub(crate) fn is_gone(&mut self, id: StreamId) -> bool {
+        matches!(self.quiche.stream_capacity(id.0), Err(quiche::Error::InvalidStreamState(_)))
+    }
+
+    /// Whether nothing more can be said to the peer.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.told.closed || self.closing.is_some() || self.is_over()
+    }
+
+    /// Reads from a stream; whether that was its end.
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub fn read(&mut self, id: StreamId, into: &mut [u8]) -> Result<(usize, bool), StreamError> {
+        if let Some(at) = self.ended.iter().position(|ended| *ended == id.0) {
+            self.ended.swap_remove(at);
+            return Ok((0, true));
+        }
+        let outcome = self.quiche.stream_recv(id.0, into);
+        self.note_read(id, &outcome);
+        Ok(outcome?)
+    }
+
+    fn note_read(&mut self, id: StreamId, outcome: &quiche::Result<(usize, bool)>) {
+        match outcome {
+            Ok((_, false)) => drop(self.reading.insert(id.0)),
+            Err(quiche::Error::Done) => {}
+            Ok((_, true)) | Err(_) => drop(self.reading.remove(&id.0)),
+        }
+    }
+
+    /// Reads at most so many bytes from a stream into memory of their own; whether that was its end.
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub fn read_shared(&mut self, id: StreamId, len_max: usize) -> Result<(Bytes, bool), StreamError> {
+        // An end without bytes is given only to who has room.
+        let len = self.quiche.stream_readable_len(id.0, len_max).max(1);
+        if self.ended.contains(&id.0) {
+            return self.read(id, &mut []).map(|(_, end)| (Bytes::new(), end));
+        }
+        let mut into = BytesMut::with_capacity(len).limit(len);
+        let outcome = self.quiche.stream_recv_buf(id.0, &mut into);
+        self.note_read(id, &outcome);
+        Ok((into.into_inner().freeze(), outcome?.1))
+    }
+
+    /// Writes to a stream what fits, and says how much that was; `end`: these are its last bytes, if all fit. After less
+    /// than all, [`Event::Writable`] will tell.
+    ///
+    /// An end should come with the last bytes: quiche 0.30 forgets a stream whose bytes are acknowledged, and does not
+    /// send an end again that left in a packet of its own and was lost (cloudflare/quiche issue 2525).
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub fn write(&mut self, id: StreamId, bytes: &[u8], end: bool) -> Result<usize, StreamError> {
+        let taken = match self.quiche.stream_send(id.0, bytes, end) {
+            Ok(taken) => taken,
+            Err(error) => self.untaken(id, error)?,
+        };
+        self.note_written(id, taken < bytes.len(), end);
+        Ok(taken)
+    }
+
+    /// Nothing was taken: because nothing fits, or because the stream is over. quiche says `Done` for both.
+    fn untaken(&mut self, id: StreamId, error: quiche::Error) -> Result<usize, StreamError> {
+        let error = match (error, self.quiche.stream_capacity(id.0)) {
+            (quiche::Error::Done, Ok(_)) => return Ok(0),
+            (quiche::Error::Done, Err(error)) => error,
+            (error, _) => error,
+        };
+        // It is learnt here, and not told again.
+        self.writing.remove(&id.0);
+        self.starved[id.direction() as usize] |= error == quiche::Error::StreamLimit;
+        Err(error.into())
+    }
+
+    fn note_written(&mut self, id: StreamId, is_short: bool, end: bool) {
+        if end && !is_short {
+            self.writing.remove(&id.0);
+        } else {
+            *self.writing.entry(id.0).or_default() |= is_short;
+        }
+    }
+
+    /// Writes shared bytes without a copy; what does not fit is given back.
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub fn write_shared(&mut self, id: StreamId, bytes: Bytes, end: bool) -> Result<Option<Bytes>, StreamError> {
+        if bytes.is_empty() {
+            self.write(id, &[], end)?;
+            return Ok(None);
+        }
+        let copy = bytes.clone();
+        // quiche keeps no end for what it did not take whole, and gives it back.
+        let taken = match self.quiche.stream_send_zc(id.0, bytes, end) {
+            Ok((taken, _)) => taken,
+            Err(error) => self.untaken(id, error)?,
+        };
+        self.note_written(id, taken < copy.len(), end);
+        Ok((taken < copy.len()).then(|| copy.slice(taken..)))
+    }
+
+    /// Bytes that [`Connection::write`] would take now.
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub fn capacity(&mut self, id: StreamId) -> Result<usize, StreamError> {
+        Ok(self.quiche.stream_capacity(id.0)?)
+    }
+
+    /// Asks the peer to send no more on a stream. Nothing more of it is told.
+    pub fn stop(&mut self, id: StreamId, code: u64) {
+        // It may be over already.
+        let _ = self.quiche.stream_shutdown(id.0, Shutdown::Read, code);
+        self.reading.remove(&id.0);
+        self.ended.retain(|ended| *ended != id.0);
+    }
+
+    /// Gives up what is written on a stream and not acknowledged.
+    pub fn reset(&mut self, id: StreamId, code: u64) {
+        // It may be over already.
+        let _ = self.quiche.stream_shutdown(id.0, Shutdown::Write, code);
+        self.writing.remove(&id.0);
+    }
+
+    /// Whether a stream is read to its end, or unknown.
+    #[must_use]
+    pub fn is_finished(&self, id: StreamId) -> bool {
+        self.quiche.stream_finished(id.0) && !self.ended.contains(&id.0)
+    }
+
+    /// How urgent a stream is (0 first, 127 as a rule), and whether it shares with others of the same urgency.
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub fn prioritise(&mut self, id: StreamId, urgency: u8, incremental: bool) -> Result<(), StreamError> {
+        Ok(self.quiche.stream_priority(id.0, urgency, incremental)?)
+    }
+
+    /// Queues a datagram; whether there was room, and the peer takes ones of this size.
+    pub fn send_datagram(&mut self, bytes: Bytes) -> bool {
+        self.quiche.dgram_send_buf(bytes).is_ok()
+    }
+
+    /// The oldest datagram that waits.
+    pub fn recv_datagram(&mut self) -> Option<Bytes> {
+        let datagram = self.quiche.dgram_recv_buf().ok();
+        self.told.datagram = datagram.is_some();
+        datagram
+    }
+
+    /// Bytes of the largest datagram that can be sent; `None`: the peer takes none.
+    #[must_use]
+    pub fn datagram_max(&self) -> Option<usize> {
+        self.quiche.dgram_max_writable_len()
+    }
+
+    /// Datagrams that wait to be sent.
+    #[must_use]
+    pub fn datagrams_waiting(&self) -> usize {
+        self.quiche.dgram_send_queue_len()
+    }
+
+    /// Ends the connection: the peer is told the application's code and a reason for people.
+    pub fn close(&mut self, code: u64, reason: &[u8]) {
+        if self.quiche.close(true, code, reason).is_ok() {
+            self.closing = Some(code);
+        }
+    }
+
+    /// Moves a client to another address of its own.
+    ///
+    /// # Errors
+    /// [`StreamError::Limit`]: no spare id, or the peer wants no moves.
+    pub fn migrate(&mut self, local: SocketAddr) -> Result<(), StreamError> {
+        let number = self.quiche.migrate_source(local).map_err(|_| StreamError::Limit)?;
+        self.local = local;
+        // The old one is given back, and the peer issues another. It may be the last one: then it stays.
+        let _ = self.quiche.retire_dcid(std::mem::replace(&mut self.peer_id_number, number));
+        Ok(())
+    }
+
+    /// Asks the peer to answer, so that a silent connection stays.
+    pub fn ping(&mut self) {
+        // A connection that cannot ask is over.
+        let _ = self.quiche.send_ack_eliciting();
+    }
+
+    /// The id that the peer reaches us by, for logs.
+    #[must_use]
+    pub fn id(&self) -> Option<Id> {
+        Id::from_slice(&self.quiche.source_id())
+    }
+
+    /// All ids that the peer may reach us by, its own first choice not included.
+    pub fn ids(&self) -> impl Iterator<Item = Id> {
+        self.quiche.source_ids().filter_map(|id| Id::from_slice(id))
+    }
+
+    /// The id that we reach the peer by.
+    #[must_use]
+    pub fn peer_id(&self) -> Option<Id> {
+        Id::from_slice(&self.quiche.destination_id())
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let all = self.quiche.stats();
+        let path = self.quiche.path_stats().find(|path| path.active);
+        Stats {
+            rtt: path.as_ref().map_or(Duration::ZERO, |path| path.rtt),
+            rtt_min: path.as_ref().and_then(|path| path.min_rtt).unwrap_or_default(),
+            window: path.map_or(0, |path| path.cwnd as u64),
+            mtu: self.quiche.max_send_udp_payload_size(),
+            packets_sent: all.sent as u64,
+            packets_received: all.recv as u64,
+            packets_lost: all.lost as u64,
+            packets_spurious: all.spurious_lost as u64,
+            bytes_sent: all.sent_bytes,
+            bytes_received: all.recv_bytes,
+            stream_bytes_resent: all.stream_retrans_bytes,
+            amplification_limited: all.amplification_limited_count,
+        }
+    }
+
+    // For the endpoint.
+
+    /// Takes a datagram. `Ok(false)`: nothing in it could be used.
+    pub(crate) fn handle(
+        &mut self,
+        (local, remote): (SocketAddr, SocketAddr),
+        datagram: &mut [u8],
+    ) -> Result<bool, quiche::Error> {
+        let outcome = self.quiche.recv(datagram, quiche::RecvInfo { from: remote, to: local });
+        self.heard = true;
+        // Any answer may be due, and with bbr2 an earlier release.
+        self.release_at = None;
+        if let Err(error) = outcome {
+            self.failure.get_or_insert(error);
+            return Err(error);
+        }
+        let received = self.quiche.stats().recv;
+        Ok(std::mem::replace(&mut self.received, received) < received || self.quiche.is_closed())
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.release_at = self.release_at.filter(|at| *at > now);
+        if self.handshake_until.is_some_and(|until| until <= now) && !self.quiche.is_established() {
+            self.handshake_until = None;
+            self.abandoned = true;
+            self.failure.get_or_insert(quiche::Error::Done);
+            // Whoever is there learns it.
+            let _ = self.quiche.close(false, quiche::WireErrorCode::ApplicationError as u64, b"handshake timeout");
+        }
+        if self.quiche.timeout_instant().is_some_and(|at| at <= now) {
+            self.quiche.on_timeout();
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let timers = [self.quiche.timeout_instant(), self.handshake_until, self.release_at];
+        timers.into_iter().flatten().min()
+    }
+
+    /// Fills `out` with datagrams for one send.
+    ///
+    /// Until one is shorter or longer than the first, the caller's room is used up, quiche's send quantum is reached, or,
+    /// with bbr2, the next one is to leave at another time.
+    pub(crate) fn poll_transmit(&mut self, now: Instant, out: &mut [u8], segments_max: usize) -> Option<Train> {
+        let release = self.quiche.get_next_release_time();
+        if let Some(at) = release.and_then(|release| release.time(now)) {
+            self.release_at = Some(at);
+            return None;
+        }
+        let paces = self.quiche.gcongestion_enabled().unwrap_or(false);
+        let quantum = if paces { TRAIN_BYTES_MAX } else { self.quiche.send_quantum().max(1) };
+        let room = out.len().min(TRAIN_BYTES_MAX);
+        let Ok((segment, info)) = self.quiche.send(&mut out[..room]) else {
+            self.over |= self.abandoned;
+            return None;
+        };
+        let mut train = Train {
+            from: info.from,
+            to: info.to,
+            size: segment,
+            segment,
+            release_at: (info.at > now).then_some(info.at),
+            odd: 0,
+        };
+        let mtu = self.quiche.max_send_udp_payload_size().max(segment);
+        let mut segments = 1;
+        while segments < segments_max.max(1) && train.size + segment <= quantum && train.size + mtu <= room {
+            let next = self.quiche.get_next_release_time();
+            let leaves_together = match (release, next) {
+                (Some(release), Some(next)) => !paces || next.can_burst() || next.time_eq(&release, now),
+                _ => true,
+            };
+            if !leaves_together {
+                break;
+            }
+            let behind = &mut out[train.size..room];
+            let Ok((len, _)) = self.quiche.send_on_path(behind, Some(train.from), Some(train.to)) else { break };
+            segments += 1;
+            if len > segment {
+                train.odd = len;
+                break;
+            }
+            train.size += len;
+            if len < segment {
+                break;
+            }
+        }
+        Some(train)
+    }
+
+    /// Tells what is new.
+    pub(crate) fn observe(&mut self, mut tell: impl FnMut(Event)) {
+        if !self.told.early && self.quiche.is_in_early_data() {
+            self.told.early = true;
+            tell(Event::Early);
+        }
+        if !self.told.connected && self.quiche.is_established() {
+            self.told.connected = true;
+            self.handshake_until = None;
+            tell(Event::Connected);
+        }
+        self.observe_paths(&mut tell);
+        if self.told.early || self.told.connected {
+            self.observe_streams(&mut tell);
+        }
+        if !self.told.datagram && self.quiche.dgram_recv_front_len().is_some() {
+            self.told.datagram = true;
+            tell(Event::Datagram);
+        }
+        if !self.told.closed && (self.abandoned || self.quiche.is_draining() || self.quiche.is_closed()) {
+            self.told.closed = true;
+            self.handshake_until = None;
+            self.release_at = None;
+            tell(Event::Closed(self.close_reason()));
+        }
+    }
+
+    fn observe_paths(&mut self, tell: &mut impl FnMut(Event)) {
+        // quiche proves new addresses by itself, and uses them when they are.
+        while let Some(event) = self.quiche.path_event_next() {
+            if let PathEvent::PeerMigrated(local, remote) = event {
+                (self.local, self.remote) = (local, remote);
+                tell(Event::Moved);
+            }
+        }
+    }
+
+    fn observe_streams(&mut self, tell: &mut impl FnMut(Event)) {
+        // Stops first: quiche forgets a stream that is stopped when its reset or end is read.
+        let stopped = self.quiche.stats().stopped_stream_count_remote;
+        if std::mem::replace(&mut self.stopped, stopped) < stopped {
+            // quiche tells only of streams that were blocked. Each is stopped once, so that a peer cannot have us look
+            // through them more often than it has opened some.
+            let ids: Vec<_> = self.writing.keys().copied().collect();
+            ids.into_iter().for_each(|id| self.observe_stop(id, tell));
+        }
+        while let Some(id) = self.quiche.stream_readable_next() {
+            let id = StreamId(id);
+            self.observe_opening(id, tell);
+            self.observe_readable(id, tell);
+        }
+        self.observe_ends(tell);
+        while let Some(id) = self.quiche.stream_writable_next() {
+            self.observe_opening(StreamId(id), tell);
+            self.observe_stop(id, tell);
+            if let Some(is_short) = self.writing.get_mut(&id)
+                && std::mem::take(is_short)
+            {
+                tell(Event::Writable(StreamId(id)));
+            }
+        }
+        for direction in [Direction::Bidirectional, Direction::Unidirectional] {
+            if self.starved[direction as usize] && self.streams_left(direction) > 0 {
+                self.starved[direction as usize] = false;
+                tell(Event::StreamsAvailable(direction));
+            }
+        }
+    }
+
+    /// Tells of a stop once. quiche forgets a stream that is stopped and over when it is asked, so it is always asked.
+    fn observe_stop(&mut self, id: u64, tell: &mut impl FnMut(Event)) {
+        if let Err(quiche::Error::StreamStopped(code)) = self.quiche.stream_capacity(id)
+            && self.writing.remove(&id).is_some()
+        {
+            tell(Event::Stopped { id: StreamId(id), code });
+        }
+    }
+
+    /// A stream of the peer opens all before it (RFC 9000, section 3.2), but quiche takes nothing for one of which nothing
+    /// has come: each is told when it comes.
+    fn observe_opening(&mut self, id: StreamId, tell: &mut impl FnMut(Event)) {
+        if id.side() == self.side {
+            return;
+        }
+        let opened = &mut self.opened[id.direction() as usize];
+        if id.index() < *opened {
+            if !self.passed.remove(&id.0) {
+                return;
+            }
+        } else {
+            // At most as many as the peer may have open.
+            let passed = (*opened..id.index()).map(|index| StreamId::new(id.side(), id.direction(), index).0);
+            self.passed.extend(passed);
+            *opened = id.index() + 1;
+        }
+        tell(Event::Opened(id));
+        if !id.is_uni() {
+            self.writing.insert(id.0, false);
+            self.observe_stop(id.0, tell);
+        }
+    }
+
+    /// quiche calls a stream readable for bytes, for its end and for a reset alike.
+    fn observe_readable(&mut self, id: StreamId, tell: &mut impl FnMut(Event)) {
+        if self.quiche.stream_readable_len(id.0, 1) > 0 {
+            return tell(Event::Readable(id));
+        }
+        // With room for a byte that is not there: else quiche keeps the end, and calls the stream readable for ever.
+        match self.quiche.stream_recv(id.0, &mut [0]) {
+            Err(quiche::Error::StreamReset(code)) => {
+                self.reading.remove(&id.0);
+                tell(Event::Reset { id, code });
+            }
+            Ok((_, true)) => {
+                self.reading.remove(&id.0);
+                self.tell_end(id.0, tell);
+            }
+            _ => {}
+        }
+    }
+
+    /// An end that comes with bytes that were read before, as in a packet sent again, quiche takes and does not tell.
+    fn observe_ends(&mut self, tell: &mut impl FnMut(Event)) {
+        if !std::mem::take(&mut self.heard) {
+            return;
+        }
+        let quiche = &self.quiche;
+        let has_ended = |id: &u64| quiche.stream_finished(*id) && !quiche.stream_readable(*id);
+        let ended: SmallVec<[u64; 2]> = self.reading.iter().copied().filter(has_ended).collect();
+        for id in ended {
+            self.reading.remove(&id);
+            self.tell_end(id, tell);
+        }
+    }
+
+    fn tell_end(&mut self, id: u64, tell: &mut impl FnMut(Event)) {
+        if self.ended.len() >= ENDED_MAX {
+            self.ended.remove(0);
+        }
+        self.ended.push(id);
+        tell(Event::Readable(StreamId(id)));
+    }
+
+    fn close_reason(&self) -> CloseReason {
+        if let Some(code) = self.closing {
+            return CloseReason::Local { code };
+        }
+        if let Some(error) = self.quiche.peer_error() {
+            let reason = error.reason.clone().into_boxed_slice();
+            return CloseReason::Peer { application: error.is_app, code: error.error_code, reason };
+        }
+        match (self.failure, self.quiche.local_error()) {
+            (Some(quiche::Error::UnknownVersion), _) => CloseReason::Version,
+            (Some(quiche::Error::Done), _) => CloseReason::HandshakeTimeout,
+            (_, Some(error)) => CloseReason::Transport { code: error.error_code },
+            (_, None) if self.quiche.is_timed_out() && self.told.connected => CloseReason::Idle,
+            (_, None) if self.quiche.is_timed_out() => CloseReason::HandshakeTimeout,
+            (_, None) => CloseReason::Reset,
+        }
+    }
+
+    pub(crate) fn is_half_open(&self) -> bool {
+        self.side == Side::Server && !self.quiche.is_established() && !self.told.closed
+    }
+
+    /// Whether the peer would take another id.
+    pub(crate) fn lacks_ids(&self) -> bool {
+        self.quiche.scids_left() > 0 && !self.told.closed
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over || self.quiche.is_closed()
+    }
+
+    pub(crate) fn quiche(&mut self) -> &mut Quiche {
+        &mut self.quiche
+    }
+}

@@ -1,0 +1,278 @@
+//! What this end sends: requests, responses, bodies.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+
+use super::{Action, Code, Connection, Kind, StreamId};
+use crate::{
+    h3::{
+        SendError,
+        frame::{self, kind},
+        message,
+        outbox::Stage,
+        qpack::{self, Field},
+        stream::{Message, Phase},
+    },
+    stream::{Direction, Side},
+    webtransport::{self, Session},
+};
+
+/// A body up to this size is copied behind its head, so that a small answer leaves as one piece.
+const COPY_MAX: usize = 2 * 1024;
+
+/// Type and length in front of a body.
+const DATA_HEAD_MAX: usize = 9;
+
+impl Connection {
+    /// Answers a request with a head; `end`: there is no body. Informational heads may come before, without `end`.
+    /// Fields about an HTTP/1.1 connection are left away.
+    ///
+    /// # Errors
+    /// [`SendError::Gone`], [`SendError::Order`] (answered already), [`SendError::TooLarge`] (for the peer's settings).
+    pub fn respond(&mut self, id: StreamId, response: &Response<()>, end: bool) -> Result<(), SendError> {
+        self.send_head(id, response, None, end)
+    }
+
+    /// Answers a request with a head and the whole body. `content-length` is set, and the body left away where there
+    /// is none (HEAD, 204, 304).
+    ///
+    /// # Errors
+    /// As [`Connection::respond`].
+    pub fn answer(&mut self, id: StreamId, response: Response<Bytes>) -> Result<(), SendError> {
+        let (mut parts, body) = response.into_parts();
+        let has_body = !matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if has_body {
+            parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
+        let message = self.streams.get(&id).and_then(|stream| stream.message()).ok_or(SendError::Gone)?;
+        let body = Some(body).filter(|body| has_body && !message.is_head && !body.is_empty());
+        self.send_head(id, &Response::from_parts(parts, ()), body, true)
+    }
+
+    fn send_head(
+        &mut self,
+        id: StreamId,
+        response: &Response<()>,
+        body: Option<Bytes>,
+        end: bool,
+    ) -> Result<(), SendError> {
+        let section_max = self.peer.unwrap_or_default().section_max;
+        let Some(stream) = self.streams.get_mut(&id).filter(|_| self.is_server) else { return Err(SendError::Gone) };
+        if stream.message().is_none() || stream.outbox.is_done() {
+            return Err(SendError::Gone);
+        }
+        let is_final = !response.status().is_informational();
+        if stream.outbox.stage != Stage::Head || !is_final && end {
+            return Err(SendError::Order);
+        }
+        let status = response.status();
+        let mut fields: Vec<Field<'_>> = Vec::with_capacity(1 + response.headers().len());
+        fields.push((b":status", status.as_str().as_bytes()));
+        push_fields(&mut fields, response.headers());
+        let frame = head_frame(&fields, section_max, body.as_ref())?;
+        stream.outbox.push(frame);
+        if let Some(body) = body.filter(|body| body.len() > COPY_MAX) {
+            stream.outbox.push(body);
+        }
+        match (is_final, end) {
+            (_, true) => stream.outbox.end(),
+            (true, false) => stream.outbox.stage = Stage::Body,
+            (false, false) => {}
+        }
+        if is_final {
+            self.refuse_session(id);
+        }
+        self.list(id);
+        Ok(())
+    }
+
+    /// Sends a request; `end`: it has no body. The URI has scheme and authority, or `Host` is there; for a plain
+    /// CONNECT it is an authority. A WebTransport session is asked for with `protocol` `webtransport`.
+    ///
+    /// # Errors
+    /// [`SendError::Leaving`], [`SendError::NoCredit`], [`SendError::TooLarge`]; [`SendError::NotYet`] and
+    /// [`SendError::Unsupported`] for a `protocol` that wants the server's settings; [`SendError::Limit`] (sessions).
+    pub fn request(&mut self, request: &Request<()>, protocol: Option<&str>, end: bool) -> Result<StreamId, SendError> {
+        if self.is_server || self.is_over() || self.leaving.is_begun() {
+            return Err(SendError::Leaving);
+        }
+        let is_session = protocol.is_some_and(webtransport::is_protocol);
+        self.check_protocol(protocol, is_session)?;
+        let section_max = self.peer.unwrap_or_default().section_max;
+        let authority = authority(request);
+        let fields = request_fields(request, &authority, protocol);
+        let frame = head_frame(&fields, section_max, None)?;
+        self.credit_bidi = self.credit_bidi.checked_sub(1).ok_or(SendError::NoCredit)?;
+        let id = StreamId::new(Side::Client, Direction::Bidirectional, self.next_bidi);
+        self.next_bidi += 1;
+        self.requests += 1;
+        let mut message = Message::new();
+        message.is_head = request.method() == Method::HEAD;
+        message.is_extended = request.method() == Method::CONNECT;
+        let stream = self.insert_stream(id, Kind::Message(message));
+        stream.outbox.push(frame);
+        stream.outbox.stage = Stage::Body;
+        if end {
+            stream.outbox.end();
+        }
+        if is_session {
+            self.sessions.insert(id, Session::asked());
+        }
+        self.list(id);
+        Ok(id)
+    }
+
+    fn check_protocol(&self, protocol: Option<&str>, is_session: bool) -> Result<(), SendError> {
+        if protocol.is_none() {
+            return Ok(());
+        }
+        let peer = self.peer.ok_or(SendError::NotYet)?;
+        // Servers of the old drafts of WebTransport do not all say that they take Extended CONNECT.
+        if !(peer.connect_protocol || is_session && peer.webtransport) {
+            return Err(SendError::Unsupported);
+        }
+        if is_session && self.sessions.len() >= self.config.limits.sessions_max.into() {
+            return Err(SendError::Limit);
+        }
+        Ok(())
+    }
+
+    /// Sends bytes of a body or a WebTransport stream; `end`: it ends behind them. What is larger than a few bytes is
+    /// not copied. While there is any room the whole of `bytes` is taken. The end should come with the last bytes:
+    /// [`crate::Connection::write`] says why.
+    ///
+    /// # Errors
+    /// [`SendError::Gone`], [`SendError::Order`] (before a head or behind an end), [`SendError::Full`] (beyond
+    /// `stream_out_bytes_max`; [`super::Event::Writable`] follows). An empty end is always taken.
+    pub fn send(&mut self, id: StreamId, bytes: Bytes, end: bool) -> Result<(), SendError> {
+        let out_max = self.config.limits.stream_out_bytes_max;
+        let stream = self.streams.get_mut(&id).ok_or(SendError::Gone)?;
+        let is_session = stream.message().is_some_and(|message| message.phase == Phase::Session);
+        match stream.outbox.stage {
+            Stage::Done => return Err(SendError::Gone),
+            Stage::Body if !is_session => {}
+            _ => return Err(SendError::Order),
+        }
+        if !bytes.is_empty() {
+            if !stream.outbox.has_room(out_max) {
+                return Err(SendError::Full);
+            }
+            if stream.message().is_some() {
+                let mut head = BytesMut::with_capacity(DATA_HEAD_MAX);
+                frame::write_head(&mut head, kind::DATA, bytes.len() as u64);
+                stream.outbox.push(head.freeze());
+            }
+            stream.outbox.push(bytes);
+        }
+        if end {
+            stream.outbox.end();
+        }
+        self.list(id);
+        Ok(())
+    }
+
+    /// Ends a message with trailers.
+    ///
+    /// # Errors
+    /// As [`Connection::send`], and [`SendError::TooLarge`].
+    pub fn send_trailers(&mut self, id: StreamId, trailers: &HeaderMap) -> Result<(), SendError> {
+        let section_max = self.peer.unwrap_or_default().section_max;
+        let stream = self.streams.get_mut(&id).ok_or(SendError::Gone)?;
+        let message = stream.message().ok_or(SendError::Order)?;
+        let is_tunnel = matches!(message.phase, Phase::Session | Phase::Tunnel);
+        match stream.outbox.stage {
+            Stage::Done => return Err(SendError::Gone),
+            Stage::Body if !is_tunnel => {}
+            _ => return Err(SendError::Order),
+        }
+        let mut fields = Vec::with_capacity(trailers.len());
+        push_fields(&mut fields, trailers);
+        stream.outbox.push(head_frame(&fields, section_max, None)?);
+        stream.outbox.end();
+        self.list(id);
+        Ok(())
+    }
+
+    /// Room for [`Connection::send`] in bytes; more than 0 takes a piece of any size.
+    #[must_use]
+    pub fn send_room(&self, id: StreamId) -> usize {
+        let max = self.config.limits.stream_out_bytes_max as usize;
+        self.streams.get(&id).map_or(0, |stream| max.saturating_sub(stream.outbox.len()))
+    }
+
+    /// Gives up a request, its answer, or a WebTransport stream, both ways. [`webtransport::code::to_http`] makes a
+    /// code of an app's.
+    pub fn reset(&mut self, id: StreamId, code: Code) {
+        self.lose_session_quietly(id);
+        self.abort(id, code);
+    }
+
+    /// Gives up this end's side of a stream; the peer's goes on.
+    pub fn reset_sending(&mut self, id: StreamId, code: Code) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && stream.outbox.give_up()
+        {
+            self.act(Action::Reset(id, code));
+            self.settle(id);
+        }
+    }
+
+    /// Reads no more of a stream; what this end sends on it goes on. After a whole answer to a request whose body is
+    /// not wanted: with [`Code::NO_ERROR`] (RFC 9114 section 4.1).
+    pub fn stop(&mut self, id: StreamId, code: Code) {
+        if let Some(stream) = self.streams.get(&id) {
+            if stream.inbox.is_open() {
+                self.act(Action::Stop(id, code));
+            }
+            self.drop_inbox(id);
+        }
+    }
+}
+
+/// Adds the fields of a map, but those that HTTP/3 forbids.
+fn push_fields<'a>(fields: &mut Vec<Field<'a>>, headers: &'a HeaderMap) {
+    let allowed = headers.iter().filter(|(name, _)| !message::is_of_connection(name.as_str().as_bytes()));
+    fields.extend(allowed.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())));
+}
+
+/// A HEADERS frame and, in the same piece, the head of the body and a small body itself.
+fn head_frame(fields: &[Field<'_>], section_max: u64, body: Option<&Bytes>) -> Result<Bytes, SendError> {
+    if qpack::section_size(fields) > section_max {
+        return Err(SendError::TooLarge);
+    }
+    let copied = body.filter(|body| body.len() <= COPY_MAX);
+    let mut frame = qpack::headers_frame(fields, body.map_or(0, |_| DATA_HEAD_MAX) + copied.map_or(0, Bytes::len));
+    if let Some(body) = body {
+        frame::write_head(&mut frame, kind::DATA, body.len() as u64);
+    }
+    if let Some(body) = copied {
+        frame.extend_from_slice(body);
+    }
+    Ok(frame.freeze())
+}
+
+/// Where a request goes: the authority of its URI, or `Host`.
+fn authority(request: &Request<()>) -> Bytes {
+    let host = || request.headers().get(header::HOST).map(|host| Bytes::copy_from_slice(host.as_bytes()));
+    let authority = request.uri().authority().map(|authority| Bytes::copy_from_slice(authority.as_str().as_bytes()));
+    authority.or_else(host).unwrap_or_default()
+}
+
+fn request_fields<'a>(request: &'a Request<()>, authority: &'a Bytes, protocol: Option<&'a str>) -> Vec<Field<'a>> {
+    let mut fields: Vec<Field<'a>> = Vec::with_capacity(5 + request.headers().len());
+    fields.push((b":method", request.method().as_str().as_bytes()));
+    if request.method() != Method::CONNECT || protocol.is_some() {
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        fields.push((b":scheme", request.uri().scheme_str().unwrap_or("https").as_bytes()));
+        fields.push((b":path", path.as_bytes()));
+    }
+    if !authority.is_empty() {
+        fields.push((b":authority", authority));
+    }
+    if let Some(protocol) = protocol {
+        fields.push((b":protocol", protocol.as_bytes()));
+    }
+    push_fields(&mut fields, request.headers());
+    fields.retain(|(name, _)| *name != b"host");
+    fields
+}
