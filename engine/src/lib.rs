@@ -65,5 +65,5 @@ pub use probe::{Finding, Probe, Verdict, probe};
 pub use reactor::{Datagrams, Listener, Outcome, Reactor, ShardId, Socket, Stream, StreamClose, StreamEvent, Ticket};
 pub use runtime::{Bound, Running, bind};
 pub use stats::{Counter, ShardStats};
-pub use steer::{DATAGRAM_MIN, Instruction, Steer, WORD_OFFSET};
+pub use steer::{DATAGRAM_MIN, Instruction, Steer};
 pub use timers::{TimerId, Wheel};

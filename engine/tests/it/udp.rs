@@ -123,13 +123,40 @@ fn synthetic_connection_ids_reach_the_shard_that_they_name() {
 #[test]
 fn short_datagrams_are_spread_by_the_hash_and_not_piled_on_shard_0() {
     let world = World::start(Habit::Quiet, config(2, Some(Steer::new(2)), "127.0.0.1:0"));
+    // A long header of QUIC to an id of 7 bytes: no client may begin so.
+    let id_of_7 = [0xC0, 0, 0, 0, 1, 7, 1, 2, 3, 4, 5, 6, 7, 0, 0, 0, 0, 0, 0, 0];
     for n in 0..200u8 {
-        let quic = [0x40 | n; 30];
-        let datagram = if n % 2 == 0 { &b"short"[..] } else { &quic[..] };
+        let datagram = [&b"short"[..], &[0x40; 16], &id_of_7[..16], &id_of_7][usize::from(n % 4)];
         client("127.0.0.1:0").send_to(datagram, world.udp.expect("a socket")).expect("sent");
     }
     eventually("all datagrams", || world.sum(|s| s.datagrams_in.get()) == 200);
     assert!((0..2).all(|shard| world.stats(shard).datagrams_in.get() > 40));
+    world.stop();
+}
+
+#[test]
+fn quics_headers_reach_the_shard_that_their_id_names() {
+    let steer = Steer::keyed(2, 0xDEAD_BEEF);
+    let world = World::start(Habit::Quiet, config(2, Some(steer), "127.0.0.1:0"));
+    let to = world.udp.expect("a socket");
+    let mut expected = [0u64; 2];
+    for n in 0..300u32 {
+        // One of three goes to shard 0, which a hash would not do.
+        let shard = ShardId(u16::from(n % 3 != 0));
+        let word = steer.word_for(shard, n.wrapping_mul(0x9E37_79B9)).to_be_bytes();
+        let short = [&[0x40 | n as u8 & 0x3F][..], &word, &[n as u8; 35]].concat();
+        // A client's first id, the shortest and the longest, and one of ours.
+        let long = |id_len: u8| [&[0xC0 | n as u8 & 0x3F, 0, 0, 0, 1, id_len][..], &word, &[n as u8; 30]].concat();
+        for datagram in [short, long(8), long(16), long(20)] {
+            assert_eq!(steer.shard_of_datagram(&datagram), Some(shard));
+            // A first flight of several datagrams, or a client that moves: the address does not matter.
+            client("127.0.0.1:0").send_to(&datagram, to).expect("sent");
+            expected[shard.index()] += 1;
+        }
+    }
+    eventually("all datagrams", || world.sum(|s| s.datagrams_in.get()) == 1200);
+    let got: Vec<u64> = (0..2).map(|shard| world.stats(shard).datagrams_in.get()).collect();
+    assert_eq!(got, expected);
     world.stop();
 }
 
