@@ -98,12 +98,15 @@ pub struct About {
 /// The certificate in use. Handshakes take what is there when they start; replacing it disturbs nobody.
 pub struct Certificates {
     current: ArcSwap<Current>,
+    // Rises with each replacement.
+    version: AtomicU64,
     // No renewal before this second since 1970: the one before failed.
     retry_at: AtomicU64,
 }
 
 struct Current {
     key: Arc<CertifiedKey>,
+    private: PrivateKeyDer<'static>,
     about: About,
 }
 
@@ -113,7 +116,8 @@ impl Certificates {
     /// # Errors
     /// See [`CertificateError`].
     pub fn open(tls: &Tls, data: &Data, now: SystemTime) -> Result<Self, CertificateError> {
-        Ok(Self { current: ArcSwap::from_pointee(load(tls, data, now)?), retry_at: AtomicU64::new(0) })
+        let current = ArcSwap::from_pointee(load(tls, data, now)?);
+        Ok(Self { current, version: AtomicU64::new(0), retry_at: AtomicU64::new(0) })
     }
 
     /// Reads the files again. Whether another certificate is in use now.
@@ -123,7 +127,7 @@ impl Certificates {
     pub fn reload(&self, tls: &Tls, data: &Data, now: SystemTime) -> Result<bool, CertificateError> {
         let new = load(tls, data, now)?;
         let changed = new.about != self.current.load().about;
-        self.current.store(Arc::new(new));
+        self.replace(new);
         Ok(changed)
     }
 
@@ -138,8 +142,26 @@ impl Certificates {
             return Ok(false);
         }
         self.retry_at.store(unix(now) + RETRY_AFTER_SECS, Ordering::Relaxed);
-        self.current.store(Arc::new(make(data, now)?));
+        self.replace(make(data, now)?);
         Ok(true)
+    }
+
+    fn replace(&self, new: Current) {
+        self.current.store(Arc::new(new));
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Rises whenever another certificate is in use.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// The chain and the private key in DER, for a TLS that cannot ask for them at each handshake.
+    #[must_use]
+    pub fn der(&self) -> (Vec<Vec<u8>>, Vec<u8>) {
+        let current = self.current.load();
+        (current.key.cert.iter().map(|one| one.to_vec()).collect(), current.private.secret_der().to_vec())
     }
 
     /// What is known about the one in use.
@@ -271,11 +293,12 @@ fn current(
         not_after: u64::try_from(validity.not_after.timestamp()).unwrap_or(0),
         self_made,
     };
+    let private = key.clone_key();
     let key = CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => "is not the key of the certificate".to_owned(),
         error => format!("cannot be used: {error}"),
     })?;
-    Ok(Current { key: Arc::new(key), about })
+    Ok(Current { key: Arc::new(key), private, about })
 }
 
 fn unix(at: SystemTime) -> u64 {

@@ -23,7 +23,8 @@ use tcp::frame::Deframer;
 
 pub use wire::Wire;
 
-use crate::lane::ORDERED;
+/// The ordered lane.
+const ORDERED: StreamId = StreamId(crate::lane::FIRST.0);
 
 /// What a client hears.
 #[derive(PartialEq, Eq, Debug)]

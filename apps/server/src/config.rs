@@ -227,7 +227,7 @@ impl Loader {
 
 /// What must hold between keys.
 fn relations(config: &Config) -> Vec<(&'static str, String)> {
-    let (limits, tls, quantum) = (&config.limits, &config.tls, &config.quantum);
+    let (limits, tls, quantum, quic) = (&config.limits, &config.tls, &config.quantum, &config.quic);
     let mut broken = Vec::new();
     let mut must = |holds: bool, path, reason: &str| {
         if !holds {
@@ -271,6 +271,17 @@ fn relations(config: &Config) -> Vec<(&'static str, String)> {
         "quantum.retry_above",
         "must not be above quantum.half_open_max, or handshakes are dropped before any client is asked to retry",
     );
+    must(
+        quic.idle_secs > limits.ping_secs,
+        "quic.idle_secs",
+        "must be above limits.ping_secs, or silent sessions lose their connection between two pings",
+    );
+    must(
+        quic.retry_above <= quic.half_open_max,
+        "quic.retry_above",
+        "must not be above quic.half_open_max, or handshakes are dropped before any client is asked to retry",
+    );
+    must(quic.half_open_max <= quic.connections_max, "quic.half_open_max", "must not be above quic.connections_max");
     must(tls.certificate.is_some() || tls.key.is_none(), "tls.key", "needs tls.certificate beside it");
     must(tls.key.is_some() || tls.certificate.is_none(), "tls.certificate", "needs tls.key beside it");
     broken

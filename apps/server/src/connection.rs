@@ -5,14 +5,16 @@ use std::{net::IpAddr, time::Instant};
 use bytes::Bytes;
 use engine::{Io, Stream};
 use handler::{Close, Push};
-use quantum::{Direction, Handle, StreamId};
+use quic::h3::Code;
 use tcp::{frame::Deframer, tls::Tls};
 
 use crate::{
-    lane::{BULK_BYTES, Lanes, ORDERED, PRIORITY_BULK},
+    lane::{BULK_BYTES, Lanes},
     line::Line,
     mail::Mail,
     metrics::Transport,
+    peers::http3::Http3,
+    pipe::{LaneId, Pipe},
     speaker::Speaker,
     wires::Wires,
 };
@@ -25,7 +27,7 @@ pub(crate) struct Connection {
     pub(crate) kind: Kind,
     /// As what it is counted.
     pub(crate) transport: Transport,
-    /// Bytes that are not gone yet: handed to the engine and not reported as sent, or on Quantum not acknowledged.
+    /// Bytes that are not gone yet: handed to the engine and not reported as sent, or not let go by what carries it.
     pub(crate) queued: usize,
     /// When the queue last became shorter, or was empty.
     pub(crate) progress: Instant,
@@ -47,6 +49,14 @@ pub(crate) struct Connection {
     pub(crate) half_open: bool,
 }
 
+/// Who sends a request.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller {
+    pub(crate) address: IpAddr,
+    /// It need not be told where HTTP/3 is.
+    pub(crate) is_on_http3: bool,
+}
+
 /// What is spoken on a connection.
 pub(crate) enum Kind {
     /// Not known yet: the first bytes decide.
@@ -57,8 +67,10 @@ pub(crate) enum Kind {
     Framed(Box<Framed>),
     /// The session protocol in WebSocket messages.
     WebSocket(Box<Socket>),
-    /// The session protocol in the lanes of a Quantum connection.
-    Quantum(Box<Lanes>),
+    /// HTTP/3.
+    Http3(Box<Http3>),
+    /// The session protocol in the lanes of a datagram transport.
+    Lanes(Box<Lanes>),
 }
 
 /// A session in frames on the byte stream.
@@ -79,9 +91,15 @@ impl Connection {
         Self::new(Line::Tcp(stream), address, tls, Kind::Start(Vec::new()), Transport::New, now)
     }
 
-    /// A Quantum connection whose handshake is done.
-    pub(crate) fn quantum(handle: Handle, address: IpAddr, lanes: Lanes, now: Instant) -> Self {
-        Self::new(Line::Quantum(handle), address, None, Kind::Quantum(Box::new(lanes)), Transport::Quantum, now)
+    /// A session in lanes, on whatever `line` is, counted as `transport`.
+    pub(crate) fn lanes(line: Line, address: IpAddr, lanes: Lanes, transport: Transport, now: Instant) -> Self {
+        Self::new(line, address, None, Kind::Lanes(Box::new(lanes)), transport, now)
+    }
+
+    /// A QUIC connection that speaks HTTP/3.
+    pub(crate) fn http3(handle: quic::Handle, address: IpAddr, now: Instant) -> Self {
+        let http = Kind::Http3(Box::new(Http3::new(handle, now)));
+        Self::new(Line::Quic(handle), address, None, http, Transport::Http3, now)
     }
 
     fn new(line: Line, address: IpAddr, tls: Option<Box<Tls>>, kind: Kind, transport: Transport, now: Instant) -> Self {
@@ -104,13 +122,24 @@ impl Connection {
         }
     }
 
+    /// Who sends requests on it.
+    pub(crate) fn caller(&self) -> Caller {
+        Caller { address: self.address, is_on_http3: self.transport == Transport::Http3 }
+    }
+
+    /// Whether a lane of the session is open for the client.
+    pub(crate) fn has_lane(&self, id: LaneId) -> bool {
+        let Kind::Lanes(lanes) = &self.kind else { return false };
+        lanes.ordered_id == Some(id) || lanes.bulk.iter().any(|(other, _)| *other == id)
+    }
+
     /// The session, when one is spoken here.
     pub(crate) fn speaker(&mut self) -> Option<&mut Speaker> {
         match &mut self.kind {
-            Kind::Start(_) | Kind::Http(_) => None,
+            Kind::Start(_) | Kind::Http(_) | Kind::Http3(_) => None,
             Kind::Framed(framed) => Some(&mut framed.speaker),
             Kind::WebSocket(socket) => Some(&mut socket.speaker),
-            Kind::Quantum(lanes) => Some(&mut lanes.speaker),
+            Kind::Lanes(lanes) => Some(&mut lanes.speaker),
         }
     }
 
@@ -130,18 +159,16 @@ impl Connection {
                 self.account(io.now(), bytes.len());
                 io.send_slice(stream, bytes);
             }
-            Line::Quantum(handle) => {
-                let (Some(transport), Kind::Quantum(lanes)) = (wires.connection(handle), &mut self.kind) else {
-                    return;
-                };
-                lanes.write(transport, ORDERED, bytes);
-                let queued = lanes.queued(transport);
+            Line::Quantum(_) | Line::Quic(_) | Line::WebTransport(_) => {
+                let (Some(mut pipe), Kind::Lanes(lanes)) = (wires.pipe(self.line), &mut self.kind) else { return };
+                lanes.write(&mut pipe, bytes);
+                let queued = lanes.queued(self.line, wires);
                 self.written(io.now(), queued, wires);
             }
         }
     }
 
-    /// Queues bytes that other connections share; only TLS and Quantum make their own copy.
+    /// Queues bytes that other connections share; only TLS and lanes make their own copy.
     pub(crate) fn write_shared(&mut self, io: &mut Io<Mail>, bytes: &Bytes, wires: &mut Wires) {
         match self.line {
             Line::Tcp(stream) if self.tls.is_none() => {
@@ -149,7 +176,7 @@ impl Connection {
                 io.send(stream, bytes.clone());
             }
             // A slice that waits holds its whole chunk of the arena, and here it waits for a round trip at least.
-            Line::Tcp(_) | Line::Quantum(_) => self.write(io, bytes, wires),
+            Line::Tcp(_) | Line::Quantum(_) | Line::Quic(_) | Line::WebTransport(_) => self.write(io, bytes, wires),
         }
     }
 
@@ -179,12 +206,13 @@ impl Connection {
                 self.flush_tls(io, wires);
                 io.shutdown(stream);
             }
-            Line::Quantum(handle) => {
+            Line::Quantum(_) | Line::Quic(_) | Line::WebTransport(_) => {
                 self.part(reason);
-                let (Some(transport), Kind::Quantum(lanes)) = (wires.connection(handle), &mut self.kind) else {
-                    return;
+                let ends = match (wires.pipe(self.line), &mut self.kind) {
+                    (Some(mut pipe), Kind::Lanes(lanes)) => lanes.finish(&mut pipe),
+                    _ => false,
                 };
-                if !lanes.finish(transport, ORDERED) {
+                if !ends {
                     // The client never opened the lane, or has given it up: there is nothing to wait for.
                     self.close(io, wires);
                 }
@@ -195,8 +223,8 @@ impl Connection {
     /// What the peer will be told as the reason of the end, where there are words for it.
     pub(crate) fn part(&mut self, reason: Close) {
         match &mut self.kind {
-            Kind::Quantum(lanes) => lanes.parting = reason,
-            Kind::Start(_) | Kind::Http(_) | Kind::Framed(_) | Kind::WebSocket(_) => {}
+            Kind::Lanes(lanes) => lanes.parting = reason,
+            Kind::Start(_) | Kind::Http(_) | Kind::Http3(_) | Kind::Framed(_) | Kind::WebSocket(_) => {}
         }
     }
 
@@ -204,56 +232,56 @@ impl Connection {
     pub(crate) fn close(&mut self, io: &mut Io<Mail>, wires: &mut Wires) {
         match self.line {
             Line::Tcp(stream) => io.close(stream),
-            Line::Quantum(handle) => {
-                let Kind::Quantum(lanes) = &self.kind else { return };
-                let (code, reason) = crate::lane::parting(lanes.parting);
-                if let Some(connection) = wires.connection(handle) {
-                    connection.close(io.now(), code, reason.as_bytes());
+            Line::Quantum(_) | Line::Quic(_) | Line::WebTransport(_) => {
+                match (wires.pipe(self.line), &self.kind) {
+                    (Some(mut pipe), Kind::Lanes(lanes)) => pipe.close(io.now(), lanes.parting),
+                    (Some(Pipe::Quic(transport)), Kind::Http3(_)) => transport.close(Code::NO_ERROR.0, &[]),
+                    _ => {}
+                }
+                // Connections tell of their end by themselves.
+                if let (Line::WebTransport(_), Some(quic)) = (self.line, &mut wires.quic) {
+                    quic.ends(self.line);
                 }
             }
         }
     }
 
-    /// Stops reading, or goes on. From a Quantum connection bytes are fetched, so there is nothing to stop.
+    /// Stops reading, or goes on. From lanes bytes are fetched, so there is nothing to stop.
     pub(crate) fn pause(&mut self, io: &mut Io<Mail>, pause: bool) {
         match self.line {
             Line::Tcp(stream) if pause => io.pause(stream),
             Line::Tcp(stream) => io.resume(stream),
-            Line::Quantum(_) => {}
+            Line::Quantum(_) | Line::Quic(_) | Line::WebTransport(_) => {}
         }
     }
 
-    /// Asks Quantum how much is still queued; whether that is less than it was. TCP tells by itself.
+    /// Asks the carrier how much is still queued; whether that is less than it was. TCP tells by itself.
     pub(crate) fn refresh(&mut self, now: Instant, wires: &mut Wires) -> bool {
-        let (Line::Quantum(handle), Kind::Quantum(lanes)) = (self.line, &self.kind) else { return false };
-        let queued = wires.peek(handle).map_or(0, |transport| lanes.queued(transport));
+        let Kind::Lanes(lanes) = &mut self.kind else { return false };
+        let queued = lanes.queued(self.line, wires);
         let less = self.settle(now, queued);
         wires.stirred |= less;
         less
     }
 
-    /// Quantum has room on a stream again.
-    pub(crate) fn resume(&mut self, now: Instant, id: StreamId, wires: &mut Wires) {
-        let Line::Quantum(handle) = self.line else { return };
-        let (Some(transport), Kind::Quantum(lanes)) = (wires.connection(handle), &mut self.kind) else { return };
-        lanes.resume(transport, id);
-        let queued = lanes.queued(transport);
+    /// The carrier has room on a stream again.
+    pub(crate) fn resume(&mut self, now: Instant, id: LaneId, wires: &mut Wires) {
+        let (Some(mut pipe), Kind::Lanes(lanes)) = (wires.pipe(self.line), &mut self.kind) else { return };
+        lanes.resume(&mut pipe, id);
+        let queued = lanes.queued(self.line, wires);
         wires.stirred |= self.settle(now, queued);
     }
 
     /// Sends on a lane of its own what need not wait behind the ordered one; false if there is none for it.
     pub(crate) fn write_aside(&mut self, io: &Io<Mail>, push: &Push, bytes: &Bytes, wires: &mut Wires) -> bool {
-        let Line::Quantum(handle) = self.line else { return false };
-        let (Some(transport), Kind::Quantum(lanes)) = (wires.connection(handle), &mut self.kind) else { return false };
+        let (Some(mut pipe), Kind::Lanes(lanes)) = (wires.pipe(self.line), &mut self.kind) else { return false };
         match push {
-            // A copy, because a slice that waits would hold its whole chunk of the arena.
-            Push::Eph { .. } => transport.send_datagram(Bytes::copy_from_slice(bytes)).is_ok(),
+            Push::Eph { .. } => pipe.send_datagram(bytes),
             Push::Res { .. } if bytes.len() >= BULK_BYTES => {
-                let Some(id) = transport.open(Direction::Unidirectional) else { return false };
-                let _ = transport.set_priority(id, PRIORITY_BULK);
-                lanes.write(transport, id, bytes);
-                lanes.finish(transport, id);
-                let queued = lanes.queued(transport);
+                if !lanes.transfer(&mut pipe, bytes) {
+                    return false;
+                }
+                let queued = lanes.queued(self.line, wires);
                 self.written(io.now(), queued, wires);
                 true
             }
@@ -270,7 +298,7 @@ impl Connection {
 
     /// Was looked at, and is again as long as something is queued.
     pub(crate) fn watch(&mut self, wires: &mut Wires) {
-        let Kind::Quantum(lanes) = &mut self.kind else { return };
+        let Kind::Lanes(lanes) = &mut self.kind else { return };
         lanes.watched = self.queued > 0 || self.lagging;
         if lanes.watched {
             wires.watched.push_back(self.line);
@@ -283,7 +311,7 @@ impl Connection {
             self.progress = now;
         }
         wires.stirred |= self.settle(now, queued);
-        let Kind::Quantum(lanes) = &mut self.kind else { return };
+        let Kind::Lanes(lanes) = &mut self.kind else { return };
         if !std::mem::replace(&mut lanes.watched, true) {
             wires.watched.push_back(self.line);
         }

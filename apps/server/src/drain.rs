@@ -48,12 +48,13 @@ impl Shard {
         self.ground.drain = Some(Drain { until, hurry, arrived, told: false, handed_over: false, done: false });
         io.stop_accepting();
         self.drain_quantum(io);
+        self.drain_quic();
         for line in self.connections.lines() {
             let Some(mut connection) = self.connections.take(line) else { continue };
             if connection.speaker().is_some() {
                 connection.pause(io, true);
             } else {
-                self.drain_http(io, &mut connection);
+                self.drain_http(io, &mut connection, false);
             }
             self.arm(io.now(), &mut connection);
             self.connections.put_back(connection);
@@ -143,7 +144,7 @@ impl Shard {
             return;
         }
         let Some(speaker) = connection.speaker() else {
-            self.drain_http(io, connection);
+            self.drain_http(io, connection, true);
             return;
         };
         let dialect = speaker.dialect;
@@ -157,14 +158,15 @@ impl Shard {
         self.farewell(io, connection, Close::Draining, "the server is stopping");
     }
 
-    fn drain_http(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
+    fn drain_http(&mut self, io: &mut Io<Mail>, connection: &mut Connection, is_last: bool) {
         match &mut connection.kind {
             Kind::Http(http) => {
                 http.drain(io.now());
                 self.serve_http(io, connection);
             }
+            Kind::Http3(_) => self.drain_http3(io, connection, is_last),
             Kind::Start(_) => self.end(io, connection, Close::Draining),
-            Kind::Framed(_) | Kind::WebSocket(_) | Kind::Quantum(_) => {}
+            Kind::Framed(_) | Kind::WebSocket(_) | Kind::Lanes(_) => {}
         }
     }
 }

@@ -1,15 +1,19 @@
-//! The lanes in which a Quantum connection carries a session: ordered on the client's first stream, bulk on a stream per
+//! The lanes in which a datagram transport carries a session: ordered on the client's first stream, bulk on a stream per
 //! transfer, ephemeral in datagrams.
 
 use bytes::{Buf, BytesMut};
 use handler::Close;
-use quantum::{Connection, Direction, Guuid, Side, StreamId, lane::WriteError};
 use tcp::frame::Deframer;
 
-use crate::speaker::Speaker;
+use crate::{
+    line::Line,
+    pipe::{LaneId, Pipe},
+    speaker::Speaker,
+    wires::Wires,
+};
 
-/// The lane of everything that has an order, both ways: the first stream that the client opens.
-pub(crate) const ORDERED: StreamId = StreamId(0);
+/// The first stream that a client opens on a connection of its own.
+pub(crate) const FIRST: LaneId = LaneId(0);
 
 /// Bulk transfers of one client under way at once. Each may hold one frame that is not whole.
 pub(crate) const BULK_MAX: usize = 8;
@@ -18,37 +22,39 @@ pub(crate) const BULK_MAX: usize = 8;
 /// page of history has it, a message of chat has not.
 pub(crate) const BULK_BYTES: usize = 16 * 1024;
 
-/// Priorities, 0 first: what is ephemeral has Quantum's own, before both.
-pub(crate) const PRIORITY_BULK: u8 = 6;
-
-/// A session in the lanes of a Quantum connection.
+/// A session in lanes.
 pub(crate) struct Lanes {
     /// The connection's name in logs.
-    pub(crate) id: Guuid,
+    pub(crate) id: String,
+    /// The lane of everything that has an order, both ways. On WebTransport it is the client's to open.
+    pub(crate) ordered_id: Option<LaneId>,
     pub(crate) ordered: Deframer,
     /// Transfers of the client that are not over.
-    pub(crate) bulk: Vec<(StreamId, Deframer)>,
+    pub(crate) bulk: Vec<(LaneId, Deframer)>,
     pub(crate) speaker: Speaker,
     /// Packets that had been received when the session was last asked whether its client is silent.
     pub(crate) heard: u64,
     /// It is in the list of those whose queue is looked at.
     pub(crate) watched: bool,
-    /// What its CLOSE will say.
+    /// What its close will say.
     pub(crate) parting: Close,
-    /// What found no room in Quantum, by its stream, and whether the stream ends behind it.
+    /// Transfers to the client that HTTP/3 has not handed to QUIC yet.
+    answers: Vec<LaneId>,
+    /// What found no room in the carrier, by its stream, and whether the stream ends behind it.
     waiting: Vec<Waiting>,
 }
 
 struct Waiting {
-    id: StreamId,
+    id: LaneId,
     bytes: BytesMut,
     ends: bool,
 }
 
 impl Lanes {
-    pub(crate) fn new(id: Guuid, speaker: Speaker, body_max: usize) -> Self {
+    pub(crate) fn new(id: String, ordered_id: Option<LaneId>, speaker: Speaker, body_max: usize) -> Self {
         Self {
             id,
+            ordered_id,
             // What a stranger sends is held in memory, too.
             ordered: Deframer::new(body_max),
             bulk: Vec::new(),
@@ -56,12 +62,13 @@ impl Lanes {
             heard: 0,
             watched: false,
             parting: Close::PeerLeft,
+            answers: Vec::new(),
             waiting: Vec::new(),
         }
     }
 
     /// The client begins a transfer; false if it has too many.
-    pub(crate) fn begin(&mut self, id: StreamId, body_max: usize) -> bool {
+    pub(crate) fn begin(&mut self, id: LaneId, body_max: usize) -> bool {
         let fits = self.bulk.len() < BULK_MAX;
         if fits {
             self.bulk.push((id, Deframer::new(body_max)));
@@ -70,75 +77,70 @@ impl Lanes {
     }
 
     /// A transfer is over, whole or not.
-    pub(crate) fn end(&mut self, id: StreamId) {
+    pub(crate) fn end(&mut self, id: LaneId) {
         self.bulk.retain(|(other, _)| *other != id);
         if self.bulk.is_empty() {
             self.bulk = Vec::new();
         }
     }
 
-    /// Writes to a stream, behind what waits for it.
-    pub(crate) fn write(&mut self, connection: &mut Connection, id: StreamId, bytes: &[u8]) {
-        if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.id == id) {
-            return waiting.bytes.extend_from_slice(bytes);
-        }
-        let rest = &bytes[taken(connection.write(id, bytes), bytes.len())..];
-        if !rest.is_empty() {
-            self.waiting.push(Waiting { id, bytes: rest.into(), ends: false });
+    /// Writes to the ordered lane, behind what waits for it. Before there is one, there is nobody to write to.
+    pub(crate) fn write(&mut self, pipe: &mut Pipe<'_>, bytes: &[u8]) {
+        if let Some(id) = self.ordered_id {
+            self.write_to(pipe, id, bytes, false);
         }
     }
 
-    /// Ends a stream behind what was written to it. False if it cannot be written to any more.
-    pub(crate) fn finish(&mut self, connection: &mut Connection, id: StreamId) -> bool {
+    /// Sends a transfer on a stream of its own; false if none is free.
+    pub(crate) fn transfer(&mut self, pipe: &mut Pipe<'_>, bytes: &[u8]) -> bool {
+        let Some(id) = pipe.open_bulk() else { return false };
+        if let Pipe::Web { .. } = pipe {
+            self.answers.push(id);
+        }
+        self.write_to(pipe, id, bytes, true);
+        true
+    }
+
+    fn write_to(&mut self, pipe: &mut Pipe<'_>, id: LaneId, bytes: &[u8], ends: bool) {
+        if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.id == id) {
+            return waiting.bytes.extend_from_slice(bytes);
+        }
+        let rest = &bytes[pipe.write(id, bytes, ends)..];
+        if !rest.is_empty() {
+            self.waiting.push(Waiting { id, bytes: rest.into(), ends });
+        }
+    }
+
+    /// Ends the ordered lane behind what was written to it. False if it cannot be written to any more.
+    pub(crate) fn finish(&mut self, pipe: &mut Pipe<'_>) -> bool {
+        let Some(id) = self.ordered_id else { return false };
         match self.waiting.iter_mut().find(|waiting| waiting.id == id) {
             Some(waiting) => waiting.ends = true,
-            None => return connection.finish(id).is_ok(),
+            None => return pipe.finish(id),
         }
         true
     }
 
-    /// Quantum has room on a stream again.
-    pub(crate) fn resume(&mut self, connection: &mut Connection, id: StreamId) {
+    /// The carrier has room on a stream again.
+    pub(crate) fn resume(&mut self, pipe: &mut Pipe<'_>, id: LaneId) {
         let Some(place) = self.waiting.iter().position(|waiting| waiting.id == id) else { return };
         let Waiting { bytes, ends, .. } = &mut self.waiting[place];
-        let len = bytes.len();
-        bytes.advance(taken(connection.write(id, bytes), len));
+        let taken = pipe.write(id, bytes, *ends);
+        bytes.advance(taken);
         if bytes.is_empty() {
-            if *ends {
-                let _ = connection.finish(id);
-            }
             self.waiting.swap_remove(place);
         }
     }
 
-    /// Bytes that wait here or in Quantum.
-    pub(crate) fn queued(&self, connection: &Connection) -> usize {
-        let inside = usize::try_from(connection.queued_bytes()).unwrap_or(usize::MAX);
+    /// Bytes that wait here, or in what carries `line`.
+    pub(crate) fn queued(&mut self, line: Line, wires: &Wires) -> usize {
+        self.answers.retain(|id| wires.waiting(line, *id) > 0);
+        let lanes = self.ordered_id.into_iter().chain(self.answers.iter().copied());
+        let inside = match line {
+            // Quantum counts all lanes together.
+            Line::Quantum(_) => wires.waiting(line, FIRST),
+            Line::Tcp(_) | Line::Quic(_) | Line::WebTransport(_) => lanes.map(|id| wires.waiting(line, id)).sum(),
+        };
         self.waiting.iter().map(|waiting| waiting.bytes.len()).fold(inside, usize::saturating_add)
-    }
-}
-
-/// How much of `len` bytes is done with. A stream that takes no more for good, because its reader stopped it, loses them.
-fn taken(outcome: Result<usize, WriteError>, len: usize) -> usize {
-    match outcome {
-        Ok(taken) => taken,
-        Err(WriteError::Blocked) => 0,
-        Err(WriteError::Stopped(_) | WriteError::Closed) => len,
-    }
-}
-
-/// Whether a stream is a transfer of the client's.
-pub(crate) fn is_bulk(id: StreamId) -> bool {
-    id.opener() == Side::Client && id.direction() == Direction::Unidirectional
-}
-
-/// The code and the words of a CLOSE.
-pub(crate) fn parting(reason: Close) -> (u64, &'static str) {
-    match reason {
-        Close::PeerLeft => (0, "goodbye"),
-        Close::PeerSilent => (1, "silent for too long"),
-        Close::PeerMisbehaved => (2, "a rule was broken"),
-        Close::OutOfLimit => (3, "a limit was reached"),
-        Close::Draining => (4, "the server is stopping"),
     }
 }

@@ -1,6 +1,7 @@
 //! The server: every protocol and every app on every shard. The only crate that knows everybody.
 
 mod arena;
+mod carrier;
 mod connection;
 mod date;
 mod dialect;
@@ -9,6 +10,7 @@ mod fanout;
 mod lane;
 mod pages;
 mod peers;
+mod pipe;
 mod receive;
 mod routes;
 mod speaker;

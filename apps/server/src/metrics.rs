@@ -4,6 +4,7 @@ mod catalogue;
 mod label;
 mod process;
 mod quantum;
+mod quic;
 mod server;
 
 use std::{
@@ -18,7 +19,7 @@ use arc_swap::ArcSwap;
 use engine::ShardStats;
 use serde::Serialize;
 
-pub use self::quantum::QuantumStats;
+pub use self::{quantum::QuantumStats, quic::QuicStats};
 pub use catalogue::text;
 pub use label::{CODES, DatagramDrop, Drop, Family, Status, Transport};
 pub use server::ServerStats;
@@ -136,6 +137,7 @@ struct ShardJson {
     shard: usize,
     connections: u64,
     quantum: u64,
+    quic: u64,
     half_open: u64,
     sessions: u64,
     topics: u64,
@@ -161,6 +163,7 @@ pub fn shards_json(stats: &Stats, at_ms: u64) -> String {
         shard,
         connections: view.server.connections(),
         quantum: view.server.speaking(Transport::Quantum),
+        quic: view.server.quic.figure("connections").unwrap_or(0),
         half_open: view.server.half_open.get(),
         sessions: view.server.sessions_open.get(),
         topics: view.server.topics.get(),
@@ -168,8 +171,8 @@ pub fn shards_json(stats: &Stats, at_ms: u64) -> String {
         messages_out: view.server.messages_out.get(),
         messages_in_per_sec: rounded(rate.messages_in, 10.0),
         messages_out_per_sec: rounded(rate.messages_out, 10.0),
-        bytes_in: view.engine.bytes_in.get() + view.server.quantum.bytes().0,
-        bytes_out: view.engine.bytes_out.get() + view.server.quantum.bytes().1,
+        bytes_in: view.engine.bytes_in.get() + view.server.quantum.bytes().0 + view.server.quic.bytes().0,
+        bytes_out: view.engine.bytes_out.get() + view.server.quantum.bytes().1 + view.server.quic.bytes().1,
         queue_bytes: view.server.queue_bytes.get(),
         mailbox_depth: view.engine.mail_queued.get(),
         turns: view.engine.turns.get(),

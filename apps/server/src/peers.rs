@@ -2,6 +2,10 @@
 
 pub(crate) mod hello;
 pub(crate) mod http;
+pub(crate) mod http3;
+pub(crate) mod lanes;
 pub(crate) mod quantum;
+pub(crate) mod quic;
 pub(crate) mod session;
 pub(crate) mod websocket;
+pub(crate) mod webtransport;

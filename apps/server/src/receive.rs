@@ -79,8 +79,8 @@ impl Shard {
             }
             Kind::Framed(_) => self.feed_frames(io, connection, bytes),
             Kind::WebSocket(_) => self.feed_socket(io, connection, bytes),
-            // Its bytes are fetched lane by lane.
-            Kind::Quantum(_) => {}
+            // Their bytes are fetched stream by stream.
+            Kind::Http3(_) | Kind::Lanes(_) => {}
         }
     }
 
@@ -173,7 +173,7 @@ impl Shard {
                 http.handle_end(io.now());
                 self.serve_http(io, connection);
             }
-            Kind::Start(_) | Kind::Framed(_) | Kind::WebSocket(_) | Kind::Quantum(_) => {
+            Kind::Start(_) | Kind::Framed(_) | Kind::WebSocket(_) | Kind::Http3(_) | Kind::Lanes(_) => {
                 self.end(io, connection, Close::PeerLeft);
             }
         }
@@ -195,7 +195,7 @@ impl Shard {
         }
     }
 
-    fn deadline(&self, connection: &mut Connection) -> Option<std::time::Instant> {
+    fn deadline(&mut self, connection: &mut Connection) -> Option<std::time::Instant> {
         let limits = &self.ground.limits;
         if connection.closing.is_some() {
             return connection.closing;
@@ -206,7 +206,11 @@ impl Shard {
             Kind::Http(http) => http.deadline(),
             Kind::Framed(framed) => framed.speaker.deadline(),
             Kind::WebSocket(socket) => socket.speaker.deadline(),
-            Kind::Quantum(lanes) => lanes.speaker.deadline(),
+            Kind::Http3(http) => {
+                let web = self.ground.wires.quic.as_mut().and_then(|quic| quic.web_deadline(http.handle));
+                http.deadline(limits.http_idle_secs).into_iter().chain(web).min()
+            }
+            Kind::Lanes(lanes) => lanes.speaker.deadline(),
         };
         [stall, speaks].into_iter().flatten().min()
     }
@@ -267,7 +271,8 @@ impl Shard {
                 http.handle_timeout(now);
                 self.serve_http(io, connection);
             }
-            Kind::Framed(_) | Kind::WebSocket(_) | Kind::Quantum(_) => self.session_overdue(io, connection),
+            Kind::Http3(_) => self.http3_overdue(io, connection),
+            Kind::Framed(_) | Kind::WebSocket(_) | Kind::Lanes(_) => self.session_overdue(io, connection),
         }
     }
 }

@@ -22,6 +22,10 @@ pub(crate) struct Context<'a> {
     pub(crate) origins: &'a Origins,
     /// The client's address.
     pub(crate) address: IpAddr,
+    /// What pages may load and connect to.
+    pub(crate) policy: &'a HeaderValue,
+    /// Where HTTP/3 is spoken, for those who do not use it yet. Pages read it, too: there is WebTransport.
+    pub(crate) alt_svc: Option<&'a HeaderValue>,
     /// Makes the document of `/api/v1/shards`.
     pub(crate) shards: &'a dyn Fn() -> String,
 }
@@ -60,10 +64,13 @@ pub(crate) fn route(context: &Context<'_>, request: &Request<Bytes>) -> Routed {
 /// The headers that every answer carries.
 pub(crate) fn finish(context: &Context<'_>, headers: &mut HeaderMap) {
     headers.insert(header::DATE, context.date.clone());
+    if let Some(alt_svc) = context.alt_svc {
+        headers.insert(header::ALT_SVC, alt_svc.clone());
+    }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(header::CONTENT_SECURITY_POLICY, context.policy.clone());
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
@@ -143,6 +150,10 @@ fn document(context: &Context<'_>, request: &Request<Bytes>, path: &str) -> Resu
     match (path, context.cert_hash) {
         ("/cert-hash", _) if !reads => Err(not_allowed("GET, HEAD")),
         ("/cert-hash", Some(hash)) => Ok(json(StatusCode::OK, &serde_json::json!({ "sha256": hash }))),
+        ("/wt" | "/wt/echo", _) => {
+            let message = "this is a WebTransport endpoint: open a session over HTTP/3";
+            Err(Problem::new(StatusCode::UPGRADE_REQUIRED, "failed_precondition", message))
+        }
         ("/ws", _) => {
             let message =
                 "this is a WebSocket endpoint: send an upgrade request (subprotocol ringshard.json or ringshard.proto)";
@@ -219,6 +230,15 @@ struct Account {
 /// Longer ones are refused before they wait for the housekeeping thread.
 const PASSWORD_BYTES_MAX: usize = 256;
 
-// `connect-src 'self'` covers WebSocket of the same host in current browsers, but Safari before 15.4 wants the scheme.
-const POLICY: &str =
-    "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+/// What pages may load and connect to; on `port` there is WebTransport, which from a page of the plain listener is not
+/// `'self'`.
+#[must_use]
+pub(crate) fn policy(port: Option<u16>) -> HeaderValue {
+    let web_transport = port.map_or_else(String::new, |port| format!(" https://*:{port}"));
+    // `connect-src 'self'` covers WebSocket of the same host in current browsers, but Safari before 15.4 wants the scheme.
+    let policy = format!(
+        "default-src 'self'; connect-src 'self' ws: wss:{web_transport}; frame-ancestors 'none'; base-uri 'none'; \
+         form-action 'self'"
+    );
+    HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'self'"))
+}

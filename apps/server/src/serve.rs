@@ -24,6 +24,7 @@ use crate::{
     log::{self, LogError, Logger},
     mail::Mail,
     metrics::{ShardView, Stats},
+    routes,
     setup::{self, Setup},
     shard::Shard,
     signal::{self, Signal},
@@ -116,7 +117,8 @@ impl Server {
             tracing::warn!("the kernel takes no steering filter: datagrams for another shard are passed on by mail");
         }
         let (shards, addresses) = (bound.shards(), addresses(&bound, &admin)?);
-        let setup = Arc::new(setup(&config, &data, &certificates, shards, multiplier)?);
+        let at = (bound.socket_addr(SECURE_UDP), bound.listener_addr(PLAIN).port());
+        let setup = Arc::new(setup(&config, &data, &certificates, shards, multiplier, at)?);
         let (sender, signals) = bounded(SIGNALS_MAX);
         signal::listen(move |signal| {
             let _ = sender.try_send(signal);
@@ -336,6 +338,7 @@ fn setup(
     certificates: &Arc<Certificates>,
     shards: u16,
     multiplier: u32,
+    at: (SocketAddr, u16),
 ) -> Result<Setup, ServeError> {
     let secret = match &config.auth.secret {
         Some(secret) => secret.expose().to_vec(),
@@ -357,6 +360,8 @@ fn setup(
         hash_seed: rng.random(),
         tls: Some((SECURE, tls)),
         quantum: Some(setup::Quantum::new(multiplier, quantum, &mut rng)),
+        quic: config.quic.enabled.then(|| setup::Quic::new(multiplier, at, certificates.der(), &mut rng)),
+        policy: routes::policy(config.quic.enabled.then_some(at.0.port())),
         certificates: Some(Arc::clone(certificates)),
         snapshot: ArcSwapOption::new(snapshot::read(data)?.map(Arc::new)),
     })

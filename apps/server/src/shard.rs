@@ -76,6 +76,10 @@ impl Reactor for Shard {
 
     fn on_start(&mut self, io: &mut Io<Mail>) {
         self.ground.wires.quantum = self.ground.setup.endpoint(io).map(Box::new);
+        match self.ground.setup.quic(io) {
+            Ok(quic) => self.ground.wires.quic = quic.map(Box::new),
+            Err(error) => tracing::error!(%error, "QUIC is not spoken"),
+        }
         io.mail(ShardId::CONTROL, Mail::Ready);
     }
 
@@ -122,12 +126,13 @@ impl Reactor for Shard {
     fn on_turn_end(&mut self, io: &mut Io<Mail>) {
         self.expire(io);
         self.apply(io);
-        let quantum = self.transmit(io);
+        self.renew_certificate();
+        let transmits = self.transmit(io);
         self.gauge();
         self.step_drain(io);
         let drain = self.ground.drain.as_ref().and_then(Drain::deadline);
         let next = self.ground.wheel.next_deadline();
-        io.wake_at([drain, next, quantum].into_iter().flatten().min());
+        io.wake_at([drain, next, transmits].into_iter().flatten().min());
     }
 }
 
@@ -177,6 +182,21 @@ impl Shard {
         self.connections.len()
     }
 
+    /// New QUIC connections are shown the certificate that is in use. All else asks for it at each handshake.
+    fn renew_certificate(&mut self) {
+        let (setup, quic) = (&self.ground.setup, &mut self.ground.wires.quic);
+        let (Some(quic), Some(certificates)) = (quic, &setup.certificates) else { return };
+        let version = certificates.version();
+        if std::mem::replace(&mut quic.certificate, version) == version {
+            return;
+        }
+        if let Some(tls) = setup.quic_tls()
+            && let Err(error) = quic.endpoint.set_server(&tls)
+        {
+            tracing::error!(%error, "QUIC goes on with the certificate of before");
+        }
+    }
+
     /// Shows how much there is; each is known without counting.
     fn gauge(&self) {
         let stats = &self.ground.stats;
@@ -184,6 +204,9 @@ impl Shard {
         stats.queue_bytes.set(self.connections.queued() as u64);
         if let Some(endpoint) = &self.ground.wires.quantum {
             stats.quantum.show(endpoint);
+        }
+        if let Some(quic) = &self.ground.wires.quic {
+            stats.quic.show(&quic.endpoint);
         }
         stats.topics.set(self.ground.chat.topics().count() as u64);
     }

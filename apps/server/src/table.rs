@@ -7,8 +7,8 @@ use crate::{connection::Connection, line::Line};
 /// Connections by slot. One may be taken out to be worked on, and is put back.
 #[derive(Default)]
 pub(crate) struct Table {
-    tcp: Vec<Slot>,
-    quantum: Vec<Slot>,
+    /// By kind of line.
+    slots: [Vec<Slot>; Line::KINDS],
     len: usize,
     /// Bytes queued on the connections that are not taken out.
     queued: usize,
@@ -57,8 +57,8 @@ impl Table {
 
     /// The same by the apps' name.
     pub(crate) fn take_peer(&mut self, peer: Peer) -> Option<Box<Connection>> {
-        let slots = if peer.index.is_multiple_of(2) { &self.tcp } else { &self.quantum };
-        let line = slots.get(peer.index as usize / 2)?.owner?;
+        let (kind, slot) = (peer.index as usize % Line::KINDS, peer.index as usize / Line::KINDS);
+        let line = self.slots[kind].get(slot)?.owner?;
         if line.peer() == peer { self.take(line) } else { None }
     }
 
@@ -81,6 +81,12 @@ impl Table {
         self.len -= 1;
     }
 
+    /// Whether a line has a connection, taken out or not.
+    pub(crate) fn has(&mut self, line: Line) -> bool {
+        let (slots, index) = self.place(line);
+        slots.get(index).is_some_and(|slot| slot.owner == Some(line))
+    }
+
     /// Whether a connection has not said yet what it wants.
     pub(crate) fn is_half_open(&mut self, line: Line) -> bool {
         let (slots, index) = self.place(line);
@@ -90,13 +96,11 @@ impl Table {
 
     /// Every line that has a connection.
     pub(crate) fn lines(&self) -> Vec<Line> {
-        self.tcp.iter().chain(&self.quantum).filter_map(|slot| slot.owner).collect()
+        self.slots.iter().flatten().filter_map(|slot| slot.owner).collect()
     }
 
     fn place(&mut self, line: Line) -> (&mut Vec<Slot>, usize) {
-        match line {
-            Line::Tcp(stream) => (&mut self.tcp, stream.index as usize),
-            Line::Quantum(handle) => (&mut self.quantum, handle.index as usize),
-        }
+        let (kind, slot) = line.place();
+        (&mut self.slots[kind], slot as usize)
     }
 }

@@ -3,7 +3,6 @@
 use std::{ops::Range, time::Instant};
 
 use engine::{Datagrams, Io, ShardId, Socket, Train};
-use quantum::{Meta, Verdict};
 
 use crate::{
     mail::{Forwarded, Mail},
@@ -64,21 +63,25 @@ impl Shard {
             from = until;
         }
         self.ground.pass_on(io, &mut passing);
-        self.serve_quantum(io);
+        self.serve_endpoints(io);
     }
 
-    /// Lets Quantum do what is due and send what it may; when it wants to be called again.
+    /// Works off what both endpoints have to report; whether there was anything.
+    fn serve_endpoints(&mut self, io: &mut Io<Mail>) -> bool {
+        self.serve_quantum(io) | self.serve_quic(io)
+    }
+
+    /// Lets Quantum and QUIC do what is due and send what they may; when they want to be called again.
     pub(crate) fn transmit(&mut self, io: &mut Io<Mail>) -> Option<Instant> {
         let now = io.now();
-        if self.ground.wires.quantum.as_ref()?.deadline().is_some_and(|at| at <= now) {
-            self.ground.wires.quantum.as_mut()?.handle_timeout(now);
-        }
+        self.ground.wires.handle_timeout(now);
+        self.serve_quic(io);
         for _ in 0..LAPS_MAX {
             let all = self.ground.send_trains(io);
-            let (told, relieved) = (self.serve_quantum(io), self.watch(io));
+            let (told, relieved) = (self.serve_endpoints(io), self.watch(io));
             if !told && !relieved {
                 // With no room left, the end of a send is what wakes the shard.
-                return if all { self.ground.wires.quantum.as_ref()?.deadline() } else { None };
+                return if all { self.ground.wires.deadline() } else { None };
             }
         }
         Some(now)
@@ -109,20 +112,32 @@ impl Shard {
 
 impl Ground {
     fn take_datagram(&mut self, io: &mut Io<Mail>, passing: &mut Passing<'_>, at: Range<usize>) {
-        let meta = Meta { remote: passing.train.peer, ecn: passing.train.ecn };
+        let (remote, ecn) = (passing.train.peer, passing.train.ecn);
+        let (now, unix_ms) = (io.now(), io.wall_ms());
         let datagram = &mut passing.train.bytes[at.clone()];
-        if datagram.first().is_some_and(|first| first & QUIC_BIT != 0) {
-            return self.stats.drop_datagrams(DatagramDrop::Quic, 1);
-        }
-        let Some(endpoint) = &mut self.wires.quantum else {
-            return self.stats.drop_datagrams(DatagramDrop::Unserved, 1);
+        let is_quic = datagram.first().is_some_and(|first| first & QUIC_BIT != 0);
+        let foreign = match (&mut self.wires.quic, &mut self.wires.quantum) {
+            (Some(quic), _) if is_quic => {
+                let meta = quic::Meta { local: quic.local, remote };
+                match quic.endpoint.handle(now, unix_ms, meta, datagram) {
+                    quic::Verdict::Foreign(shard) => Some(shard),
+                    // What it drops, it counts.
+                    _ => None,
+                }
+            }
+            (_, Some(quantum)) if !is_quic => {
+                match quantum.handle(now, unix_ms, quantum::Meta { remote, ecn }, datagram) {
+                    quantum::Verdict::Foreign(shard) => Some(shard),
+                    quantum::Verdict::Taken | quantum::Verdict::Dropped(_) => None,
+                }
+            }
+            _ => return self.stats.drop_datagrams(DatagramDrop::Unserved, 1),
         };
-        match endpoint.handle(io.now(), io.wall_ms(), meta, datagram) {
-            // What it drops, it counts.
-            Verdict::Taken | Verdict::Dropped(_) => {}
+        match foreign {
+            None => {}
             // One hop only: what leads nowhere else would go round for ever.
-            Verdict::Foreign(_) if passing.forwarded => self.stats.drop_datagrams(DatagramDrop::Misrouted, 1),
-            Verdict::Foreign(shard) => match &mut passing.run {
+            Some(_) if passing.forwarded => self.stats.drop_datagrams(DatagramDrop::Misrouted, 1),
+            Some(shard) => match &mut passing.run {
                 Some((same, range)) if *same == shard && range.end == at.start => range.end = at.end,
                 _ => {
                     self.pass_on(io, passing);
@@ -145,14 +160,33 @@ impl Ground {
         io.mail(ShardId(shard), Mail::Datagrams(Box::new(Forwarded { peer, ecn, segment, bytes })));
     }
 
-    /// Sends what Quantum lets go, as far as the engine has room; whether it had room for all.
+    /// Sends what Quantum and QUIC let go, as far as the engine has room; whether it had room for all.
     fn send_trains(&mut self, io: &mut Io<Mail>) -> bool {
+        self.send_quantum(io) && self.send_quic(io)
+    }
+
+    fn send_quantum(&mut self, io: &mut Io<Mail>) -> bool {
         let Some(endpoint) = &mut self.wires.quantum else { return true };
         while io.train_room() > 0 {
             let Some(transmit) = endpoint.poll_transmit(io.now(), &mut self.train) else { return true };
             self.wires.stirred = true;
             let segment = u16::try_from(transmit.segment).unwrap_or(u16::MAX);
             io.send_train(SECURE_UDP, Train { to: transmit.to, segment, ecn: transmit.ecn }, &self.train);
+        }
+        false
+    }
+
+    fn send_quic(&mut self, io: &mut Io<Mail>) -> bool {
+        let Some(quic) = &mut self.wires.quic else { return true };
+        let segments_max = quic::config::TRAIN_MAX;
+        while io.train_room() > 0 {
+            let Some(transmit) = quic.endpoint.poll_transmit(io.now(), &mut quic.train, segments_max) else {
+                return true;
+            };
+            self.wires.stirred = true;
+            let segment = u16::try_from(transmit.segment).unwrap_or(u16::MAX);
+            let train = Train { to: transmit.to, segment, ecn: 0 };
+            io.send_train(SECURE_UDP, train, &quic.train[..transmit.size]);
         }
         false
     }

@@ -41,6 +41,8 @@ impl Bench {
             hash_seed: 7,
             tls: None,
             quantum: None,
+            quic: None,
+            policy: http::HeaderValue::from_static("default-src 'self'"),
             certificates: None,
             snapshot: Default::default(),
         };

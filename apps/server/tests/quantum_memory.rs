@@ -167,6 +167,8 @@ fn an_idle_session_is_small() {
         hash_seed: 7,
         tls: None,
         quantum: Some(setup::Quantum::new(1, tls, &mut StdRng::seed_from_u64(3))),
+        quic: None,
+        policy: http::HeaderValue::from_static("default-src 'self'"),
         certificates: None,
         snapshot: Default::default(),
     };

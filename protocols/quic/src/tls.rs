@@ -16,7 +16,7 @@ pub const TICKET_KEY_LEN: usize = 48;
 pub struct ServerConfig {
     /// The certificate chain in DER, the server's own first.
     pub certificates: Vec<Vec<u8>>,
-    /// The private key in PKCS #8.
+    /// The private key in PKCS #8, SEC 1 or PKCS #1.
     pub key: Vec<u8>,
     /// The protocols that are spoken, the best first.
     pub alpn: Vec<Vec<u8>>,
@@ -36,7 +36,8 @@ impl std::fmt::Debug for ServerConfig {
 impl ServerConfig {
     pub(crate) fn build(&self, transport: &Transport) -> Result<quiche::Config, ConfigError> {
         let mut context = SslContextBuilder::new(SslMethod::tls()).map_err(|_| ConfigError::Tls)?;
-        let key = PKey::private_key_from_pkcs8(&self.key).map_err(|_| ConfigError::Certificate)?;
+        let key = PKey::private_key_from_pkcs8(&self.key).or_else(|_| PKey::private_key_from_der(&self.key));
+        let key = key.map_err(|_| ConfigError::Certificate)?;
         let (own, chain) = self.certificates.split_first().ok_or(ConfigError::Certificate)?;
         let parse = |der: &Vec<u8>| X509::from_der(der).map_err(|_| ConfigError::Certificate);
         context.set_certificate(&*parse(own)?).map_err(|_| ConfigError::Certificate)?;

@@ -75,6 +75,12 @@ impl Web {
         &mut self.http
     }
 
+    /// The same to be looked at only.
+    #[must_use]
+    pub fn peek(&self) -> &h3::Connection {
+        &self.http
+    }
+
     /// Datagrams that QUIC had no room for, or that the path does not carry.
     #[must_use]
     pub fn datagrams_dropped(&self) -> u64 {

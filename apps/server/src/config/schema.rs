@@ -230,6 +230,23 @@ schema! {
         congestion: Congestion = Congestion::Bbr;
     }
 
+    /// QUIC, on the same port: HTTP/3 with WebTransport, and sessions on raw streams.
+    quic: Quic {
+        /// Whether it is spoken. Without it, browsers use TCP.
+        enabled: bool = true;
+        /// Seconds without a packet from a client after which its connection is given up. The client may ask for less.
+        idle_secs: Duration = secs(60), secs(1) => secs(3600);
+        /// Connections that one shard holds; beyond it new ones are dropped. An idle one takes some 20 KiB.
+        connections_max: usize = 65_536, 1 => 1_000_000;
+        /// Handshakes under way on one shard from which on a client must first show (by a Retry, which takes a round
+        /// trip) that it receives at the address that it sends from.
+        retry_above: usize = 256, 0 => 1_000_000;
+        /// Handshakes under way on one shard; beyond it first packets are dropped. 2,048 of some 50 KiB are 100 MiB.
+        half_open_max: usize = 2048, 1 => 1_000_000;
+        /// How the rate that a way takes is found: "cubic", by what is lost, or "bbr", by what arrives.
+        congestion: Congestion = Congestion::Cubic;
+    }
+
     /// Who may come in.
     auth: Auth {
         /// The bytes that sign tokens and tickets, 32 at least; give it by RINGSHARD_AUTH_SECRET rather than in a file

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use engine::Counter;
 
 use super::{
-    CODES, DatagramDrop, Drop, ServerStats, ShardView, Stats, Status, Transport, line, load, process, quantum::FIGURES,
+    CODES, DatagramDrop, Drop, ServerStats, ShardView, Stats, Status, Transport, line, load, process, quantum, quic,
 };
 
 /// One value of each shard: the name behind `ringshard_`, the help, whether it only rises, and where it is.
@@ -98,16 +98,22 @@ pub fn text(stats: &Stats) -> String {
             line!(out, "ringshard_{name}{{shard=\"{index}\"}} {}", pick(&shard.server).get());
         }
     }
-    quantum_figures(&mut out, stats.shards());
+    endpoint_figures(&mut out, stats.shards());
     engine_figures(&mut out, stats.shards());
     out
 }
 
-fn quantum_figures(out: &mut String, shards: &[ShardView]) {
-    for (at, (name, help, kind, _)) in FIGURES.iter().enumerate() {
+fn endpoint_figures(out: &mut String, shards: &[ShardView]) {
+    for (at, (name, help, kind, _)) in quantum::FIGURES.iter().enumerate() {
         head(out, &format!("quantum_{name}"), help, *kind);
         for (index, shard) in shards.iter().enumerate() {
             line!(out, "ringshard_quantum_{name}{{shard=\"{index}\"}} {}", shard.server.quantum.figures.at(at).get());
+        }
+    }
+    for (at, (name, help, kind, _)) in quic::FIGURES.iter().enumerate() {
+        head(out, &format!("quic_{name}"), help, *kind);
+        for (index, shard) in shards.iter().enumerate() {
+            line!(out, "ringshard_quic_{name}{{shard=\"{index}\"}} {}", shard.server.quic.figures.at(at).get());
         }
     }
 }
@@ -139,6 +145,9 @@ fn families(out: &mut String, shards: &[ShardView]) {
             Some(at) => shard.server.quantum.drops.at(at),
         }
     });
+    let reasons: Vec<_> = ::quic::Drop::ALL.iter().map(|(_, name)| *name).collect();
+    head(out, "quic_datagrams_dropped_total", "Datagrams that QUIC dropped.", Kind::Counter);
+    family(out, shards, "quic_datagrams_dropped_total", "reason", &reasons, |shard, at| shard.server.quic.drops.at(at));
     head(out, "errors_total", "Errors answered to clients.", Kind::Counter);
     family(out, shards, "errors_total", "code", &codes, |shard, at| shard.server.errors.at(at));
     head(out, "http_requests_total", "HTTP requests answered, by class of status.", Kind::Counter);
@@ -303,7 +312,7 @@ mod tests {
     fn what_a_shard_counts_is_found_under_its_name() {
         let view = ShardView::default();
         view.server.open(Transport::Websocket);
-        view.server.drop_datagrams(DatagramDrop::Quic, 5);
+        view.server.drop_datagrams(DatagramDrop::Misrouted, 5);
         view.server.drop_for(Drop::Draining);
         view.engine.refused.add(4);
         view.server.error(Code::DeadlineExceeded);
@@ -316,9 +325,11 @@ mod tests {
             "ringshard_connections{shard=\"1\",transport=\"websocket\"} 1",
             "ringshard_drops_total{shard=\"1\",reason=\"draining\"} 1",
             "ringshard_drops_total{shard=\"1\",reason=\"connections_max\"} 4",
-            "ringshard_quantum_datagrams_dropped_total{shard=\"1\",reason=\"quic\"} 5",
+            "ringshard_quantum_datagrams_dropped_total{shard=\"1\",reason=\"misrouted\"} 5",
             "ringshard_quantum_datagrams_dropped_total{shard=\"1\",reason=\"token\"} 0",
             "ringshard_quantum_retries_total{shard=\"0\"} 0",
+            "ringshard_quic_retries_total{shard=\"0\"} 0",
+            "ringshard_quic_datagrams_dropped_total{shard=\"0\",reason=\"violation\"} 0",
             "ringshard_errors_total{shard=\"1\",code=\"deadline_exceeded\"} 1",
             "ringshard_http_requests_total{shard=\"1\",status=\"4xx\"} 1",
             "ringshard_messages_received_total{shard=\"1\"} 7",

@@ -37,14 +37,18 @@ label! {
         Websocket = "websocket",
         /// Quantum.
         Quantum = "quantum",
+        /// HTTP/3, which may carry WebTransport sessions.
+        Http3 = "http3",
+        /// A WebTransport session.
+        WebTransport = "webtransport",
+        /// A session on QUIC streams.
+        Quic = "quic",
     }
 }
 
 label! {
-    /// Why a datagram was dropped before Quantum saw it; its own reasons are [`quantum::Drop`].
+    /// Why a datagram was dropped before an endpoint saw it; their own reasons are [`quantum::Drop`] and [`quic::Drop`].
     DatagramDrop {
-        /// QUIC, which is not spoken here.
-        Quic = "quic",
         /// Nothing is spoken on this socket.
         Unserved = "unserved",
         /// Passed on by another shard, and not for this one either.

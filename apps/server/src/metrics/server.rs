@@ -6,6 +6,7 @@ use handler::Code;
 use super::{
     label::{DatagramDrop, Drop, Family, Status, Transport, code_index},
     quantum::QuantumStats,
+    quic::QuicStats,
 };
 
 /// What one shard counts about connections, sessions and messages. Only its shard writes; aligned so that no two shards
@@ -13,14 +14,16 @@ use super::{
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ServerStats {
-    pub(super) opened: Family<6>,
-    pub(super) open: Family<6>,
+    pub(super) opened: Family<9>,
+    pub(super) open: Family<9>,
     pub(super) drops: Family<16>,
     pub(super) errors: Family<12>,
     pub(super) requests: Family<5>,
-    pub(super) datagram_drops: Family<4>,
+    pub(super) datagram_drops: Family<3>,
     /// What the Quantum endpoint has counted.
     pub quantum: QuantumStats,
+    /// What the QUIC endpoint has counted.
+    pub quic: QuicStats,
     /// Datagrams passed on to the shard that has their connection.
     pub steer_forwarded: Counter,
     /// TLS handshakes that were completed.
@@ -115,7 +118,7 @@ mod tests {
 
     #[test]
     fn labels_and_families_have_the_same_size_and_order() {
-        assert_eq!((Transport::ALL.len(), Drop::ALL.len(), Status::ALL.len(), DatagramDrop::ALL.len()), (6, 16, 5, 4));
+        assert_eq!((Transport::ALL.len(), Drop::ALL.len(), Status::ALL.len(), DatagramDrop::ALL.len()), (9, 16, 5, 3));
         for (index, code) in CODES.iter().enumerate() {
             assert_eq!(code_index(*code), index);
         }

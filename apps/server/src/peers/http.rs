@@ -1,7 +1,5 @@
 //! HTTP on a connection: requests to routes and jobs, answers back in order, and the upgrade to WebSocket.
 
-use std::net::IpAddr;
-
 use bytes::BytesMut;
 use engine::{Io, ShardId};
 use handler::Close;
@@ -9,7 +7,7 @@ use http::{HeaderMap, Request, StatusCode, header};
 use ringshard_http::{Event, RequestId};
 
 use crate::{
-    connection::{Connection, Kind, Socket},
+    connection::{Caller, Connection, Kind, Socket},
     dialect::Dialect,
     housekeeping::Identity,
     job::{self, Answer, Asked},
@@ -75,11 +73,17 @@ impl Shard {
             Ok(identity) => self.ground.token(io, &identity),
             Err(refusal) => job::refused(refusal),
         };
-        self.ground.with_context(io, connection.address, |context| routes::finish(context, response.headers_mut()));
-        self.ground.stats.request(response.status().as_u16());
-        if let Kind::Http(http) = &mut connection.kind {
-            http.respond(io.now(), id, response);
-            self.serve_http(io, connection);
+        let caller = connection.caller();
+        self.ground.with_context(io, caller, |context| routes::finish(context, response.headers_mut()));
+        match &mut connection.kind {
+            Kind::Http(http) => {
+                self.ground.stats.request(response.status().as_u16());
+                http.respond(io.now(), id, response);
+                self.serve_http(io, connection);
+            }
+            Kind::Http3(_) => self.http3_send(io, connection, quic::StreamId(id.0), response),
+            // It has become a session meanwhile.
+            Kind::Start(_) | Kind::Framed(_) | Kind::WebSocket(_) | Kind::Lanes(_) => {}
         }
     }
 
@@ -90,8 +94,9 @@ impl Shard {
         id: RequestId,
         request: &Request<bytes::Bytes>,
     ) {
+        let caller = connection.caller();
         let Kind::Http(http) = &mut connection.kind else { return };
-        match self.ground.with_context(io, connection.address, |context| routes::route(context, request)) {
+        match self.ground.with_context(io, caller, |context| routes::route(context, request)) {
             Routed::Foreign(response) => {
                 self.ground.stats.drop_for(Drop::Origin);
                 self.ground.stats.request(response.status().as_u16());
@@ -115,13 +120,13 @@ impl Shard {
         id: RequestId,
         request: &Request<bytes::Bytes>,
     ) {
+        let caller = connection.caller();
         let Kind::Http(http) = &mut connection.kind else { return };
         let (dialect, name) = match self.ground.upgradable(request) {
             Ok(dialect) => dialect,
             Err(problem) => {
                 let mut response = problem.response();
-                self.ground
-                    .with_context(io, connection.address, |context| routes::finish(context, response.headers_mut()));
+                self.ground.with_context(io, caller, |context| routes::finish(context, response.headers_mut()));
                 self.ground.stats.request(response.status().as_u16());
                 http.respond(io.now(), id, response);
                 return;
@@ -149,7 +154,7 @@ impl Shard {
 
 impl Ground {
     /// What routes may know, for the length of a call.
-    pub(crate) fn with_context<R>(&mut self, io: &Io<Mail>, address: IpAddr, act: impl FnOnce(&Context<'_>) -> R) -> R {
+    pub(crate) fn with_context<R>(&mut self, io: &Io<Mail>, caller: Caller, act: impl FnOnce(&Context<'_>) -> R) -> R {
         let setup = &self.setup;
         let hash = setup.cert_hash();
         let wall_ms = io.wall_ms();
@@ -158,7 +163,9 @@ impl Ground {
             date: self.date.header(io.wall_ms()),
             cert_hash: hash.as_deref(),
             origins: &setup.config.listen.origins,
-            address,
+            address: caller.address,
+            policy: setup.policy(),
+            alt_svc: setup.alt_svc().filter(|_| !caller.is_on_http3),
             shards: &shards,
         })
     }

@@ -316,8 +316,8 @@ impl Shard {
             }
             Kind::Framed(framed) => pong(&framed.speaker, io.wall_ms(), &mut out),
             // Its acknowledgement is the answer.
-            Kind::Quantum(lanes) => pong(&lanes.speaker, io.wall_ms(), &mut out),
-            Kind::Start(_) | Kind::Http(_) => {}
+            Kind::Lanes(lanes) => pong(&lanes.speaker, io.wall_ms(), &mut out),
+            Kind::Start(_) | Kind::Http(_) | Kind::Http3(_) => {}
         }
         connection.write(io, &out, &mut self.ground.wires);
         out.clear();

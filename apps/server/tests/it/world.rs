@@ -162,6 +162,8 @@ fn setup(shards: u16, history: usize, quantum: ringshard::setup::Quantum) -> Set
         hash_seed: 7,
         tls: None,
         quantum: Some(quantum),
+        quic: None,
+        policy: http::HeaderValue::from_static("default-src 'self'"),
         certificates: None,
         snapshot: Default::default(),
     }

@@ -4,13 +4,14 @@ use std::{fmt, sync::Arc};
 
 use http::{Request, header};
 
-/// Decides about the origins of other hosts, as an allow-list does. It is shown what a browser sent in `Origin`.
+/// Decides about origins that are not the request's own host, as an allow-list does. It is shown what a browser sent in
+/// `Origin`, and the host that the request is for.
 #[derive(Clone)]
-pub struct OriginRule(Arc<dyn Fn(&str) -> bool + Send + Sync>);
+pub struct OriginRule(Arc<dyn Fn(&str, &str) -> bool + Send + Sync>);
 
 impl OriginRule {
-    /// A rule by a function of the origin, for example `https://chat.example.com`.
-    pub fn new(allows: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+    /// A rule by a function of the origin, for example `https://chat.example.com`, and the host, `example.com:8443`.
+    pub fn new(allows: impl Fn(&str, &str) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(allows))
     }
 }
@@ -29,7 +30,7 @@ pub(super) fn is_allowed(request: &Request<()>, rule: Option<&OriginRule>) -> bo
     let own = origin.split_once("://").is_some_and(|(scheme, authority)| {
         ["http", "https"].contains(&scheme) && host.is_some_and(|host| host.eq_ignore_ascii_case(authority))
     });
-    own || rule.is_some_and(|rule| (rule.0)(origin))
+    own || rule.is_some_and(|rule| (rule.0)(origin, host.unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -38,7 +39,7 @@ mod tests {
 
     #[test]
     fn own_host_and_list() {
-        let rule = OriginRule::new(|origin| origin == "https://chat.example.com");
+        let rule = OriginRule::new(|origin, _| origin == "https://chat.example.com");
         let allowed = |origin: Option<&str>, rule| {
             let mut request = Request::builder().header(header::HOST, "a.example:8443");
             if let Some(origin) = origin {

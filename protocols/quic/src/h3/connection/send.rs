@@ -200,6 +200,19 @@ impl Connection {
         self.streams.get(&id).map_or(0, |stream| max.saturating_sub(stream.outbox.len()))
     }
 
+    /// Whether [`Connection::send`] takes something now. If not, [`super::Event::Writable`] follows, unless the stream is
+    /// over.
+    pub fn ask_room(&mut self, id: StreamId) -> bool {
+        let max = self.config.limits.stream_out_bytes_max;
+        self.streams.get_mut(&id).is_some_and(|stream| stream.outbox.has_room(max))
+    }
+
+    /// Bytes of a stream that wait for the transport.
+    #[must_use]
+    pub fn send_waiting(&self, id: StreamId) -> usize {
+        self.streams.get(&id).map_or(0, |stream| stream.outbox.len())
+    }
+
     /// Gives up a request, its answer, or a WebTransport stream, both ways. [`webtransport::code::to_http`] makes a
     /// code of an app's.
     pub fn reset(&mut self, id: StreamId, code: Code) {

@@ -79,7 +79,7 @@ fn the_clients_settings_are_awaited() {
 
 #[test]
 fn origins_are_checked() {
-    let rule = Some(OriginRule::new(|origin| origin == "https://b.example"));
+    let rule = Some(OriginRule::new(|origin, _| origin == "https://b.example"));
     for (origin, expected) in
         [(&b"https://a.example"[..], None), (b"https://b.example", None), (b"https://c.example", Some(403))]
     {

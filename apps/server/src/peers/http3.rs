@@ -1,0 +1,261 @@
+//! HTTP/3 on a connection: requests to routes and jobs, answers back on their streams.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use engine::{Io, ShardId};
+use http::{Method, Request, Response, StatusCode};
+use quic::{
+    Handle, StreamId,
+    h3::{Code, Event, Piece},
+};
+use ringshard_http::RequestId;
+
+use crate::{
+    connection::{Connection, Kind},
+    job::Asked,
+    mail::Mail,
+    metrics::Drop,
+    peers::webtransport::Tenants,
+    routes::{self, Problem, Routed},
+    shard::Shard,
+};
+
+/// What a connection that speaks HTTP/3 is in the middle of.
+pub(crate) struct Http3 {
+    pub(crate) handle: Handle,
+    /// Requests whose body is not whole yet.
+    open: BTreeMap<StreamId, Open>,
+    /// WebTransport sessions and their streams.
+    pub(crate) tenants: Tenants,
+    /// When the last request was answered, or the last session ended.
+    last: Instant,
+    is_leaving: bool,
+}
+
+/// A request whose body is on its way.
+struct Open {
+    request: Request<()>,
+    body: BytesMut,
+    since: Instant,
+}
+
+/// How long a body may take, as over HTTP/1.1 and 2.
+const BODY_MAX: Duration = Duration::from_secs(30);
+
+impl Http3 {
+    pub(crate) fn new(handle: Handle, now: Instant) -> Self {
+        Self { handle, open: BTreeMap::new(), tenants: Tenants::default(), last: now, is_leaving: false }
+    }
+
+    /// Something ended at this time.
+    pub(crate) fn touch(&mut self, now: Instant) {
+        self.last = now;
+    }
+
+    /// When something is due, apart from what HTTP/3 itself waits for.
+    pub(crate) fn deadline(&self, idle: Duration) -> Option<Instant> {
+        // Ids rise with time, so that the first one is the oldest.
+        let body = self.open.values().next().map(|open| open.since + BODY_MAX);
+        body.or_else(|| (self.tenants.is_empty() && !self.is_leaving).then(|| self.last + idle))
+    }
+}
+
+impl Shard {
+    /// Carries out what HTTP/3 wants of QUIC, and answers what was asked.
+    pub(crate) fn serve_http3(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
+        let Kind::Http3(http) = &connection.kind else { return };
+        let handle = http.handle;
+        loop {
+            let Some((web, transport)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(handle)) else {
+                return;
+            };
+            web.flush(io.now(), transport);
+            let Some(event) = web.http().poll_event() else { break };
+            self.http3_event(io, connection, event);
+        }
+        if let Some(quic) = &mut self.ground.wires.quic {
+            quic.settled(handle);
+        }
+    }
+
+    fn http3_event(&mut self, io: &mut Io<Mail>, connection: &mut Connection, event: Event) {
+        match event {
+            Event::Request { id, request, early, .. } => {
+                self.opened(connection);
+                self.http3_request(io, connection, id, request, early);
+            }
+            Event::Readable(id) => self.http3_readable(io, connection, id),
+            Event::Cancelled { id, .. } => self.http3_gone(io, connection, id),
+            Event::Refused { id, why, .. } => {
+                self.ground.stats.drop_for(Drop::Http);
+                tracing::trace!(shard = %io.shard(), stream = id.0, why, "refused over HTTP/3");
+                self.http3_gone(io, connection, id);
+            }
+            Event::SessionRequest { id, request } => {
+                self.opened(connection);
+                self.session_request(io, connection, id, &request);
+            }
+            Event::SessionClosed { id, .. } => self.session_gone(io, connection, id),
+            Event::Stream { id, session } => self.session_stream(io, connection, id, session),
+            Event::StreamReset { id, .. } => self.session_stream_reset(io, connection, id),
+            Event::StreamStopped { id, .. } => self.session_stream_stopped(io, connection, id),
+            Event::Writable(id) => self.session_writable(io, connection, id),
+            Event::Datagram { id, payload } => self.session_datagram(io, connection, id, &payload),
+            Event::Closed { code, why } => {
+                self.ground.stats.drop_for(if code == Code::NO_ERROR { Drop::Idle } else { Drop::Http });
+                tracing::debug!(shard = %io.shard(), code = code.0, why, "HTTP/3 closed its connection");
+            }
+            // A client that wants its session ended ends it.
+            Event::SessionDraining(_)
+            | Event::Settings(_)
+            | Event::GoAway
+            | Event::Response { .. }
+            | Event::SessionOpen { .. } => {}
+        }
+    }
+
+    fn http3_request(
+        &mut self,
+        io: &mut Io<Mail>,
+        connection: &mut Connection,
+        id: StreamId,
+        request: Request<()>,
+        early: bool,
+    ) {
+        if early && ![Method::GET, Method::HEAD].contains(request.method()) {
+            let problem = Problem::new(StatusCode::TOO_EARLY, "unavailable", "send this after the handshake");
+            return self.http3_answer(io, connection, id, problem.response());
+        }
+        let Kind::Http3(http) = &mut connection.kind else { return };
+        http.open.insert(id, Open { request, body: BytesMut::new(), since: io.now() });
+        self.http3_readable(io, connection, id);
+    }
+
+    /// Reads a body, or a stream of a session.
+    fn http3_readable(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: StreamId) {
+        let body_max = self.ground.limits.http_body_bytes;
+        let Kind::Http3(http) = &mut connection.kind else { return };
+        let Some(open) = http.open.get_mut(&id) else {
+            return self.session_readable(io, connection, id);
+        };
+        let Some((web, _)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(http.handle)) else { return };
+        loop {
+            match web.http().read(id) {
+                Some(Piece::Data(bytes)) if open.body.len() + bytes.len() > body_max => {
+                    let message = format!("the body is longer than {body_max} bytes");
+                    let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "out_of_range", message);
+                    return self.http3_give_up(io, connection, id, problem);
+                }
+                Some(Piece::Data(bytes)) => open.body.extend_from_slice(&bytes),
+                Some(Piece::Trailers(_)) => {}
+                Some(Piece::End) => break,
+                None => return,
+            }
+        }
+        if let Some(Open { request, body, .. }) = http.open.remove(&id) {
+            self.http3_whole(io, connection, id, &request.map(|()| body.freeze()));
+        }
+    }
+
+    fn http3_whole(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: StreamId, request: &Request<Bytes>) {
+        match self.ground.with_context(io, connection.caller(), |context| routes::route(context, request)) {
+            Routed::Foreign(response) => {
+                self.ground.stats.drop_for(Drop::Origin);
+                self.http3_send(io, connection, id, response);
+            }
+            Routed::Respond(response) => self.http3_send(io, connection, id, response),
+            Routed::Job(job) => {
+                let asked = Asked { line: connection.line, request: RequestId(id.0), job };
+                io.mail(ShardId::CONTROL, Mail::Asked(Box::new(asked)));
+            }
+        }
+    }
+
+    /// Answers before the body is whole; the rest of it is not wanted.
+    fn http3_give_up(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: StreamId, problem: Problem) {
+        self.ground.stats.drop_for(Drop::Http);
+        self.http3_answer(io, connection, id, problem.response());
+        let Kind::Http3(http) = &mut connection.kind else { return };
+        http.open.remove(&id);
+        if let Some((web, _)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(http.handle)) {
+            web.http().stop(id, Code::NO_ERROR);
+        }
+    }
+
+    /// Answers with the headers that all answers have.
+    pub(crate) fn http3_answer(
+        &mut self,
+        io: &mut Io<Mail>,
+        connection: &mut Connection,
+        id: StreamId,
+        mut response: Response<Bytes>,
+    ) {
+        self.ground.with_context(io, connection.caller(), |context| routes::finish(context, response.headers_mut()));
+        self.http3_send(io, connection, id, response);
+    }
+
+    pub(crate) fn http3_send(
+        &mut self,
+        io: &Io<Mail>,
+        connection: &mut Connection,
+        id: StreamId,
+        response: Response<Bytes>,
+    ) {
+        self.ground.stats.request(response.status().as_u16());
+        let Kind::Http3(http) = &mut connection.kind else { return };
+        http.last = io.now();
+        if let Some((web, _)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(http.handle)) {
+            // Gone: nobody waits for it. Too large for what the client takes: it hears that there was an answer.
+            if let Err(quic::h3::SendError::TooLarge) = web.http().answer(id, response) {
+                web.http().reset(id, Code::INTERNAL_ERROR);
+            }
+        }
+    }
+
+    fn http3_gone(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: StreamId) {
+        let Kind::Http3(http) = &mut connection.kind else { return };
+        if http.open.remove(&id).is_none() {
+            self.session_gone(io, connection, id);
+        }
+    }
+
+    /// Something is due: a body that is late, silence, or what HTTP/3 waits for.
+    pub(crate) fn http3_overdue(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
+        let (now, idle) = (io.now(), self.ground.limits.http_idle_secs);
+        loop {
+            let Kind::Http3(http) = &mut connection.kind else { return };
+            let Some((id, _)) = http.open.iter().next().filter(|(_, open)| open.since + BODY_MAX <= now) else { break };
+            let problem = Problem::new(StatusCode::REQUEST_TIMEOUT, "deadline_exceeded", "the body took too long");
+            let id = *id;
+            self.http3_give_up(io, connection, id, problem);
+        }
+        let Kind::Http3(http) = &mut connection.kind else { return };
+        let is_idle = http.open.is_empty() && http.tenants.is_empty() && http.last + idle <= now;
+        let Some((web, transport)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(http.handle)) else {
+            return;
+        };
+        if is_idle && !std::mem::replace(&mut http.is_leaving, true) {
+            web.http().drain(now);
+            web.http().shutdown(now);
+        }
+        web.handle_timeout(now, transport);
+        self.serve_http3(io, connection);
+    }
+
+    /// The server is stopping: the client learns of it, and when what is open is done, the connection ends.
+    pub(crate) fn drain_http3(&mut self, io: &mut Io<Mail>, connection: &mut Connection, is_last: bool) {
+        let Kind::Http3(http) = &mut connection.kind else { return };
+        http.is_leaving = true;
+        let Some((web, _)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(http.handle)) else { return };
+        if is_last {
+            web.http().shutdown(io.now());
+        } else {
+            web.http().drain(io.now());
+        }
+        self.serve_http3(io, connection);
+    }
+}

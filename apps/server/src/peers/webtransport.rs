@@ -1,0 +1,324 @@
+//! WebTransport sessions on a connection: `/wt` speaks the session protocol in lanes, `/wt/echo` gives back what it gets.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use engine::Io;
+use handler::Close;
+use http::{HeaderMap, Request, StatusCode};
+use quic::{Handle, StreamId, Web, h3::Piece, webtransport};
+
+use crate::{
+    connection::{Connection, Kind},
+    line::{Line, SessionHandle},
+    mail::Mail,
+    metrics::Transport,
+    pipe::{LaneId, parting},
+    routes::Problem,
+    shard::Shard,
+};
+
+/// The sessions of a connection and whose each stream is.
+#[derive(Default)]
+pub(crate) struct Tenants {
+    sessions: BTreeMap<StreamId, Tenant>,
+    /// Streams of sessions, by what reads them.
+    streams: BTreeMap<StreamId, Stream>,
+}
+
+/// What a session is for.
+#[derive(Clone, Copy)]
+enum Tenant {
+    /// The session protocol.
+    Session(SessionHandle),
+    /// An echo.
+    Echo,
+}
+
+/// Whose a stream is.
+#[derive(Clone, Copy)]
+enum Stream {
+    /// A lane of a session.
+    Lane { of: StreamId, session: SessionHandle },
+    /// What comes on it goes back on `to`.
+    Echo { of: StreamId, to: StreamId },
+}
+
+impl Tenants {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+}
+
+impl Shard {
+    fn web(&mut self, handle: Handle) -> Option<&mut Web> {
+        let (web, _) = self.ground.wires.quic.as_mut()?.web(handle)?;
+        Some(web)
+    }
+
+    /// A client of an allowed origin asks for a session.
+    pub(crate) fn session_request(
+        &mut self,
+        io: &mut Io<Mail>,
+        connection: &mut Connection,
+        id: StreamId,
+        request: &Request<()>,
+    ) {
+        let Kind::Http3(http) = &mut connection.kind else { return };
+        let handle = http.handle;
+        let path = request.uri().path();
+        let problem = match path {
+            "/wt" | "/wt/echo" if self.ground.drain.is_some() => Some(
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the server is stopping").retry_after(1),
+            ),
+            "/wt" | "/wt/echo" => None,
+            _ => Some(Problem::new(StatusCode::NOT_FOUND, "not_found", "WebTransport sessions are at /wt")),
+        };
+        if let Some(problem) = problem {
+            return self.http3_answer(io, connection, id, problem.response());
+        }
+        let Some(quic) = &mut self.ground.wires.quic else { return };
+        let tenant = if path == "/wt" { Tenant::Session(quic.begin(handle, id)) } else { Tenant::Echo };
+        http.tenants.sessions.insert(id, tenant);
+        let accepted = self.web(handle).is_some_and(|web| web.http().accept_session(id, HeaderMap::new()).is_ok());
+        if !accepted {
+            return self.session_gone(io, connection, id);
+        }
+        self.ground.stats.request(StatusCode::OK.as_u16());
+        if let Tenant::Session(session) = tenant {
+            let transport = self.ground.wires.quic.as_ref().and_then(|quic| quic.endpoint.peek(handle));
+            let name = transport.and_then(quic::Connection::id).map_or_else(String::new, |name| name.to_string());
+            self.open_lanes(io, Line::WebTransport(session), format!("{name}/{}", id.0), None, Transport::WebTransport);
+        }
+    }
+
+    /// A session of this connection ended by the client's wish, or because a rule was broken on it.
+    pub(crate) fn session_gone(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: StreamId) {
+        let Kind::Http3(http) = &mut connection.kind else { return };
+        let Some(tenant) = http.tenants.sessions.remove(&id) else { return };
+        http.tenants.streams.retain(|_, stream| match stream {
+            Stream::Lane { of, .. } | Stream::Echo { of, .. } => *of != id,
+        });
+        http.touch(io.now());
+        if let Tenant::Session(session) = tenant {
+            self.session_closed(io, Line::WebTransport(session), Close::PeerLeft);
+        }
+    }
+
+    /// A session is over, by whose wish ever.
+    pub(crate) fn session_closed(&mut self, io: &mut Io<Mail>, line: Line, close: Close) {
+        let Line::WebTransport(session) = line else { return };
+        self.closed(io, line, close);
+        let Some(quic) = &mut self.ground.wires.quic else { return };
+        let carrier = quic.carrier(session);
+        quic.forget(session);
+        // If its connection is the one at work, that has done this already.
+        if let Some(carrier) = carrier {
+            self.with(io, Line::Quic(carrier), |_, io, connection| {
+                let Kind::Http3(http) = &mut connection.kind else { return };
+                let is_it = |tenant: &Tenant| matches!(tenant, Tenant::Session(other) if *other == session);
+                http.tenants.sessions.retain(|_, tenant| !is_it(tenant));
+                http.tenants
+                    .streams
+                    .retain(|_, stream| !matches!(stream, Stream::Lane { session: other, .. } if *other == session));
+                http.touch(io.now());
+            });
+        }
+    }
+
+    /// The client opened a stream of a session.
+    pub(crate) fn session_stream(
+        &mut self,
+        io: &mut Io<Mail>,
+        connection: &mut Connection,
+        id: StreamId,
+        session: StreamId,
+    ) {
+        let Kind::Http3(http) = &mut connection.kind else { return };
+        match http.tenants.sessions.get(&session) {
+            Some(Tenant::Session(line)) => {
+                let line = *line;
+                http.tenants.streams.insert(id, Stream::Lane { of: session, session: line });
+                self.with(io, Line::WebTransport(line), |shard, io, connection| shard.begin_lane(io, connection, id));
+            }
+            Some(Tenant::Echo) => {
+                let handle = http.handle;
+                let Some(web) = self.web(handle) else { return };
+                let to = if id.is_uni() { web.http().open_uni(session) } else { Ok(id) };
+                match to {
+                    Ok(to) => {
+                        let Kind::Http3(http) = &mut connection.kind else { return };
+                        http.tenants.streams.insert(id, Stream::Echo { of: session, to });
+                    }
+                    Err(_) => web.http().stop(id, webtransport::code::to_http(parting(Close::OutOfLimit).0)),
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// The first stream in both directions is the ordered lane, and those to us are transfers.
+    fn begin_lane(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: StreamId) {
+        let id = LaneId(id.0);
+        let Kind::Lanes(lanes) = &mut connection.kind else { return };
+        if id.is_bulk() {
+            return self.begin_bulk(io, connection, id);
+        }
+        if lanes.ordered_id.is_none() {
+            lanes.ordered_id = Some(id);
+        } else if let Some(mut pipe) = self.ground.wires.pipe(connection.line) {
+            pipe.refuse(id);
+        }
+    }
+
+    /// A stream of a session has something to read.
+    pub(crate) fn session_readable(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: StreamId) {
+        let Kind::Http3(http) = &mut connection.kind else { return };
+        match http.tenants.streams.get(&id) {
+            Some(Stream::Lane { session, .. }) => {
+                let line = Line::WebTransport(*session);
+                let mut is_over = true;
+                self.with(io, line, |shard, io, connection| {
+                    shard.read_lane(io, connection, LaneId(id.0));
+                    is_over = !connection.has_lane(LaneId(id.0));
+                });
+                if is_over && let Kind::Http3(http) = &mut connection.kind {
+                    http.tenants.streams.remove(&id);
+                }
+            }
+            Some(Stream::Echo { to, .. }) => {
+                let (handle, to) = (http.handle, *to);
+                if self.web(handle).is_some_and(|web| echo(web, id, to))
+                    && let Kind::Http3(http) = &mut connection.kind
+                {
+                    http.tenants.streams.remove(&id);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// A stream of a session has room again.
+    pub(crate) fn session_writable(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: StreamId) {
+        let Kind::Http3(http) = &mut connection.kind else { return };
+        if let Some(Stream::Lane { session, .. }) = http.tenants.streams.get(&id) {
+            let line = Line::WebTransport(*session);
+            return self.with(io, line, |shard, io, connection| {
+                connection.resume(io.now(), LaneId(id.0), &mut shard.ground.wires);
+            });
+        }
+        let source = http.tenants.streams.iter().find_map(|(source, stream)| match stream {
+            Stream::Echo { to, .. } if *to == id => Some(*source),
+            Stream::Lane { .. } | Stream::Echo { .. } => None,
+        });
+        match source {
+            Some(source) => self.session_readable(io, connection, source),
+            // A transfer to the client: it is in no list, and only its session knows it.
+            None => self.resume_transfer(io, connection, id),
+        }
+    }
+
+    fn resume_transfer(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: StreamId) {
+        let Kind::Http3(http) = &connection.kind else { return };
+        let sessions = http.tenants.sessions.values();
+        let sessions: Vec<_> = sessions
+            .filter_map(|tenant| match tenant {
+                Tenant::Session(session) => Some(*session),
+                Tenant::Echo => None,
+            })
+            .collect();
+        for session in sessions {
+            self.with(io, Line::WebTransport(session), |shard, io, connection| {
+                connection.resume(io.now(), LaneId(id.0), &mut shard.ground.wires);
+            });
+        }
+    }
+
+    /// The client gave up a stream of a session.
+    pub(crate) fn session_stream_reset(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: StreamId) {
+        let Kind::Http3(http) = &mut connection.kind else { return };
+        match http.tenants.streams.remove(&id) {
+            Some(Stream::Lane { session, .. }) => {
+                self.with(io, Line::WebTransport(session), |shard, io, connection| {
+                    shard.lane_reset(io, connection, LaneId(id.0));
+                })
+            }
+            Some(Stream::Echo { to, .. }) => {
+                let handle = http.handle;
+                if let Some(web) = self.web(handle) {
+                    web.http().reset_sending(to, webtransport::code::to_http(0));
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// The client wants no more of a stream of a session.
+    pub(crate) fn session_stream_stopped(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: StreamId) {
+        let Kind::Http3(http) = &mut connection.kind else { return };
+        match http.tenants.streams.get(&id) {
+            Some(Stream::Lane { session, .. }) => {
+                let line = Line::WebTransport(*session);
+                self.with(io, line, |shard, io, connection| shard.lane_stopped(io, connection, LaneId(id.0)));
+            }
+            Some(Stream::Echo { .. }) | None => {
+                let handle = http.handle;
+                let sources = http
+                    .tenants
+                    .streams
+                    .extract_if(.., |_, stream| matches!(stream, Stream::Echo { to, .. } if *to == id));
+                let sources: Vec<_> = sources.map(|(source, _)| source).collect();
+                for source in sources {
+                    if let Some(web) = self.web(handle) {
+                        web.http().stop(source, webtransport::code::to_http(0));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A datagram of a session.
+    pub(crate) fn session_datagram(
+        &mut self,
+        io: &mut Io<Mail>,
+        connection: &mut Connection,
+        id: StreamId,
+        payload: &[u8],
+    ) {
+        let Kind::Http3(http) = &mut connection.kind else { return };
+        match http.tenants.sessions.get(&id) {
+            Some(Tenant::Session(session)) => {
+                let line = Line::WebTransport(*session);
+                self.with(io, line, |shard, io, connection| shard.hear_datagram(io, connection, payload));
+            }
+            Some(Tenant::Echo) => {
+                let handle = http.handle;
+                if let Some(web) = self.web(handle) {
+                    // What finds no room is lost, as datagrams are.
+                    let _ = web.http().send_datagram(id, payload);
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+/// Gives back what came on `from`, as far as there is room on `to`; whether that was all.
+fn echo(web: &mut Web, from: StreamId, to: StreamId) -> bool {
+    while web.http().ask_room(to) {
+        let sent = match web.http().read(from) {
+            Some(Piece::Data(bytes)) => web.http().send(to, bytes, false),
+            Some(Piece::Trailers(_)) => Ok(()),
+            Some(Piece::End) => {
+                // An end is always taken, or nobody waits for it.
+                let _ = web.http().send(to, Bytes::new(), true);
+                return true;
+            }
+            None => return false,
+        };
+        if sent.is_err() {
+            return true;
+        }
+    }
+    false
+}
