@@ -78,3 +78,29 @@ fn a_server_that_lost_its_state_says_so() {
     let answer = world.sent_down.last().unwrap();
     assert!(answer.len() < world.sent_up.last().unwrap().len());
 }
+
+#[test]
+fn what_was_on_the_way_when_the_address_changed_arrives() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, SHARDS, plain());
+        let (client, server) = world.connected();
+        world.run_for(Duration::from_millis(300));
+        let id = world.server_at(server).open(Direction::Unidirectional).unwrap();
+        world.outside = "192.0.2.1:50000".parse().unwrap();
+        // Each leaves in a packet of its own for where nobody is.
+        let mut text = Vec::new();
+        for number in 0..10u8 {
+            assert_eq!(world.server_at(server).write(id, &[number; 50], false), Ok(50));
+            text.extend_from_slice(&[number; 50]);
+            world.run_for(Duration::from_millis(1));
+        }
+        world.client_at(client).ping();
+        let mut bytes = Vec::new();
+        world.run_until(Duration::from_secs(10), |world| {
+            drain(world.client_at(client), id, &mut bytes);
+            bytes.len() == text.len()
+        });
+        assert_eq!(bytes, text, "seed {seed}");
+        send_and_check(&mut world, client, server, b"and again");
+    }
+}

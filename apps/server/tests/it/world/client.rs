@@ -12,9 +12,14 @@ use simnet::{Arrival, PipeConfig};
 use tcp::frame::Deframer;
 use websocket::Event;
 
-use super::{kernel::Kernel, oracle::Oracle, quantum::Line as Quantum};
+use super::{
+    end::{End, Heard},
+    kernel::Kernel,
+    oracle::Oracle,
+    quantum::Line as Quantum,
+    quic::{Carrier, Keys, Line as Quic},
+};
 use quantum::ClientConfig;
-use ringshard::client::Heard;
 
 /// How a client speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,7 +28,24 @@ pub(crate) enum Speech {
     BinarySocket,
     BinaryStream,
     Quantum,
+    /// The lanes are streams of a QUIC connection.
+    Quic,
+    /// The lanes are streams of a session over HTTP/3.
+    WebTransport,
 }
+
+/// The speeches, in the order in which clients get them.
+const SPEECHES: [Speech; 4] = [Speech::JsonSocket, Speech::Quantum, Speech::BinaryStream, Speech::BinarySocket];
+
+/// The same in worlds with QUIC; the smallest have three clients.
+const SPEECHES_WITH_QUIC: [Speech; 6] = [
+    Speech::WebTransport,
+    Speech::Quic,
+    Speech::JsonSocket,
+    Speech::Quantum,
+    Speech::BinaryStream,
+    Speech::BinarySocket,
+];
 
 /// What a client is up to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,8 +68,8 @@ pub(crate) struct Client {
     rng: StdRng,
     network: PipeConfig,
     line: Option<Line>,
-    /// The end of those that speak Quantum; it outlives connections.
-    quantum: Option<Box<Quantum>>,
+    /// The end of those that speak in datagrams; it outlives connections.
+    end: Option<Box<dyn End>>,
     /// When it does something by itself next.
     pub(crate) next: Instant,
     /// The last offset it has, and of which history.
@@ -61,11 +83,18 @@ pub(crate) struct Client {
     pub(crate) goaways: u32,
     pub(crate) crowd: u32,
     stalled: bool,
+    /// Since when it has been waiting for the answer to a ping, or to its hello.
+    asked: Option<Instant>,
+    /// How often it has waited too long on a connection over QUIC.
+    pub(crate) deaf: u64,
 }
+
+/// How long a client waits for an answer, as long as apps do.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection of a client.
 struct Line {
-    /// Where its bytes go; nowhere over Quantum.
+    /// Where its bytes go; nowhere in datagrams.
     wire: usize,
     stage: Stage,
     out: BytesMut,
@@ -80,7 +109,7 @@ enum Stage {
     Socket(Box<websocket::Connection>),
     Stream(Deframer),
     /// The client's own end does it all.
-    Quantum,
+    Datagrams,
 }
 
 impl Client {
@@ -90,12 +119,19 @@ impl Client {
         (user, token): (String, String),
         rng: &mut StdRng,
         kernel: &mut Kernel,
-        config: &ClientConfig,
+        (quantum, quic): (&ClientConfig, Option<&Keys>),
     ) -> Self {
         let mut rng = StdRng::seed_from_u64(rng.random());
-        let speeches = [Speech::JsonSocket, Speech::Quantum, Speech::BinaryStream, Speech::BinarySocket];
+        let speeches = if quic.is_some() { &SPEECHES_WITH_QUIC[..] } else { &SPEECHES };
         let speech = speeches[number % speeches.len()];
-        let quantum = (speech == Speech::Quantum).then(|| Box::new(Quantum::new(kernel, config, rng.random())));
+        let end: Option<Box<dyn End>> = match (speech, quic) {
+            (Speech::Quantum, _) => Some(Box::new(Quantum::new(kernel, quantum, rng.random()))),
+            (Speech::Quic, Some(keys)) => Some(Box::new(Quic::new(kernel, keys, Carrier::Streams, rng.random()))),
+            (Speech::WebTransport, Some(keys)) => {
+                Some(Box::new(Quic::new(kernel, keys, Carrier::Session, rng.random())))
+            }
+            _ => None,
+        };
         let network = PipeConfig {
             delay: Duration::from_millis(rng.random_range(0..80)),
             jitter: Duration::from_millis(rng.random_range(0..40)),
@@ -114,7 +150,7 @@ impl Client {
             rng,
             network,
             line: None,
-            quantum,
+            end,
             next,
             last: 0,
             epoch: None,
@@ -125,7 +161,14 @@ impl Client {
             goaways: 0,
             crowd: 0,
             stalled: false,
+            asked: None,
+            deaf: 0,
         }
+    }
+
+    /// Connections that a shard has for it when it is online: HTTP/3 is one, and the session on it another.
+    pub(crate) fn connections(&self) -> usize {
+        if self.speech == Speech::WebTransport { 2 } else { 1 }
     }
 
     pub(crate) fn is_online(&self) -> bool {
@@ -133,15 +176,15 @@ impl Client {
     }
 
     /// When it does something next, or its end does.
-    pub(crate) fn deadline(&self) -> Instant {
-        let end = self.quantum.as_ref().and_then(|quantum| quantum.client.deadline());
+    pub(crate) fn deadline(&mut self) -> Instant {
+        let end = self.end.as_mut().and_then(|end| end.deadline());
         end.map_or(self.next, |at| at.min(self.next))
     }
 
     pub(crate) fn set(&mut self, kernel: &mut Kernel, mood: Mood) {
         self.mood = mood;
-        if let Some(quantum) = self.quantum.as_ref().filter(|_| mood != Mood::Troubled) {
-            kernel.way(quantum.way).calm();
+        if let Some(end) = self.end.as_ref().filter(|_| mood != Mood::Troubled) {
+            kernel.way(end.way()).calm();
         }
     }
 
@@ -159,6 +202,10 @@ impl Client {
         if self.mood != Mood::Troubled {
             self.unstall(kernel);
         }
+        if self.is_deaf(kernel) {
+            self.deaf += 1;
+            return self.hang_up(kernel);
+        }
         let dice = match self.mood {
             Mood::Troubled => self.rng.random_range(0..100),
             Mood::Chatty => self.rng.random_range(0..70),
@@ -174,6 +221,12 @@ impl Client {
         }
     }
 
+    /// Whether its connection is of no use, over QUIC: on the others that would be our fault, and the world is to notice it.
+    fn is_deaf(&self, kernel: &Kernel) -> bool {
+        let speaks = matches!(self.speech, Speech::Quic | Speech::WebTransport);
+        speaks && !self.stalled && self.asked.is_some_and(|at| at + PATIENCE <= kernel.now)
+    }
+
     /// Says one more thing and is then silent: whatever becomes of it, nothing else will wake anybody.
     pub(crate) fn say_last(&mut self, kernel: &mut Kernel) {
         self.publish(kernel);
@@ -182,10 +235,9 @@ impl Client {
 
     /// Takes what has arrived, and writes what there is room for.
     pub(crate) fn exchange(&mut self, kernel: &mut Kernel, oracle: &mut Oracle) {
-        if let Some(mut quantum) = self.quantum.take() {
-            let heard = quantum.exchange(kernel);
-            self.quantum = Some(quantum);
-            heard.into_iter().for_each(|one| self.hear_quantum(kernel, oracle, one));
+        if let Some(end) = &mut self.end {
+            let heard = end.exchange(kernel);
+            heard.into_iter().for_each(|one| self.hear_end(kernel, oracle, one));
             return;
         }
         while let Some(line) = &mut self.line {
@@ -211,7 +263,7 @@ impl Client {
         }
     }
 
-    fn hear_quantum(&mut self, kernel: &mut Kernel, oracle: &mut Oracle, heard: Heard) {
+    fn hear_end(&mut self, kernel: &mut Kernel, oracle: &mut Oracle, heard: Heard) {
         if self.line.is_none() {
             return;
         }
@@ -221,17 +273,15 @@ impl Client {
                 let message = session::decode_server(Codec::Binary, &frame).expect("the server says what can be read");
                 self.understand(kernel, oracle, message);
             }
-            Heard::Ended => self.hang_up(kernel),
-            Heard::Closed(_) => self.hang_up(kernel),
+            Heard::Over => self.hang_up(kernel),
         }
     }
 
     fn connect(&mut self, kernel: &mut Kernel) {
-        if let Some(quantum) = &mut self.quantum {
-            self.stalled = false;
-            quantum.connect(kernel);
-            quantum.send(kernel);
-            let stage = Stage::Quantum;
+        if let Some(end) = &mut self.end {
+            (self.stalled, self.asked) = (false, Some(kernel.now));
+            end.connect(kernel);
+            let stage = Stage::Datagrams;
             let (out, head) = (BytesMut::new(), Vec::new());
             self.line = Some(Line { wire: usize::MAX, stage, out, head, welcomed: false, ended: false });
             return;
@@ -244,7 +294,7 @@ impl Client {
                 out.extend_from_slice(tcp::PREFACE);
                 Stage::Stream(Deframer::new(64 * 1024))
             }
-            Speech::Quantum => return,
+            Speech::Quantum | Speech::Quic | Speech::WebTransport => return,
             Speech::JsonSocket | Speech::BinarySocket => {
                 let protocol = if self.speech == Speech::JsonSocket { "ringshard.json" } else { "ringshard.proto" };
                 let head = format!(
@@ -312,15 +362,15 @@ impl Client {
 
     /// Stops reading, reads again, or the way is cut for a while.
     fn disturb(&mut self, kernel: &mut Kernel) {
-        if let Some(quantum) = &mut self.quantum {
+        if let Some(end) = &mut self.end {
             let until = kernel.now + Duration::from_millis(self.rng.random_range(0..3_000));
             match self.rng.random_range(0..4) {
                 0 => {
                     self.stalled = true;
-                    quantum.client.stall(true);
+                    end.stall(kernel, true);
                 }
-                1 => kernel.way(quantum.way).cut(until),
-                2 => kernel.way(quantum.way).rebind(),
+                1 => kernel.way(end.way()).cut(until),
+                2 => end.wander(kernel),
                 _ => self.unstall(kernel),
             }
             return;
@@ -337,8 +387,8 @@ impl Client {
     }
 
     fn unstall(&mut self, kernel: &mut Kernel) {
-        if let Some(quantum) = &mut self.quantum {
-            quantum.client.stall(false);
+        if let Some(end) = &mut self.end {
+            end.stall(kernel, false);
             self.stalled = false;
             return;
         }
@@ -349,12 +399,14 @@ impl Client {
     }
 
     fn drop_line(&mut self, kernel: &mut Kernel) {
-        if let Some(quantum) = &mut self.quantum {
-            if self.rng.random_bool(0.5) {
-                quantum.client.finish();
+        if let Some(end) = &mut self.end {
+            let mut last = BytesMut::new();
+            session::encode_client(Codec::Binary, &Say::Ping { id: 2 }, &mut last);
+            if self.rng.random_bool(0.5) && end.finish(kernel, &last) && self.rng.random_bool(0.5) {
+                return end.send(kernel);
             }
             if self.rng.random_bool(0.3) {
-                quantum.client.vanish();
+                end.vanish();
             }
             self.hang_up(kernel);
             return;
@@ -368,9 +420,9 @@ impl Client {
     }
 
     fn hang_up(&mut self, kernel: &mut Kernel) {
-        if let Some(quantum) = &mut self.quantum {
-            quantum.client.close(kernel.now);
-            quantum.send(kernel);
+        if let Some(end) = &mut self.end {
+            end.close(kernel);
+            end.send(kernel);
             self.line = None;
             self.next = kernel.now + Duration::from_millis(self.rng.random_range(0..800));
             return;
@@ -387,18 +439,21 @@ impl Client {
 
     fn say(&mut self, kernel: &mut Kernel, message: &Say<'_>) {
         let Some(line) = &mut self.line else { return };
+        if matches!(message, Say::Hello(_) | Say::Ping { .. }) {
+            self.asked.get_or_insert(kernel.now);
+        }
         let mut bytes = BytesMut::new();
-        if let Some(quantum) = &mut self.quantum {
+        if let Some(end) = &mut self.end {
             session::encode_client(Codec::Binary, message, &mut bytes);
             match message {
-                Say::Eph { .. } => quantum.client.wave(&bytes),
-                _ => drop(quantum.client.say(&bytes)),
+                Say::Eph { .. } => end.wave(kernel, &bytes),
+                _ => end.say(kernel, &bytes),
             }
-            quantum.send(kernel);
+            end.send(kernel);
             return;
         }
         match &mut line.stage {
-            Stage::Upgrading | Stage::Quantum => return,
+            Stage::Upgrading | Stage::Datagrams => return,
             Stage::Stream(_) => session::encode_client(Codec::Binary, message, &mut line.out),
             Stage::Socket(socket) if self.speech == Speech::JsonSocket => {
                 session::encode_client(Codec::Json, message, &mut bytes);
@@ -439,7 +494,7 @@ impl Client {
         let mut heard: Vec<(Codec, Vec<u8>)> = Vec::new();
         let json = self.speech == Speech::JsonSocket;
         match &mut line.stage {
-            Stage::Upgrading | Stage::Quantum => {}
+            Stage::Upgrading | Stage::Datagrams => {}
             Stage::Socket(socket) => {
                 let mut rest = &mut bytes[..];
                 while let Some(event) = socket.next(&mut rest) {
@@ -467,6 +522,10 @@ impl Client {
     }
 
     fn understand(&mut self, kernel: &mut Kernel, oracle: &mut Oracle, message: Server<'_>) {
+        // What comes in datagrams says nothing about the streams.
+        if !matches!(message, Server::Eph { .. }) {
+            self.asked = None;
+        }
         match message {
             Server::Welcome { session, ticket, user, subs, .. } => {
                 assert_eq!(user, self.user.as_str());

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,6 +21,7 @@ use ringshard::{
 use simnet::{Arrival, Duplex, PipeConfig, Side};
 
 use super::{
+    clock::Stopped,
     plant::Plant,
     trace::Trace,
     way::{Parcel, Way},
@@ -28,6 +29,9 @@ use super::{
 
 /// Milliseconds since 1970 at which every world begins.
 pub(crate) const WALL_MS: u64 = 1_800_000_000_000;
+
+/// Where the shards are for datagrams.
+pub(crate) const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 255, 0, 1)), 8443);
 
 /// Shards, the mail between them, and the connections of clients.
 pub(crate) struct Kernel {
@@ -49,6 +53,7 @@ pub(crate) struct Kernel {
     /// How often the filter in front of the shards errs.
     misrouted: f64,
     clock: Arc<Clock>,
+    stopped: Stopped,
 }
 
 struct Node {
@@ -97,6 +102,7 @@ impl Kernel {
         mail_delay_max: Duration,
         clock: Arc<Clock>,
     ) -> Self {
+        let stopped = Stopped::new();
         let start = Instant::now();
         let mut rng = StdRng::seed_from_u64(seed);
         let multiplier = setup.quantum.as_ref().expect("Quantum is served").multiplier;
@@ -115,6 +121,7 @@ impl Kernel {
             steer: Steer::keyed(shards, multiplier),
             misrouted: rng.random_range(0.0..0.1),
             clock,
+            stopped,
             rng: StdRng::seed_from_u64(rng.random()),
         };
         for id in 0..shards {
@@ -273,6 +280,7 @@ impl Kernel {
     /// Everything that is due at `now`, until nothing more is.
     pub(crate) fn run(&mut self, now: Instant) {
         self.now = now;
+        self.stopped.set(now - self.start);
         self.clock.set(self.unix_ms());
         self.ways.iter_mut().for_each(|way| way.mend(now));
         let wires = &self.wires;

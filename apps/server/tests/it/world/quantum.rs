@@ -1,6 +1,9 @@
 //! Quantum in the world: keys that follow from the seed, and a client's end on its own bad way.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Instant,
+};
 
 use quantum::{
     ClientConfig, Meta, ServerConfig, Transport,
@@ -12,13 +15,16 @@ use quantum::{
 use rand::Rng;
 use rcgen::{CertificateParams, KeyPair};
 use ringshard::{
-    client::{Client, Heard},
+    client::{self, Client},
     setup,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 
-use super::kernel::{Kernel, WALL_MS};
+use super::{
+    end::{End, Heard},
+    kernel::{Kernel, SERVER, WALL_MS},
+};
 
 /// A key of Ed25519, whose signatures follow from what is signed.
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
@@ -56,43 +62,80 @@ impl Keys {
 
 /// A client's end: its endpoint, and the way to the shards.
 pub(crate) struct Line {
-    pub(crate) client: Client,
-    pub(crate) way: usize,
+    client: Client,
+    way: usize,
 }
 
 impl Line {
     pub(crate) fn new(kernel: &mut Kernel, config: &ClientConfig, seed: [u8; 32]) -> Self {
         Self { client: Client::new(config.clone(), Transport::default(), seed), way: kernel.pave() }
     }
+}
 
-    /// Begins a connection.
-    pub(crate) fn connect(&mut self, kernel: &Kernel) {
-        let to = ([10, 255, 0, 1], 8443).into();
-        self.client.connect(kernel.now, kernel.unix_ms(), to, "world").expect("it may connect");
+impl End for Line {
+    fn way(&self) -> usize {
+        self.way
     }
 
-    /// Takes what has arrived and sends what is to be sent; what there is to hear.
-    pub(crate) fn exchange(&mut self, kernel: &mut Kernel) -> Vec<Heard> {
-        let mut heard = Vec::new();
-        let remote = ([10, 255, 0, 1], 8443).into();
+    fn deadline(&mut self) -> Option<Instant> {
+        self.client.deadline()
+    }
+
+    fn connect(&mut self, kernel: &mut Kernel) {
+        self.client.connect(kernel.now, kernel.unix_ms(), SERVER, "world").expect("it may connect");
+        self.send(kernel);
+    }
+
+    fn exchange(&mut self, kernel: &mut Kernel) -> Vec<Heard> {
         while let Some(mut datagram) = kernel.receive_datagram(self.way) {
-            self.client.handle(kernel.now, kernel.unix_ms(), Meta { remote, ecn: 0 }, &mut datagram);
+            self.client.handle(kernel.now, kernel.unix_ms(), Meta { remote: SERVER, ecn: 0 }, &mut datagram);
         }
         if self.client.deadline().is_some_and(|at| at <= kernel.now) {
             self.client.handle_timeout(kernel.now);
         }
         self.send(kernel);
-        while let Some(one) = self.client.poll() {
-            heard.push(one);
-        }
-        heard
+        let heard = std::iter::from_fn(|| self.client.poll());
+        let heard = heard.map(|one| match one {
+            client::Heard::Up => Heard::Up,
+            client::Heard::Frame(frame) => Heard::Frame(frame),
+            client::Heard::Ended | client::Heard::Closed(_) => Heard::Over,
+        });
+        heard.collect()
     }
 
-    /// Sends what is to be sent.
-    pub(crate) fn send(&mut self, kernel: &mut Kernel) {
+    fn send(&mut self, kernel: &mut Kernel) {
         let mut train = Vec::new();
         while let Some(transmit) = self.client.poll_transmit(kernel.now, &mut train) {
             kernel.send_datagrams(self.way, &train, transmit.segment);
         }
+    }
+
+    fn say(&mut self, _: &Kernel, frame: &[u8]) {
+        self.client.say(frame);
+    }
+
+    fn wave(&mut self, _: &Kernel, frame: &[u8]) {
+        self.client.wave(frame);
+    }
+
+    fn stall(&mut self, _: &Kernel, stalled: bool) {
+        self.client.stall(stalled);
+    }
+
+    fn wander(&mut self, kernel: &mut Kernel) {
+        kernel.way(self.way).rebind();
+    }
+
+    fn finish(&mut self, _: &Kernel, _: &[u8]) -> bool {
+        self.client.finish();
+        false
+    }
+
+    fn close(&mut self, kernel: &Kernel) {
+        self.client.close(kernel.now);
+    }
+
+    fn vanish(&mut self) {
+        self.client.vanish();
     }
 }
