@@ -25,6 +25,9 @@ pub(crate) type Quiche = quiche::Connection<Shared>;
 /// Streams whose end was told and not read, at most; beyond that the application does not look anyway.
 const ENDED_MAX: usize = 1024;
 
+/// Packets from an address that is not proven after which its proof is asked for again.
+const ASK_AGAIN: u8 = 4;
+
 /// A connection.
 pub struct Connection {
     quiche: Quiche,
@@ -62,8 +65,17 @@ pub struct Connection {
     /// The handshake took too long: one last packet, if it may be sent, and it is over.
     abandoned: bool,
     over: bool,
-    /// The peer's id that is in use, by its number.
+    /// Paths that were used before, by their two addresses ([`Connection::leave`]).
+    left: SmallVec<[(SocketAddr, SocketAddr); 1]>,
+    /// Paths that quiche has given up to prove.
+    failed: SmallVec<[(SocketAddr, SocketAddr); 1]>,
+    /// The peer is where quiche does not send to.
+    lost: bool,
+    /// Counts packets from an address that is not proven.
+    unproven: u8,
+    /// The peer's id that is in use, by its number, and the one before that.
     peer_id_number: u64,
+    peer_id_before: Option<u64>,
     pub(crate) token: Option<[u8; 16]>,
     pub(crate) armed: Option<Instant>,
     pub(crate) queued: bool,
@@ -127,7 +139,12 @@ impl Connection {
             failure: None,
             abandoned: false,
             over: false,
+            left: SmallVec::new(),
+            failed: SmallVec::new(),
+            lost: false,
+            unproven: 0,
             peer_id_number: 0,
+            peer_id_before: None,
             token: None,
             armed: None,
             queued: false,
@@ -406,9 +423,11 @@ impl Connection {
     /// [`StreamError::Limit`]: no spare id, or the peer wants no moves.
     pub fn migrate(&mut self, local: SocketAddr) -> Result<(), StreamError> {
         let number = self.quiche.migrate_source(local).map_err(|_| StreamError::Limit)?;
-        self.local = local;
-        // The old one is given back, and the peer issues another. It may be the last one: then it stays.
-        let _ = self.quiche.retire_dcid(std::mem::replace(&mut self.peer_id_number, number));
+        // The one before the old one is given back, and the peer issues another. The old one is still of use: see `leave`.
+        if let Some(before) = self.peer_id_before.replace(std::mem::replace(&mut self.peer_id_number, number)) {
+            let _ = self.quiche.retire_dcid(before);
+        }
+        self.leave(local, self.remote);
         Ok(())
     }
 
@@ -473,7 +492,20 @@ impl Connection {
             return Err(error);
         }
         let received = self.quiche.stats().recv;
-        Ok(std::mem::replace(&mut self.received, received) < received || self.quiche.is_closed())
+        let is_used = std::mem::replace(&mut self.received, received) < received;
+        // A client behind a translator that gave it another address is where its packets come from, but quiche 0.30 may
+        // have given up to prove that address: what came from there first was too short for a second question. It then
+        // sends to where nobody is, or takes two paths for active and adds up their windows beyond what a number holds.
+        // Without a connection the client is told so at its next packet, and comes back.
+        self.lost |= is_used && self.failed.contains(&(local, remote));
+        // It asks for the proof of an address once, and does not notice if that was lost while other packets were not.
+        if is_used && (local, remote) != (self.local, self.remote) && self.quiche.is_established() {
+            self.unproven = (self.unproven + 1) % ASK_AGAIN;
+            if self.unproven == 0 {
+                let _ = self.quiche.probe_path(local, remote);
+            }
+        }
+        Ok(is_used || self.quiche.is_closed())
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
@@ -543,6 +575,7 @@ impl Connection {
                 break;
             }
         }
+        (train.from, train.to) = self.route((train.from, train.to));
         Some(train)
     }
 
@@ -565,7 +598,7 @@ impl Connection {
             self.told.datagram = true;
             tell(Event::Datagram);
         }
-        if !self.told.closed && (self.abandoned || self.quiche.is_draining() || self.quiche.is_closed()) {
+        if !self.told.closed && (self.abandoned || self.lost || self.quiche.is_draining() || self.quiche.is_closed()) {
             self.told.closed = true;
             self.handshake_until = None;
             self.release_at = None;
@@ -576,11 +609,43 @@ impl Connection {
     fn observe_paths(&mut self, tell: &mut impl FnMut(Event)) {
         // quiche proves new addresses by itself, and uses them when they are.
         while let Some(event) = self.quiche.path_event_next() {
-            if let PathEvent::PeerMigrated(local, remote) = event {
-                (self.local, self.remote) = (local, remote);
-                tell(Event::Moved);
+            match event {
+                PathEvent::PeerMigrated(local, remote) => {
+                    self.leave(local, remote);
+                    tell(Event::Moved);
+                }
+                PathEvent::Validated(local, remote) => self.failed.retain(|path| *path != (local, remote)),
+                PathEvent::FailedValidation(local, remote) => self.failed.push((local, remote)),
+                _ => {}
             }
         }
+    }
+
+    /// Uses another path from now on, and finds out what was lost on the ones before. quiche 0.30 looks for losses on a
+    /// path only when something that was sent there is acknowledged, and nothing more is sent there: all but the first
+    /// packets that were on the way would never be sent again (cloudflare/quiche issue 2452). So a probe is sent on each,
+    /// which leaves for the address in use, and the acknowledgement of that one shows what is missing.
+    fn leave(&mut self, local: SocketAddr, remote: SocketAddr) {
+        let before = (std::mem::replace(&mut self.local, local), std::mem::replace(&mut self.remote, remote));
+        self.left.retain(|path| *path != before && *path != (local, remote));
+        if before != (local, remote) {
+            self.left.push(before);
+        }
+        // One that quiche has no room for any more, or no id of the peer, is forgotten.
+        let Self { left, quiche, .. } = self;
+        left.retain(|(local, remote)| {
+            let is_known = quiche.path_stats().any(|path| (path.local_addr, path.peer_addr) == (*local, *remote));
+            is_known && quiche.probe_path(*local, *remote).is_ok()
+        });
+    }
+
+    /// Where a packet for this path leaves from and goes to.
+    fn route(&self, path: (SocketAddr, SocketAddr)) -> (SocketAddr, SocketAddr) {
+        if !self.left.contains(&path) {
+            return path;
+        }
+        let active = self.quiche.path_stats().find(|path| path.active);
+        active.map_or(path, |path| (path.local_addr, path.peer_addr))
     }
 
     fn observe_streams(&mut self, tell: &mut impl FnMut(Event)) {
@@ -693,6 +758,9 @@ impl Connection {
         if let Some(code) = self.closing {
             return CloseReason::Local { code };
         }
+        if self.lost {
+            return CloseReason::Reset;
+        }
         if let Some(error) = self.quiche.peer_error() {
             let reason = error.reason.clone().into_boxed_slice();
             return CloseReason::Peer { application: error.is_app, code: error.error_code, reason };
@@ -717,7 +785,7 @@ impl Connection {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.over || self.quiche.is_closed()
+        self.over || self.lost || self.quiche.is_closed()
     }
 
     pub(crate) fn quiche(&mut self) -> &mut Quiche {

@@ -104,3 +104,20 @@ fn what_was_on_the_way_when_the_address_changed_arrives() {
         send_and_check(&mut world, client, server, b"and again");
     }
 }
+
+#[test]
+fn a_client_whose_new_address_was_given_up_learns_that_it_is_lost() {
+    let mut world = World::new(5, SHARDS, simnet::LinkConfig { delay: Duration::from_millis(400), ..plain() });
+    let (client, server) = world.connected();
+    world.run_for(Duration::from_secs(5));
+    world.outside = "192.0.2.1:50000".parse().unwrap();
+    // Too short for a second question, and the answer to the first one takes longer than the server waits for it.
+    world.client_at(client).ping();
+    world.run_for(Duration::from_millis(1_000));
+    world.client_at(client).ping();
+    world.run_until(Duration::from_secs(10), |world| {
+        world.client_told(client, &Event::Closed(CloseReason::Reset)) || world.client.is_empty()
+    });
+    assert!(world.server_events.contains(&(server.0, server.1, Event::Closed(CloseReason::Reset))));
+    assert!(world.shards[server.0].is_empty());
+}
