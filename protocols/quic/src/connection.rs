@@ -167,6 +167,12 @@ impl Connection {
         self.quiche.server_name()
     }
 
+    /// The certificate (DER) that the peer has shown. Who trusts it by its hash, and not by whom it is signed, compares it.
+    #[must_use]
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        self.quiche.peer_cert()
+    }
+
     /// Whether the handshake is done.
     #[must_use]
     pub fn is_connected(&self) -> bool {

@@ -225,7 +225,8 @@ impl Shard {
 
     /// Something is due: a body that is late, silence, or what HTTP/3 waits for.
     pub(crate) fn http3_overdue(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
-        let (now, idle) = (io.now(), self.ground.limits.http_idle_secs);
+        let (now, limits) = (io.now(), &self.ground.limits);
+        let idle = if connection.half_open { limits.hello_secs } else { limits.http_idle_secs };
         loop {
             let Kind::Http3(http) = &mut connection.kind else { return };
             let Some((id, _)) = http.open.iter().next().filter(|(_, open)| open.since + BODY_MAX <= now) else { break };

@@ -5,6 +5,7 @@ mod config;
 mod hostile;
 mod process;
 mod quantum;
+mod quic;
 mod restart;
 mod tidy;
 mod world;

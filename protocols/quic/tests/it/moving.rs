@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quic::{CloseReason, Direction, Event, Handle};
+use quic::{CloseReason, Direction, Event, Handle, Transport};
 
 use crate::world::{World, drain, plain, steer};
 
@@ -61,6 +61,23 @@ fn a_client_moves_with_another_id_and_gets_new_ones() {
     // What was given back is forgotten; the client's first id stays.
     assert_eq!(world.shards[server.0].ids(), after.len() + 1);
     assert!(world.sent_up.iter().all(|bytes| usize::from(steer(bytes, SHARDS)) == server.0));
+}
+
+#[test]
+fn a_nat_may_rebind_as_often_as_there_are_ids() {
+    for seed in 0..10 {
+        let mut world = World::new(seed, SHARDS, plain());
+        let (client, server) = world.connected();
+        world.run_for(Duration::from_millis(200));
+        for port in 0..Transport::default().ids_max - 1 {
+            world.outside = format!("192.0.2.1:{}", 50_000 + port).parse().unwrap();
+            send_and_check(&mut world, client, server, b"from another port");
+            // Long enough for the answer to the question whether it is there.
+            world.run_for(Duration::from_millis(100 + seed * 40));
+        }
+        let outside = world.outside;
+        assert_eq!(world.server_at(server).remote(), outside, "seed {seed}");
+    }
 }
 
 #[test]
