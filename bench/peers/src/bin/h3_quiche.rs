@@ -25,8 +25,6 @@ const ID_BYTES: usize = 16;
 /// Bytes of the longest train that GRO makes, and that a send takes.
 const TRAIN_BYTES: usize = 64 * 1024;
 const SEND_BYTES_MAX: usize = 65_507;
-/// Bytes of a POST that are read before its answer is written.
-const CHUNK_BYTES: usize = 64 * 1024;
 
 struct Client {
     quic: Connection,
@@ -196,13 +194,13 @@ impl Server {
     fn serve(&mut self) -> Result<(), Fault> {
         for key in std::mem::take(&mut self.ready) {
             let Some(client) = self.clients.get_mut(&key) else { continue };
-            if client.handle(&self.http, &self.page).is_err() {
+            if client.handle(&self.http, &self.page, &mut self.out).is_err() {
                 // Closed by whoever found the fault.
                 client.answers.clear();
             }
             client.transmit(&self.socket, &self.state, &mut self.out)?;
             // What was sent may have made room.
-            if client.write(&self.page) {
+            if client.write(&self.page, &mut self.out) {
                 client.transmit(&self.socket, &self.state, &mut self.out)?;
             }
             if let Some(at) = client.due.take() {
@@ -224,7 +222,7 @@ impl Server {
 }
 
 impl Client {
-    fn handle(&mut self, config: &h3::Config, page: &[u8]) -> h3::Result<()> {
+    fn handle(&mut self, config: &h3::Config, page: &[u8], scratch: &mut [u8]) -> h3::Result<()> {
         if self.http.is_none() && self.quic.is_established() {
             self.http = Some(h3::Connection::with_transport(&mut self.quic, config)?);
         }
@@ -247,16 +245,16 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
-        self.write(page);
+        self.write(page, scratch);
         Ok(())
     }
 
     /// Writes what there is room for; whether that was anything.
-    fn write(&mut self, page: &[u8]) -> bool {
+    fn write(&mut self, page: &[u8], scratch: &mut [u8]) -> bool {
         let Some(http) = &mut self.http else { return false };
         let (quic, mut wrote) = (&mut self.quic, false);
         self.answers.retain(|stream, answer| {
-            let outcome = answer.write(quic, http, *stream, page);
+            let outcome = answer.write(quic, http, *stream, page, scratch);
             wrote |= !matches!(outcome, Ok(Step::Blocked));
             matches!(outcome, Ok(Step::Blocked | Step::Wrote))
         });
@@ -317,6 +315,7 @@ impl Answer {
         http: &mut h3::Connection,
         stream: u64,
         page: &[u8],
+        scratch: &mut [u8],
     ) -> h3::Result<Step> {
         let mut step = Step::Blocked;
         if !self.has_head {
@@ -335,9 +334,8 @@ impl Answer {
                 Body::Page(written) => (&page[*written..], true),
                 Body::Echo(bytes, has_ended) => {
                     if bytes.is_empty() {
-                        bytes.resize(CHUNK_BYTES, 0);
-                        let len = http.recv_body(quic, stream, bytes).unwrap_or(0);
-                        bytes.truncate(len);
+                        let len = http.recv_body(quic, stream, scratch).unwrap_or(0);
+                        bytes.extend_from_slice(&scratch[..len]);
                         if len == 0 && !*has_ended {
                             return Ok(step);
                         }
