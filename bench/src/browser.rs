@@ -158,7 +158,8 @@ impl Browser {
     }
 
     fn ping(&mut self) {
-        while let Some((_, handle)) = self.pings.pop_front_if(|(at, _)| *at <= self.now) {
+        while let Some((_, handle)) = self.pings.front().copied().filter(|(at, _)| *at <= self.now) {
+            self.pings.pop_front();
             if let Some(quic) = self.endpoint.connection(handle) {
                 quic.ping();
                 self.pings.push_back((self.now + PING_EVERY, handle));
