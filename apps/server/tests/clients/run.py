@@ -193,6 +193,13 @@ async def check_room(addresses):
     print(f"two pages and a raw TCP client in one room: {len(timeline)} messages, one order")
 
 
+def check_codec():
+    script = HERE.parent / "pages" / "frames.mjs"
+    result = subprocess.run(["node", str(script)], timeout=60, capture_output=True, text=True)
+    print(result.stdout, result.stderr, flush=True)
+    assert result.returncode == 0, "the pages' codec is not the specification's"
+
+
 def check_pages(addresses):
     environment = dict(os.environ, BASE=f"http://{addresses['plain/tcp']}", NODE_PATH=str(CLIENTS / "node_modules"))
     environment.setdefault("CHROMIUM", shutil.which("chromium") or "")
@@ -206,6 +213,7 @@ def check_pages(addresses):
 
 
 def main():
+    check_codec()
     with server() as (addresses, process):
         check_curl(addresses)
         clients = asyncio.run(check_chat(addresses, process))
