@@ -72,7 +72,12 @@ export class Carrier {
 
   #hear(message) {
     this.#hasHeard = true;
-    if (!this.#isClosed) this.onmessage?.(message);
+    if (this.#isClosed) return;
+    try {
+      this.onmessage?.(message);
+    } catch (error) {
+      reportError(error); // the page's fault, and no reason to connect again
+    }
   }
 
   #end() {
@@ -143,12 +148,11 @@ class Lanes {
 
   static async open(heard) {
     const place = await find();
-    const session = await connect(place, OPEN_MS).catch((error) => {
+    const opened = await connect(place, OPEN_MS).catch((error) => {
       avoid();
       throw error;
     });
-    const stream = await session.createBidirectionalStream();
-    return new Lanes(session, stream, heard);
+    return new Lanes(opened, heard);
   }
 
   #session;
@@ -158,14 +162,14 @@ class Lanes {
   #reader = new Reader();
   #bulk = 0;
 
-  constructor(session, { readable, writable }, heard) {
+  constructor({ session, stream }, heard) {
     this.#session = session;
     this.#heard = heard;
-    this.#stream = writable.getWriter();
+    this.#stream = stream.writable.getWriter();
     const { datagrams } = session;
     this.#datagrams = (datagrams.createWritable?.() ?? datagrams.writable).getWriter();
     session.closed.then(() => heard.end(), () => heard.end());
-    this.#whole(this.#listen(readable).then(() => heard.end()));
+    this.#whole(this.#listen(stream.readable).then(() => heard.end()));
     this.#whole(each(datagrams.readable, (frame) => this.#take(frame)));
     this.#whole(each(session.incomingUnidirectionalStreams, (bulk) => this.#transfer(bulk)));
   }
@@ -181,7 +185,7 @@ class Lanes {
     hangUp(this.#session);
   }
 
-  async #transfer(bulk) {
+  #transfer(bulk) {
     if (this.#bulk === BULK_MAX) throw new Error("too many transfers at once");
     this.#bulk += 1;
     this.#whole(this.#listen(bulk).finally(() => (this.#bulk -= 1)));
@@ -233,15 +237,15 @@ async function find() {
 async function connect({ url, hash }, openMs) {
   const end = performance.now() + openMs;
   try {
-    return await ready(new WebTransport(url, { serverCertificateHashes: [{ algorithm: "sha-256", value: hash }] }), end);
+    return await opened(new WebTransport(url, { serverCertificateHashes: [{ algorithm: "sha-256", value: hash }] }), end);
   } catch (error) {
     if (performance.now() >= end) throw error;
-    return ready(new WebTransport(url), end);
+    return opened(new WebTransport(url), end);
   }
 }
 
-/** `session` once it is open; one that is not by `end` is given up. */
-async function ready(session, end) {
+/** `session` and the stream of its messages; what is not open by `end` is given up. */
+async function opened(session, end) {
   session.closed.catch(() => {}); // said by `ready`, too
   let timer;
   const tooLate = new Promise((_, reject) => {
@@ -249,7 +253,8 @@ async function ready(session, end) {
   });
   try {
     await Promise.race([session.ready, tooLate]);
-    return session;
+    const stream = await Promise.race([session.createBidirectionalStream(), tooLate]);
+    return { session, stream };
   } catch (error) {
     hangUp(session);
     throw error;
