@@ -119,6 +119,8 @@ async function story() {
 
   check((await ada.transport()) === "WebTransport", `ada's badge says WebTransport (${await ada.transport()})`);
   check((await bob.transport()) === "WebSocket", `bob's badge says WebSocket (${await bob.transport()})`);
+  check(bob.page.url().includes("transport=websocket"), "and bob's address keeps what he asked for");
+  await status();
   await presence(ada, bob);
   await bothWays(ada, bob, said, say);
   await typing(ada, bob);
@@ -134,6 +136,15 @@ async function story() {
   const all = await bob.page.$$eval(".message .text", (texts) => texts.map((text) => text.textContent));
   console.log(`timeline ${JSON.stringify(all)}`);
   await leaving(ada, bob);
+}
+
+async function status() {
+  const page = await browser.newPage();
+  await page.goto(`${BASE}/status`);
+  check(await until(async () => (await page.textContent("#transport")) === "HTTP/1.1"), "the status page says what brings its figures");
+  const quic = await page.textContent('#total td[data-label="QUIC"]');
+  check(Number(quic) >= 1, `and counts ada's connection (${quic})`);
+  await page.close();
 }
 
 async function presence(ada, bob) {
