@@ -57,7 +57,7 @@ def curl(*arguments):
 def check_curl(addresses):
     plain, secure = f"http://{addresses['plain/tcp']}", f"https://{addresses['secure/tcp']}"
     code = ["-o", os.devnull, "-w", "%{http_version} %{http_code}"]
-    for path in ["/", "/chat", "/status", "/assets/style.css", "/assets/chat.js", "/cert-hash", "/api/v1/shards"]:
+    for path in ["/", "/chat", "/status", "/assets/style.css", "/assets/carrier.js", "/assets/frames.js", "/cert-hash", "/api/v1/shards"]:
         assert curl(*code, plain + path) == "1.1 200", path
         assert curl(*code, "--http2-prior-knowledge", plain + path) == "2 200", path
         assert curl(*code, "--http1.1", secure + path) == "1.1 200", path
@@ -190,7 +190,14 @@ async def check_room(addresses):
     differ = next((at for at, (one, other) in enumerate(zip(timeline, texts)) if one != other), None)
     assert differ is None, f"the page and the TCP client have two orders: {timeline[differ]!r}, {texts[differ]!r}"
     assert len(set(timeline) & set(said)) > 5, "the page does not show what the TCP client said"
-    print(f"two pages and a raw TCP client in one room: {len(timeline)} messages, one order")
+    print(f"a page over WebTransport, one over WebSocket and a raw TCP client in one room: {len(timeline)} messages, one order")
+
+
+def check_codec():
+    script = HERE.parent / "pages" / "frames.mjs"
+    result = subprocess.run(["node", str(script)], timeout=60, capture_output=True, text=True)
+    print(result.stdout, result.stderr, flush=True)
+    assert result.returncode == 0, "the pages' codec is not the specification's"
 
 
 def check_pages(addresses):
@@ -206,6 +213,7 @@ def check_pages(addresses):
 
 
 def main():
+    check_codec()
     with server() as (addresses, process):
         check_curl(addresses)
         clients = asyncio.run(check_chat(addresses, process))
