@@ -1,5 +1,8 @@
-//! HTTP/3 on quiche's own `h3`, in the loop of its example server: receive all, handle requests, send all. What that
-//! example leaves out is here: datagrams come and go in trains, and only connections with something to do are visited.
+//! HTTP/3 on quiche's own `h3`, in the loop of its example server: receive all, handle requests, send all.
+//!
+//! With `--single` it is that loop: a datagram per system call, and every connection is visited in every turn. Without,
+//! it has what the example leaves out: datagrams come and go in trains, and only connections with something to do are
+//! visited.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -50,7 +53,8 @@ enum Body {
 
 struct Server {
     socket: UdpSocket,
-    state: UdpSocketState,
+    /// Trains; `None`: a datagram per call.
+    state: Option<UdpSocketState>,
     local: SocketAddr,
     config: Config,
     http: h3::Config,
@@ -78,7 +82,8 @@ fn main() -> Result<(), Fault> {
     fs::remove_file(certificate)?;
     fs::remove_file(key)?;
     let socket = start.bind()?;
-    let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+    socket.set_nonblocking(true)?;
+    let state = (!start.single).then(|| UdpSocketState::new(UdpSockRef::from(&socket))).transpose()?;
     let mut poll = Poll::new()?;
     poll.add(socket.as_raw_fd())?;
     let mut server = Server {
@@ -129,9 +134,13 @@ impl Server {
     }
 
     fn receive(&mut self, buffers: &mut [u8]) -> Result<(), Fault> {
+        if self.state.is_none() {
+            return self.receive_single(buffers);
+        }
         let mut metas = [RecvMeta::default(); BATCH_SIZE];
         let mut trains: Vec<_> = buffers.chunks_mut(TRAIN_BYTES).map(IoSliceMut::new).collect();
-        let count = match self.state.recv(UdpSockRef::from(&self.socket), &mut trains, &mut metas) {
+        let Some(state) = &self.state else { return Ok(()) };
+        let count = match state.recv(UdpSockRef::from(&self.socket), &mut trains, &mut metas) {
             Ok(count) => count,
             // The socket is level-triggered; what a client's port refused is the client's loss.
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionRefused) => 0,
@@ -142,6 +151,19 @@ impl Server {
                 self.datagram(meta.addr, datagram)?;
             }
         }
+        Ok(())
+    }
+
+    fn receive_single(&mut self, buffer: &mut [u8]) -> Result<(), Fault> {
+        loop {
+            match self.socket.recv_from(buffer) {
+                Ok((len, from)) => self.datagram(from, &mut buffer[..len])?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.ready.extend(self.clients.keys());
         Ok(())
     }
 
@@ -198,10 +220,10 @@ impl Server {
                 // Closed by whoever found the fault.
                 client.answers.clear();
             }
-            client.transmit(&self.socket, &self.state, &mut self.out)?;
+            client.transmit(&self.socket, self.state.as_ref(), &mut self.out)?;
             // What was sent may have made room.
             if client.write(&self.page, &mut self.out) {
-                client.transmit(&self.socket, &self.state, &mut self.out)?;
+                client.transmit(&self.socket, self.state.as_ref(), &mut self.out)?;
             }
             if let Some(at) = client.due.take() {
                 self.timers.remove(&(at, key));
@@ -261,7 +283,14 @@ impl Client {
         wrote
     }
 
-    fn transmit(&mut self, socket: &UdpSocket, state: &UdpSocketState, out: &mut [u8]) -> Result<(), Fault> {
+    fn transmit(&mut self, socket: &UdpSocket, state: Option<&UdpSocketState>, out: &mut [u8]) -> Result<(), Fault> {
+        let Some(state) = state else {
+            while let Ok((len, info)) = self.quic.send(&mut out[..web::PAYLOAD_BYTES]) {
+                // A full socket loses the datagram, as a full queue would.
+                let _ = socket.send_to(&out[..len], info.to);
+            }
+            return Ok(());
+        };
         loop {
             let (mut size, mut segment, mut to, mut odd) = (0, 0, None, None);
             let segments_max = state.max_gso_segments();
