@@ -10,44 +10,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import urllib.request
 
 import websockets
 
 import framed
+import quic
+from serve import post, server
 
 HERE = pathlib.Path(__file__).parent
 CLIENTS = pathlib.Path(os.environ.get("CLIENTS", "."))
-
-
-@contextlib.contextmanager
-def server(*flags):
-    """A server with two shards on free ports; yields its addresses by name and its process."""
-    data = tempfile.mkdtemp(prefix="ringshard-clients-")
-    command = [os.environ["RINGSHARD"], "serve", "--shards", "2", "--data", data, "--plain", "127.0.0.1:0"]
-    command += ["--secure", "127.0.0.1:0", "--admin", "127.0.0.1:0", *flags]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        addresses = {}
-        for line in process.stdout:
-            word = line.split()
-            if word[0] == "ready":
-                break
-            addresses[f"{word[1]}/{word[2]}"] = word[3]
-        assert "plain/tcp" in addresses, "the server did not come up"
-        yield addresses, process
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) == 0, f"exit code {process.returncode}"
-    finally:
-        process.kill()
-        shutil.rmtree(data, ignore_errors=True)
-
-
-def post(base, call, **body):
-    request = urllib.request.Request(f"{base}/api/v1/{call}", json.dumps(body).encode(), {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return json.load(answer)
 
 
 def curl(*arguments):
@@ -212,6 +183,9 @@ def main():
         assert clients
     with server() as (addresses, _):
         asyncio.run(check_room(addresses))
+    with server() as (addresses, _):
+        quic.check(addresses)
+    quic.check_retry()
     print("all clients are content")
 
 
