@@ -52,7 +52,8 @@ fn budgets() -> Result<(), String> {
 /// The server against clients that nobody here wrote: browsers, curl, aioquic, Python's websockets.
 fn clients() -> Result<(), String> {
     machine::install(machine::CLIENTS)?;
-    cargo(&["build", "--release", "--locked", "-p", "ringshard", "--bin", "ringshard"])?;
+    let what = ["--bin", "ringshard", "--example", "quantum_chat"];
+    cargo(&[&["build", "--release", "--locked", "-p", "ringshard"][..], &what].concat())?;
     let folder = machine::target().join("clients");
     fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
     once(&folder.join("node_modules/ready"), NPM, || {
@@ -70,6 +71,7 @@ fn clients() -> Result<(), String> {
         Command::new(&python)
             .arg(script)
             .env("RINGSHARD", machine::target().join("release/ringshard"))
+            .env("QUANTUM_CHAT", machine::target().join("release/examples/quantum_chat"))
             .env("CLIENTS", &folder)
             .current_dir(&folder),
     )

@@ -55,7 +55,8 @@ class Client(QuicConnectionProtocol):
 
     def quic_event_received(self, event):
         if self.http is None:
-            return
+            # What is spoken in streams without HTTP/3 has readers.
+            return super().quic_event_received(event)
         for part in self.http.handle_event(event):
             answer = self.answers.get(part.stream_id) if hasattr(part, "stream_id") else None
             if answer is None or answer.done():
@@ -69,8 +70,9 @@ class Client(QuicConnectionProtocol):
 
     async def rebind(self):
         """Goes on from another port, as behind a NAT that has forgotten the old one."""
-        self._transport.close()
+        old = self._transport
         await self._loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", 0))
+        old.close()
 
     def received(self, kind):
         """Packets of a kind that came, by the connection's log."""
@@ -85,10 +87,10 @@ class Client(QuicConnectionProtocol):
 
 
 @contextlib.asynccontextmanager
-async def dial(addresses, ticket=None, tickets=None, early=None, versions=(), logged=False):
+async def dial(addresses, ticket=None, tickets=None, early=None, versions=(), alpn=H3_ALPN, logged=False):
     """A connection from a new port. `tickets` gathers those that come; `early` queues what goes with the first packet."""
     host, port = addresses["secure/udp"].rsplit(":", 1)
-    configuration = QuicConfiguration(alpn_protocols=H3_ALPN, is_client=True, verify_mode=ssl.CERT_NONE, server_name=host)
+    configuration = QuicConfiguration(alpn_protocols=alpn, is_client=True, verify_mode=ssl.CERT_NONE, server_name=host)
     configuration.quic_logger = QuicLogger() if logged else None
     configuration.session_ticket = copy.copy(ticket)
     configuration.supported_versions[:0] = versions
