@@ -28,19 +28,20 @@ class Client(QuicConnectionProtocol):
         super().__init__(quic)
         self.http = None
         self.answers = {}
+        self.opened = None
 
-    def begin_http(self):
+    def begin_http(self, webtransport=False):
         """Opens the control streams; with a ticket that may be before the handshake."""
-        self.http = H3Connection(self._quic)
+        self.http = H3Connection(self._quic, enable_webtransport=webtransport)
 
-    def ask(self, method, path, body=b""):
+    def ask(self, method, path, body=b"", end=True):
         """Queues a request, and says what its answer will come to."""
         stream = self._quic.get_next_available_stream_id()
         head = [(b":method", method.encode()), (b":scheme", b"https"), (b":authority", b"127.0.0.1")]
         head += [(b":path", path.encode()), (b"content-type", b"application/json")]
         self.http.send_headers(stream, head, end_stream=not body)
         if body:
-            self.http.send_data(stream, body, end_stream=True)
+            self.http.send_data(stream, body, end_stream=end)
         self.answers[stream] = answer = self._loop.create_future()
         answer.status, answer.body = None, b""
         return answer
@@ -58,6 +59,8 @@ class Client(QuicConnectionProtocol):
             # What is spoken in streams without HTTP/3 has readers.
             return super().quic_event_received(event)
         for part in self.http.handle_event(event):
+            if isinstance(part, HeadersReceived) and self.opened and not self.opened.done():
+                self.opened.set_result(int(dict(part.headers)[b":status"]))
             answer = self.answers.get(part.stream_id) if hasattr(part, "stream_id") else None
             if answer is None or answer.done():
                 continue
@@ -87,13 +90,15 @@ class Client(QuicConnectionProtocol):
 
 
 @contextlib.asynccontextmanager
-async def dial(addresses, ticket=None, tickets=None, early=None, versions=(), alpn=H3_ALPN, logged=False):
+async def dial(addresses, ticket=None, tickets=None, early=None, versions=(), alpn=H3_ALPN, credit=1 << 20, logged=False):
     """A connection from a new port. `tickets` gathers those that come; `early` queues what goes with the first packet."""
     host, port = addresses["secure/udp"].rsplit(":", 1)
     configuration = QuicConfiguration(alpn_protocols=alpn, is_client=True, verify_mode=ssl.CERT_NONE, server_name=host)
     configuration.quic_logger = QuicLogger() if logged else None
     configuration.session_ticket = copy.copy(ticket)
     configuration.supported_versions[:0] = versions
+    configuration.max_data = configuration.max_stream_data = credit
+    configuration.max_datagram_frame_size = 65536
     quic = QuicConnection(configuration=configuration, session_ticket_handler=None if tickets is None else tickets.append)
     loop = asyncio.get_running_loop()
     _, client = await loop.create_datagram_endpoint(lambda: Client(quic), local_addr=("127.0.0.1", 0))

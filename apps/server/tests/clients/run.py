@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 import framed
+import hostile
 import quic
 from serve import post, server
 
@@ -249,6 +250,8 @@ def main():
     with server() as (addresses, _):
         quic.check(addresses)
     quic.check_retry()
+    with server() as (addresses, process):
+        asyncio.run(hostile.check(addresses, process))
     print("all clients are content")
 
 
