@@ -34,7 +34,11 @@ async function firefox() {
 }
 
 /** Runs in the page: one session with the echo, told as what came back. */
-async function echo({ url, hash, size }) {
+async function echo({ url, hash, size, patience }) {
+  const within = (what, promise) => {
+    const late = new Promise((_, no) => setTimeout(() => no(new Error(`no ${what} in ${patience} ms`)), patience));
+    return Promise.race([promise, late]);
+  };
   const text = (bytes) => new TextDecoder().decode(bytes);
   const bytes = (text) => new TextEncoder().encode(text);
   const all = async (stream) => {
@@ -45,32 +49,33 @@ async function echo({ url, hash, size }) {
   };
   const value = Uint8Array.from(hash.match(/../g), (hex) => parseInt(hex, 16));
   const transport = new WebTransport(url, { serverCertificateHashes: [{ algorithm: "sha-256", value }] });
-  await transport.ready;
+  await within("session", transport.ready);
 
   const incoming = transport.datagrams.readable.getReader();
   const outgoing = (transport.datagrams.createWritable?.() ?? transport.datagrams.writable).getWriter();
   // A datagram may be lost: it is said again until an echo comes.
   const saying = setInterval(() => outgoing.write(bytes("datagram")).catch(() => {}), 100);
-  const datagram = text((await incoming.read()).value);
+  const datagram = text((await within("datagram", incoming.read())).value);
   clearInterval(saying);
 
   const both = await transport.createBidirectionalStream();
   const large = Uint8Array.from({ length: size }, (_, at) => at * 31 + (at >> 8));
   const writer = both.writable.getWriter();
   const reading = all(both.readable);
-  await writer.write(large);
-  await writer.close();
-  const back = await reading;
+  await within("room for a stream both ways", writer.write(large));
+  await within("end of what was written", writer.close());
+  const back = await within("echo on its stream", reading);
   const bidi = back.length === size && back.every((byte, at) => byte === large[at]);
 
   const one = await transport.createUnidirectionalStream();
   const way = one.getWriter();
   await way.write(bytes("one way"));
   await way.close();
-  const uni = text(await all((await transport.incomingUnidirectionalStreams.getReader().read()).value));
+  const other = await within("stream that the server opens", transport.incomingUnidirectionalStreams.getReader().read());
+  const uni = text(await within("end of that", all(other.value)));
 
   transport.close({ closeCode: 7, reason: "bye" });
-  const { closeCode, reason } = await transport.closed;
+  const { closeCode, reason } = await within("end of the session", transport.closed);
   return { datagram, bidi, uni, closeCode, reason };
 }
 
@@ -100,7 +105,7 @@ async function browse() {
 const { browser, page } = await { chromium, firefox }[BROWSER]();
 try {
   page.setDefaultTimeout(PATIENCE_MS);
-  const overdue = new Promise((_, no) => setTimeout(() => no(new Error("out of patience")), PATIENCE_MS * 3).unref());
+  const overdue = new Promise((_, no) => setTimeout(() => no(new Error("out of patience")), PATIENCE_MS * 4).unref());
   await Promise.race([check(), overdue]);
 } finally {
   await browser.close();
@@ -117,7 +122,7 @@ async function check() {
   }
   const hash = (await page.evaluate(async () => (await fetch("/cert-hash")).json())).sha256;
   for (let round = 0; round < ROUNDS; round++) {
-    const heard = await page.evaluate(echo, { url: `https://${SECURE}/wt/echo`, hash, size: 1 << 20 });
+    const heard = await page.evaluate(echo, { url: `https://${SECURE}/wt/echo`, hash, size: 1 << 20, patience: PATIENCE_MS });
     assert.deepEqual(heard, { datagram: "datagram", bidi: true, uni: "one way", closeCode: 7, reason: "bye" });
   }
   console.log(`${BROWSER}: WebTransport: a datagram, both ways, one way and back, closed with code and reason; ${ROUNDS} times`);
