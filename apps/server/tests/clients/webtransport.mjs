@@ -98,7 +98,8 @@ async function browse() {
   const headers = { "content-type": "application/json" };
   const guest = await fetch("/api/v1/guest", { method: "POST", headers, body: JSON.stringify({ name: "browser" }) });
   const { token } = await guest.json();
-  return { page: navigation.nextHopProtocol, statuses: [shards.status, guest.status], token: !!token };
+  const large = await fetch("/api/v1/guest", { method: "POST", headers, body: " ".repeat(1 << 20) });
+  return { page: navigation.nextHopProtocol, statuses: [shards.status, guest.status, large.status], token: !!token };
 }
 
 const { browser, page } = await { chromium, firefox }[BROWSER]();
@@ -114,7 +115,7 @@ async function check() {
   if (BROWSER === "chromium") {
     await page.goto(`https://${SECURE}/chat`);
     const seen = await page.evaluate(browse);
-    assert.deepEqual(seen, { page: "h3", statuses: [200, 200], token: true });
+    assert.deepEqual(seen, { page: "h3", statuses: [200, 200, 413], token: true });
     console.log("chromium: a page, GET and POST over HTTP/3");
   } else {
     await page.goto(`http://${PLAIN}/`);
