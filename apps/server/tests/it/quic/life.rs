@@ -66,7 +66,8 @@ fn a_server_that_stops_tells_its_clients_and_ends_their_lanes() {
     let mut raw = User::raw(&server).enter("ada", "chat/last");
     let mut web = User::web(&server).enter("bob", "chat/last");
     let mut http = Http3::connect(&server);
-    (raw.works(), web.works());
+    raw.works();
+    web.works();
     server.signal("TERM");
     for user in [&mut raw, &mut web] {
         user.hear("a goaway", |message| matches!(message, Told::Goaway { .. }).then_some(()));
@@ -143,5 +144,6 @@ fn the_next_connection_is_shown_the_new_certificate() {
     server.until("reloaded", |server| server.metric("ringshard_reloads_total", "") == 1);
     let mut new = User::raw(&server).enter("bob", "chat/certified");
     assert_ne!(new.line().quic().peer_certificate().map(<[u8]>::to_vec), before);
-    (new.works(), old.works());
+    new.works();
+    old.works();
 }

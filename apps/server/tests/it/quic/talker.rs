@@ -267,8 +267,8 @@ pub(crate) fn read(http: &mut h3::Connection, id: StreamId, into: &mut Vec<u8>) 
 
 /// How a session is carried.
 pub(crate) enum Carrier {
-    Raw(Line),
-    Web { http: Http3, session: StreamId, ordered: StreamId },
+    Raw(Box<Line>),
+    Web { http: Box<Http3>, session: StreamId, ordered: StreamId },
 }
 
 /// A user of the session protocol over QUIC.
@@ -285,14 +285,14 @@ pub(crate) struct User {
 
 impl User {
     pub(crate) fn raw(server: &Server) -> Self {
-        Self::new(Carrier::Raw(Line::connect(server, "ringshard/1")))
+        Self::new(Carrier::Raw(Box::new(Line::connect(server, "ringshard/1"))))
     }
 
     pub(crate) fn web(server: &Server) -> Self {
         let mut http = Http3::connect(server);
         let session = http.session("/wt", None).expect("a session");
         let ordered = http.web.http().open_bidi(session).expect("a stream");
-        Self::new(Carrier::Web { http, session, ordered })
+        Self::new(Carrier::Web { http: Box::new(http), session, ordered })
     }
 
     fn new(carrier: Carrier) -> Self {
