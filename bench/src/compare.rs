@@ -156,10 +156,14 @@ fn sample(plan: &Compare, series: &Series) -> Result<Sample, CompareError> {
 
 fn load_command(plan: &Compare, server: &Server) -> Vec<String> {
     let amount = &plan.amount;
-    let proto = match plan.contest {
-        Contest::TcpEcho => "tcp",
-        Contest::UdpEcho => "udp",
-        Contest::WsEcho => "ws",
+    let (proto, more) = match plan.contest {
+        Contest::TcpEcho => ("tcp", None),
+        Contest::UdpEcho => ("udp", None),
+        Contest::WsEcho => ("ws", None),
+        Contest::H3Get => ("h3", None),
+        Contest::H3Post => ("h3", Some("--post")),
+        Contest::WtDatagram => ("webtransport", None),
+        Contest::WtStream => ("webtransport", Some("--stream")),
     };
     let flags = [
         ("--proto", proto.to_owned()),
@@ -179,6 +183,7 @@ fn load_command(plan: &Compare, server: &Server) -> Vec<String> {
         ("--spin-us", amount.spin_us.to_string()),
     ];
     let mut command = vec!["echo".to_owned(), "--raw".to_owned()];
+    command.extend(more.map(str::to_owned));
     command.extend(flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]));
     command
 }
@@ -236,7 +241,7 @@ fn pinned(cpu: usize, program: &std::path::Path) -> Command {
 /// The address in `listening ADDR` or `listening NAME TRANSPORT ADDR`, if the transport is right.
 fn listening(line: &str, contest: Contest) -> Option<SocketAddr> {
     let words: Vec<_> = line.strip_prefix("listening ")?.split_whitespace().collect();
-    let transport = if contest == Contest::UdpEcho { "udp" } else { "tcp" };
+    let transport = if contest.is_udp() { "udp" } else { "tcp" };
     match words[..] {
         [addr] => addr.parse().ok(),
         [.., named, addr] if named == transport => addr.parse().ok(),

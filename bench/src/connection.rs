@@ -6,6 +6,7 @@ use engine::Stream;
 use thiserror::Error;
 
 use crate::{
+    flow::SILENCE_NS,
     ledger::Ledger,
     options::{Operation, Options, Proto},
     speech::{Speech, Told},
@@ -72,6 +73,9 @@ pub struct Connection {
     ledger: Ledger,
     sent: u64,
     answered: u64,
+    // Answers that are not waited for any more; they stay missing in the ledger.
+    forgiven: u64,
+    heard_ns: u64,
     pings: VecDeque<(u64, u64, u32)>,
     mask: u32,
 }
@@ -123,6 +127,8 @@ impl Connection {
             ledger: Ledger::default(),
             sent: 0,
             answered: 0,
+            forgiven: 0,
+            heard_ns: 0,
             pings: VecDeque::new(),
             mask: id.wrapping_mul(0x9e37_79b9) | 1,
         }
@@ -137,13 +143,24 @@ impl Connection {
     /// Requests without an answer, for scenarios in which each request has one.
     #[must_use]
     pub fn outstanding(&self) -> u64 {
-        self.sent - self.answered.min(self.sent)
+        self.sent.saturating_sub(self.answered + self.forgiven)
     }
 
     /// Requests so far.
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.sent
+    }
+
+    /// Gives up what is outstanding after a silence; true if it did.
+    pub fn forgive(&mut self, now_ns: u64) -> bool {
+        let outstanding = self.outstanding();
+        let silent = outstanding > 0 && now_ns.saturating_sub(self.heard_ns) > SILENCE_NS;
+        if silent {
+            self.forgiven += outstanding;
+            self.heard_ns = now_ns;
+        }
+        silent
     }
 
     /// What arrived.
@@ -206,6 +223,9 @@ impl Connection {
     /// Sends one request that was meant to leave at `planned_ns`.
     pub fn request(&mut self, setup: &Setup, now_ns: u64, planned_ns: u64, tally: &mut Tally, out: &mut Vec<u8>) {
         let late_ns = tally.request(now_ns, planned_ns);
+        if self.outstanding() == 0 {
+            self.heard_ns = now_ns;
+        }
         let stamp = Stamp { connection: self.id, number: self.sent, planned_ns, late_ns };
         let size = setup.options.payload_bytes();
         let id = REQUEST_ID_MIN + (self.sent % u64::from(u32::MAX - REQUEST_ID_MIN)) as u32;
@@ -318,6 +338,7 @@ impl Connection {
     }
 
     fn echoed(&mut self, now_ns: u64, stamp: Option<Stamp>, tally: &mut Tally) {
+        self.heard_ns = now_ns;
         match stamp {
             Some(stamp) if stamp.connection == self.id && stamp.number < self.sent => {
                 if self.ledger.note(stamp.number) {

@@ -12,7 +12,7 @@ use crate::{
     connection::{Connection, Scenario, Setup},
     options::Proto,
     order::Order,
-    tunnel::Tunnel,
+    tunnel::Carrier,
 };
 
 /// Connections of a shard that are being opened at once: below any listener's backlog.
@@ -95,7 +95,7 @@ impl Crowd {
     }
 
     /// Opens as many as may be opening at once. Once all that were ordered are ready or have failed: how many failed.
-    pub fn open_more(&mut self, io: &mut Io<Order>, mut tunnel: Option<&mut Tunnel>) -> Option<u32> {
+    pub fn open_more(&mut self, io: &mut Io<Order>, mut tunnel: Option<&mut (dyn Carrier + 'static)>) -> Option<u32> {
         while self.opening < OPENING_MAX && (self.connections.len() as u32) < self.target {
             let local = self.connections.len() as u32;
             let id = local * self.shards + self.shard;

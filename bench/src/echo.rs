@@ -45,16 +45,16 @@ impl Echo {
     /// What it listens on.
     #[must_use]
     pub fn addresses(contest: Contest, addr: std::net::SocketAddr) -> (Vec<ListenerConfig>, Vec<SocketConfig>) {
-        match contest {
-            Contest::UdpEcho => (vec![], vec![SocketConfig::new(addr)]),
-            Contest::TcpEcho | Contest::WsEcho => (vec![ListenerConfig::new(addr)], vec![]),
+        match contest.is_udp() {
+            true => (vec![], vec![SocketConfig::new(addr)]),
+            false => (vec![ListenerConfig::new(addr)], vec![]),
         }
     }
 
     fn accepted(&mut self, io: &Io<()>, stream: Stream) {
         let protocol = match self.contest {
             Contest::WsEcho => Protocol::Http(Box::new(Http::http1(io.now(), ringshard_http::Limits::default()))),
-            Contest::TcpEcho | Contest::UdpEcho => Protocol::Bytes,
+            _ => Protocol::Bytes,
         };
         let slot = stream.index as usize;
         if self.peers.len() <= slot {

@@ -1,6 +1,7 @@
 //! Load for Ringshard and for what it is measured beside: fixed schedules, latency from the intended time, and an exact
 //! account of what was lost, doubled or reordered.
 
+pub mod browser;
 pub mod compare;
 pub mod connection;
 pub mod crowd;
@@ -15,6 +16,7 @@ pub mod process;
 pub mod report;
 pub mod run;
 pub mod schedule;
+pub mod site;
 pub mod speech;
 pub mod stamp;
 pub mod tally;

@@ -9,6 +9,7 @@ use std::{
 use engine::{Datagrams, Io, Outcome, Reactor, ShardId, Socket, Stream, StreamEvent, Ticket};
 
 use crate::{
+    browser::Browser,
     connection::{Connection, Scenario, Setup},
     crowd::Crowd,
     flow::{Flow, SILENCE_NS},
@@ -16,7 +17,7 @@ use crate::{
     order::{Order, Progress, Report},
     schedule::Schedule,
     tally::Tally,
-    tunnel::{Happened, Tunnel},
+    tunnel::{Carrier, Happened, Tunnel},
 };
 
 /// Requests that leave in one turn: a stall must not keep answers waiting while it is made up for.
@@ -47,9 +48,11 @@ pub struct Load {
     phase: Phase,
     crowd: Crowd,
     flows: Vec<Flow>,
-    tunnel: Option<Box<Tunnel>>,
+    tunnel: Option<Box<dyn Carrier>>,
     schedule: Option<Schedule>,
     stall: Stall,
+    /// When it is looked next for answers that will not come.
+    forgive_at_ns: u64,
     tally: Tally,
     sent: u64,
     progress: Arc<[Progress]>,
@@ -83,12 +86,10 @@ impl Load {
             phase: Phase::Waiting,
             crowd: Crowd::new(setup.clone(), shard.0.into()),
             flows: (0..flows).map(Flow::new).collect(),
-            // Without TLS nothing can be opened, which the control thread tells by itself.
-            tunnel: (setup.options.proto == Proto::Quantum)
-                .then(|| Tunnel::new(&setup, shard.0).ok().map(Box::new))
-                .flatten(),
+            tunnel: carrier(&setup, shard.0),
             schedule: None,
             stall: Stall::default(),
+            forgive_at_ns: 0,
             tally: Tally::new(),
             sent: 0,
             progress,
@@ -141,7 +142,7 @@ impl Load {
         }
     }
 
-    /// Works off what happened to Quantum connections.
+    /// Works off what happened to connections that share a socket.
     fn serve_tunnel(&mut self, io: &mut Io<Order>) {
         while let Some((stream, happened)) = self.tunnel.as_mut().and_then(|tunnel| tunnel.poll()) {
             match happened {
@@ -152,6 +153,7 @@ impl Load {
                 }
                 Happened::Readable => self.read_tunnel(io, stream),
                 Happened::Ended => self.ended(io, stream),
+                Happened::Refused(why) => self.tally.fault(why),
                 Happened::Closed(local, reason) => {
                     // Before it was up the crowd does not know it by its stream.
                     let known = self.crowd.find(stream).is_some();
@@ -327,6 +329,9 @@ impl Load {
                 if self.setup.scenario == Scenario::Fanout && self.setup.options.amount.rate == 0 {
                     self.publish(io, now_ns);
                 }
+                if self.setup.options.may_lose() && now_ns >= self.forgive_at_ns {
+                    self.forgive(io, now_ns);
+                }
                 for flow in 0..self.flows.len() {
                     if self.flows[flow].forgive(now_ns) {
                         self.refill_flow(io, flow);
@@ -343,6 +348,19 @@ impl Load {
                 }
             }
             Phase::Waiting | Phase::Over => {}
+        }
+    }
+
+    /// Closed loop: goes on where answers were lost.
+    fn forgive(&mut self, io: &mut Io<Order>, now_ns: u64) {
+        self.forgive_at_ns = now_ns + SILENCE_NS / 4;
+        for local in 0..self.crowd.all().len() {
+            let Some((connection, stream)) = self.crowd.ready_one(local) else { continue };
+            if connection.forgive(now_ns) {
+                let mut out = mem::take(&mut self.scratch);
+                self.sent += refill(self.phase, &self.setup, connection, now_ns, &mut self.tally, &mut out);
+                self.flush(io, stream, out);
+            }
         }
     }
 
@@ -379,7 +397,7 @@ impl Load {
             Phase::Running { end_ns } => {
                 let next = self.schedule.as_ref().map_or(end_ns, Schedule::next_ns);
                 let look = if self.crowd.publisher().is_some() && self.schedule.is_none() { LOOK_NS } else { u64::MAX };
-                let silence = if self.flows.is_empty() { u64::MAX } else { SILENCE_NS };
+                let silence = if self.setup.options.may_lose() { SILENCE_NS / 4 } else { u64::MAX };
                 Some(next.min(end_ns).min(now_ns.saturating_add(look.min(silence))))
             }
             Phase::Draining { .. } => Some(now_ns + SETTLE_NS / 10),
@@ -451,6 +469,9 @@ impl Reactor for Load {
         }
         // What sending has led to: ends, above all.
         self.serve_tunnel(io);
+        if let Some(tunnel) = &mut self.tunnel {
+            self.tally.received(now_ns, tunnel.take_received_bytes());
+        }
         let progress = &self.progress[usize::from(self.shard)];
         progress.ready.set(self.crowd.ready().into());
         progress.sent.set(self.sent);
@@ -458,6 +479,16 @@ impl Reactor for Load {
         let deadline = self.deadline_ns(now_ns).map(|at_ns| self.base + Duration::from_nanos(at_ns));
         let tunnel = self.tunnel.as_ref().filter(|_| io.train_room() > 0).and_then(|tunnel| tunnel.deadline());
         io.wake_at(deadline.into_iter().chain(tunnel).min());
+    }
+}
+
+/// What carries connections that share a socket. Without TLS nothing can be opened, which the control thread tells by
+/// itself.
+fn carrier(setup: &Setup, shard: u16) -> Option<Box<dyn Carrier>> {
+    match setup.options.proto {
+        Proto::Tcp | Proto::Ws | Proto::Udp => None,
+        Proto::Quantum => Some(Box::new(Tunnel::new(setup, shard).ok()?)),
+        Proto::H3 | Proto::Webtransport => Some(Box::new(Browser::new(setup).ok()?)),
     }
 }
 

@@ -55,6 +55,23 @@ pub enum Proto {
     Udp,
     /// The framed protocol over Quantum; --target is the server's UDP address.
     Quantum,
+    /// Requests over HTTP/3 (only plain ones); --target is the server's UDP address.
+    H3,
+    /// Datagrams, or a stream, of WebTransport sessions (only against an echo).
+    Webtransport,
+}
+
+/// What a payload of `echo` is over HTTP/3 and WebTransport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exchange {
+    /// A GET, answered by a page.
+    Get,
+    /// The body of a POST, that comes back.
+    Post,
+    /// A datagram, that comes back if it is not lost.
+    Datagram,
+    /// So many bytes of a session's bidirectional stream.
+    Stream,
 }
 
 /// How session messages are written.
@@ -125,12 +142,19 @@ pub struct Options {
     /// Where a guest's token is asked for, over plain HTTP; by default at the target.
     #[arg(long)]
     pub http: Option<SocketAddr>,
-    /// The target is a plain echo server, not Ringshard: bytes over TCP or UDP, frames over WebSocket.
+    /// The target is a plain echo server, not Ringshard's sessions: bytes over TCP or UDP, frames over WebSocket, pages
+    /// over HTTP/3, datagrams over WebTransport.
     #[arg(long)]
     pub raw: bool,
-    /// The path of the WebSocket; by default `/ws`, with `--raw` `/`.
+    /// The path of the WebSocket, page or WebTransport session; by default `/ws`, with `--raw` `/`.
     #[arg(long)]
     pub path: Option<String>,
+    /// HTTP/3: the payload is posted and comes back, instead of getting a page.
+    #[arg(long)]
+    pub post: bool,
+    /// WebTransport: payloads on a bidirectional stream of each session, instead of datagrams.
+    #[arg(long)]
+    pub stream: bool,
     /// The codec of sessions; TCP always uses binary frames.
     #[arg(long, value_enum, default_value = "json")]
     pub codec: Codec,
@@ -171,6 +195,31 @@ pub enum Contest {
     UdpEcho,
     /// WebSocket messages.
     WsEcho,
+    /// Pages over HTTP/3.
+    H3Get,
+    /// Bodies over HTTP/3 that come back.
+    H3Post,
+    /// Datagrams of WebTransport sessions.
+    WtDatagram,
+    /// Streams of WebTransport sessions, one for each.
+    WtStream,
+}
+
+impl Contest {
+    /// Whether it is over HTTP/3.
+    #[must_use]
+    pub fn is_web(self) -> bool {
+        match self {
+            Self::TcpEcho | Self::UdpEcho | Self::WsEcho => false,
+            Self::H3Get | Self::H3Post | Self::WtDatagram | Self::WtStream => true,
+        }
+    }
+
+    /// Whether it is over UDP.
+    #[must_use]
+    pub fn is_udp(self) -> bool {
+        self == Self::UdpEcho || self.is_web()
+    }
 }
 
 /// Interleaved runs of several servers.
@@ -197,7 +246,7 @@ pub struct Compare {
     /// The core of the load.
     #[arg(long, default_value_t = 1)]
     pub load_cpu: usize,
-    /// The path of the WebSocket.
+    /// The path of the WebSocket, page or WebTransport session.
     #[arg(long, default_value = "/")]
     pub path: String,
     /// Where to write the result as JSON; `-`: stdout.
@@ -226,8 +275,9 @@ impl Options {
             return self.threads;
         }
         let cpus = self.cpu.as_ref().map_or(1, |cpus| cpus.0.len());
-        // Over Quantum they share a socket.
-        let sockets = if self.proto == Proto::Quantum { 1 } else { self.amount.connections };
+        // These share a socket.
+        let is_shared = matches!(self.proto, Proto::Quantum | Proto::H3 | Proto::Webtransport);
+        let sockets = if is_shared { 1 } else { self.amount.connections };
         let rings = sockets.div_ceil(CONNECTIONS_PER_SHARD_MAX) as usize;
         u16::try_from(cpus.max(rings)).unwrap_or(u16::MAX)
     }
@@ -242,6 +292,10 @@ impl Options {
     /// Bytes per payload: at least the stamp that it carries.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
+        // What gets a page is not sent: the size is the server's to choose.
+        if self.proto == Proto::H3 && !self.post {
+            return stamp::STAMP_BYTES;
+        }
         self.amount.size.max(if self.raw { stamp::STAMP_BYTES } else { stamp::STAMP_TEXT_BYTES })
     }
 
@@ -257,6 +311,29 @@ impl Options {
         if self.proto == Proto::Ws { self.codec } else { Codec::Proto }
     }
 
+    /// What a payload is over HTTP/3 and WebTransport.
+    #[must_use]
+    pub fn exchange(&self) -> Exchange {
+        match self.proto {
+            Proto::Webtransport if self.stream => Exchange::Stream,
+            Proto::Webtransport => Exchange::Datagram,
+            _ if self.post => Exchange::Post,
+            _ => Exchange::Get,
+        }
+    }
+
+    /// Whether answers may be missing without anybody being to blame.
+    #[must_use]
+    pub fn may_lose(&self) -> bool {
+        self.proto == Proto::Udp || self.proto == Proto::Webtransport && !self.stream
+    }
+
+    /// Whether answers may overtake each other.
+    #[must_use]
+    pub fn may_reorder(&self) -> bool {
+        self.may_lose() || self.proto == Proto::H3
+    }
+
     /// Requests that leave together: a train over UDP.
     #[must_use]
     pub fn requests_per_send(&self) -> u64 {
@@ -268,6 +345,12 @@ impl Options {
     pub fn conflict(&self) -> Option<&'static str> {
         match self.proto {
             Proto::Quantum if self.raw => Some("--proto quantum is for sessions: leave out --raw"),
+            Proto::H3 | Proto::Webtransport if !self.raw => {
+                Some("--proto h3 and webtransport need --raw: sessions do not run over them here")
+            }
+            Proto::H3 | Proto::Webtransport if self.shards() > 1 => {
+                Some("--proto h3 and webtransport run on one shard: answers to a shared address may reach another one")
+            }
             Proto::Udp if !self.raw => Some("--proto udp needs --raw: sessions do not run over plain datagrams"),
             Proto::Udp if self.shards() > 1 => {
                 Some("--proto udp runs on one shard: answers to a shared address may reach another shard")
@@ -336,6 +419,31 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Command::command().debug_assert();
+    }
+
+    fn options(flags: &str) -> Options {
+        let line = format!("load echo --target 127.0.0.1:1 {flags}");
+        match Command::parse_from(line.split_whitespace()).action {
+            Action::Echo(options) => options,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_a_payload_is_follows_from_the_transport() {
+        for (flags, exchange, bytes) in [
+            ("--proto h3 --size 500", Exchange::Get, stamp::STAMP_BYTES),
+            ("--proto h3 --size 500 --post", Exchange::Post, 500),
+            ("--proto webtransport", Exchange::Datagram, 64),
+            ("--proto webtransport --stream", Exchange::Stream, 64),
+        ] {
+            let options = options(&format!("--raw {flags}"));
+            assert_eq!((options.exchange(), options.payload_bytes()), (exchange, bytes), "{flags}");
+            assert_eq!(options.may_lose(), exchange == Exchange::Datagram);
+            assert_eq!((options.shards(), options.conflict()), (1, None));
+        }
+        assert!(options("--proto h3").conflict().is_some(), "no sessions");
+        assert!(options("--raw --proto webtransport --threads 2").conflict().is_some(), "one socket");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     connection::{Scenario, Setup},
     ledger::Account,
-    options::{Options, Proto},
+    options::Options,
     process::{Usage, linear_fit, load_average},
     schedule::{SECOND_NS, planned_between},
     tally::Tally,
@@ -77,6 +77,8 @@ pub struct Result {
     pub completed_per_s: f64,
     /// Answers (deliveries) within the window.
     pub completed: u64,
+    /// Bytes of answers per second of the window, of HTTP/3 and WebTransport.
+    pub received_bytes_per_s: f64,
     /// Of the whole run: what was sent, lost, doubled, reordered.
     pub account: Account,
     /// Payloads that came back changed.
@@ -163,6 +165,7 @@ impl Measured {
             sent_per_s: tally.sent as f64 / secs,
             completed_per_s: tally.completed as f64 / secs,
             completed: tally.completed,
+            received_bytes_per_s: tally.received_bytes as f64 / secs,
             account: tally.account,
             corrupt: tally.corrupt,
             unsent: tally.unsent,
@@ -203,7 +206,11 @@ impl Measured {
             }
         }
         // Datagrams may be lost; whoever runs them reads the account. A stream that loses is broken.
-        if self.setup.options.proto != Proto::Udp && !tally.account.is_clean() {
+        let mut account = tally.account;
+        if self.setup.options.may_reorder() {
+            account.reordered = 0;
+        }
+        if !self.setup.options.may_lose() && !account.is_clean() {
             void.push("answers were lost, doubled or reordered".to_owned());
         }
         if self.stolen > STOLEN_MAX {
@@ -248,6 +255,9 @@ impl Result {
             self.completed_per_s,
             if self.scenario == "fanout" { "deliveries" } else { "answers" },
         )];
+        if self.received_bytes_per_s > 0.0 {
+            lines.push(format!("{:.3} MB/s of answers", self.received_bytes_per_s / 1e6));
+        }
         if self.latency_us.samples > 0 {
             lines.push(format!("latency us: {}", self.latency_us));
         }

@@ -70,6 +70,9 @@ pub fn run(scenario: Scenario, options: Options) -> Result<Measured, RunError> {
     if let Some(conflict) = options.conflict() {
         return Err(RunError::Conflict(conflict));
     }
+    if scenario == Scenario::Fanout && options.raw {
+        return Err(RunError::Conflict("fanout is for sessions: leave out --raw"));
+    }
     let token = match &options.token {
         Some(token) => token.clone(),
         None if options.raw => String::new(),
@@ -229,13 +232,14 @@ struct Opened {
 fn config(setup: &Setup) -> Config {
     let options = &setup.options;
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let ip: IpAddr = if options.target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let sockets = match options.proto {
         Proto::Tcp | Proto::Ws => Vec::new(),
         Proto::Udp => (0..options.amount.connections).map(|_| SocketConfig::new(any)).collect(),
+        // One for all connections, on one shard.
+        Proto::H3 | Proto::Webtransport => vec![SocketConfig::new(SocketAddr::new(ip, 0))],
         // One for all connections: their ids say which shard of ours they belong to.
         Proto::Quantum => {
-            let ip: IpAddr =
-                if options.target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
             let steer = Some(Steer::keyed(options.shards(), tunnel::MULTIPLIER));
             vec![SocketConfig { steer, ..SocketConfig::new(SocketAddr::new(ip, 0)) }]
         }

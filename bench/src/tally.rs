@@ -28,6 +28,8 @@ pub struct Tally {
     pub completed: u64,
     /// Answers (or deliveries) over the whole run.
     pub completed_total: u64,
+    /// Bytes of answers within the window, of transports that count them.
+    pub received_bytes: u64,
     /// Publications that were acknowledged, over the whole run.
     pub acknowledged: u64,
     /// Payloads that came back changed.
@@ -52,6 +54,7 @@ impl Tally {
             sent: 0,
             completed: 0,
             completed_total: 0,
+            received_bytes: 0,
             acknowledged: 0,
             corrupt: 0,
             unsent: 0,
@@ -89,6 +92,13 @@ impl Tally {
         }
     }
 
+    /// Bytes of answers arrived.
+    pub fn received(&mut self, now_ns: u64, bytes: u64) {
+        if self.counts(now_ns) {
+            self.received_bytes += bytes;
+        }
+    }
+
     /// Something went wrong.
     pub fn fault(&mut self, name: impl Into<String>) {
         let name = name.into();
@@ -109,6 +119,7 @@ impl Tally {
             (&mut self.sent, other.sent),
             (&mut self.completed, other.completed),
             (&mut self.completed_total, other.completed_total),
+            (&mut self.received_bytes, other.received_bytes),
             (&mut self.acknowledged, other.acknowledged),
             (&mut self.corrupt, other.corrupt),
             (&mut self.unsent, other.unsent),

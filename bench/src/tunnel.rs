@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use engine::{Datagrams, Io, Socket, Stream, Train};
 use quantum::{
-    ClientConfig, CloseReason, Connection, Direction, Endpoint, EndpointConfig, Event, Handle, Meta, Router, Side,
-    StreamId, Transport,
+    ClientConfig, Connection, Direction, Endpoint, EndpointConfig, Event, Handle, Meta, Router, Side, StreamId,
+    Transport,
     crypto::{ConfigError, Trust},
     token::TokenKey,
 };
@@ -23,6 +23,44 @@ fn ordered() -> StreamId {
 
 /// What all shards of a generator multiply routing words by. Nobody aims at a generator, so it need not be secret.
 pub const MULTIPLIER: u32 = 0x9E37_79B1;
+
+/// Connections of a shard that share a socket, and are written and read like streams.
+pub trait Carrier {
+    /// Begins connection `local` of the crowd.
+    ///
+    /// # Errors
+    /// Why it cannot even begin.
+    fn connect(&mut self, io: &Io<Order>, setup: &Setup, local: u32) -> Result<(), String>;
+
+    /// Takes what arrived.
+    fn handle(&mut self, io: &Io<Order>, train: Datagrams<'_>);
+
+    /// What happened, oldest first.
+    fn poll(&mut self) -> Option<(Stream, Happened)>;
+
+    /// Moves the next bytes of a connection to `into`; whether there were any.
+    fn read(&mut self, stream: Stream, into: &mut Vec<u8>) -> bool;
+
+    /// Whether the server has ended what is read here, and all of it was read.
+    fn is_ended(&mut self, stream: Stream) -> bool;
+
+    /// Sends bytes.
+    fn write(&mut self, stream: Stream, bytes: &[u8]);
+
+    /// Ends a connection.
+    fn close(&mut self, io: &Io<Order>, stream: Stream);
+
+    /// Does what is due, and sends what may be sent.
+    fn transmit(&mut self, io: &mut Io<Order>);
+
+    /// When it wants to be called again.
+    fn deadline(&self) -> Option<std::time::Instant>;
+
+    /// Bytes of answers since the last call, if they are not all payload.
+    fn take_received_bytes(&mut self) -> u64 {
+        0
+    }
+}
 
 /// The Quantum connections of a shard.
 pub struct Tunnel {
@@ -43,8 +81,10 @@ pub enum Happened {
     Readable,
     /// The server has ended the ordered lane.
     Ended,
-    /// It is gone.
-    Closed(u32, CloseReason),
+    /// A request was refused, for this reason.
+    Refused(String),
+    /// It is gone, for this reason.
+    Closed(u32, String),
 }
 
 impl Tunnel {
@@ -74,11 +114,13 @@ impl Tunnel {
         })
     }
 
-    /// Begins connection `local` of the crowd.
-    ///
-    /// # Errors
-    /// Why it cannot even begin.
-    pub fn connect(&mut self, io: &Io<Order>, setup: &Setup, local: u32) -> Result<(), String> {
+    fn connection(&mut self, stream: Stream) -> Option<&mut Connection> {
+        self.endpoint.connection(handle(stream))
+    }
+}
+
+impl Carrier for Tunnel {
+    fn connect(&mut self, io: &Io<Order>, setup: &Setup, local: u32) -> Result<(), String> {
         let target = setup.options.target;
         let handle = self.endpoint.connect(io.now(), io.wall_ms(), target, "localhost", &self.config);
         let handle = handle.map_err(|error| error.to_string())?;
@@ -90,8 +132,7 @@ impl Tunnel {
         Ok(())
     }
 
-    /// Takes what arrived.
-    pub fn handle(&mut self, io: &Io<Order>, mut train: Datagrams<'_>) {
+    fn handle(&mut self, io: &Io<Order>, mut train: Datagrams<'_>) {
         let meta = Meta { remote: train.peer, ecn: train.ecn };
         for datagram in train.iter_mut() {
             // What is dropped is counted by the endpoint, and missed by whoever waits for it.
@@ -99,8 +140,7 @@ impl Tunnel {
         }
     }
 
-    /// What happened, oldest first.
-    pub fn poll(&mut self) -> Option<(Stream, Happened)> {
+    fn poll(&mut self) -> Option<(Stream, Happened)> {
         loop {
             let (handle, event) = self.endpoint.poll_event()?;
             let local = self.locals.get(handle.index as usize).copied().unwrap_or(u32::MAX);
@@ -113,7 +153,7 @@ impl Tunnel {
                 Event::Reset { id, .. } | Event::Stopped { id, .. } if id == ordered() => Happened::Ended,
                 Event::Closed(reason) => {
                     self.waiting.remove(&handle);
-                    Happened::Closed(local, reason)
+                    Happened::Closed(local, reason.to_string())
                 }
                 Event::Writable(_) => {
                     if let Some(bytes) = self.waiting.remove(&handle) {
@@ -137,8 +177,7 @@ impl Tunnel {
         }
     }
 
-    /// Moves the next bytes of a connection to `into`; whether there were any.
-    pub fn read(&mut self, stream: Stream, into: &mut Vec<u8>) -> bool {
+    fn read(&mut self, stream: Stream, into: &mut Vec<u8>) -> bool {
         let Some(connection) = self.connection(stream) else { return false };
         let Ok(chunk) = connection.chunk(ordered()) else { return false };
         let len = chunk.len();
@@ -147,13 +186,11 @@ impl Tunnel {
         len > 0
     }
 
-    /// Whether the server has ended the ordered lane and all of it was read.
-    pub fn is_ended(&mut self, stream: Stream) -> bool {
+    fn is_ended(&mut self, stream: Stream) -> bool {
         self.connection(stream).is_some_and(|connection| connection.is_finished(ordered()))
     }
 
-    /// Sends bytes.
-    pub fn write(&mut self, stream: Stream, bytes: &[u8]) {
+    fn write(&mut self, stream: Stream, bytes: &[u8]) {
         if let Some(waiting) = self.waiting.get_mut(&handle(stream)) {
             return waiting.extend_from_slice(bytes);
         }
@@ -164,8 +201,7 @@ impl Tunnel {
         }
     }
 
-    /// Ends a connection.
-    pub fn close(&mut self, io: &Io<Order>, stream: Stream) {
+    fn close(&mut self, io: &Io<Order>, stream: Stream) {
         if let Some(connection) = self.connection(stream) {
             connection.close(io.now(), 0, b"");
         }
@@ -175,8 +211,7 @@ impl Tunnel {
         }
     }
 
-    /// Does what is due, and sends what may be sent.
-    pub fn transmit(&mut self, io: &mut Io<Order>) {
+    fn transmit(&mut self, io: &mut Io<Order>) {
         if self.endpoint.deadline().is_some_and(|at| at <= io.now()) {
             self.endpoint.handle_timeout(io.now());
         }
@@ -187,14 +222,8 @@ impl Tunnel {
         }
     }
 
-    /// When it wants to be called again.
-    #[must_use]
-    pub fn deadline(&self) -> Option<std::time::Instant> {
+    fn deadline(&self) -> Option<std::time::Instant> {
         self.endpoint.deadline()
-    }
-
-    fn connection(&mut self, stream: Stream) -> Option<&mut Connection> {
-        self.endpoint.connection(handle(stream))
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) const BUILD: &[Need] = &[
 /// What the tests with real clients need beside that.
 pub(crate) const CLIENTS: &[Need] = &[
     Need { what: "Chromium", there: || program("chromium"), packages: &["chromium"] },
+    Need { what: "Firefox ESR", there: || program("firefox-esr"), packages: &["firefox-esr"] },
     Need { what: "Node.js", there: || program("node"), packages: &["nodejs"] },
     Need { what: "npm", there: || program("npm"), packages: &["npm"] },
     Need { what: "curl", there: || program("curl"), packages: &["curl"] },

@@ -1,6 +1,6 @@
 //! `cargo verify`: everything that CI runs, a step after the other, each also to be had by its name.
 
-use std::{fs, process::Command, time::Instant};
+use std::{fs, path::Path, process::Command, time::Instant};
 
 use crate::{machine, mutants};
 
@@ -49,33 +49,44 @@ fn budgets() -> Result<(), String> {
     cargo(&["run", "-q", "--release", "--locked", "-p", "perf", "--", "budgets"])
 }
 
-/// The server against clients that nobody here wrote: a browser, curl, Python's websockets.
+/// The server against clients that nobody here wrote: browsers, curl, aioquic, Python's websockets.
 fn clients() -> Result<(), String> {
     machine::install(machine::CLIENTS)?;
-    cargo(&["build", "--release", "--locked", "-p", "ringshard", "--bin", "ringshard"])?;
+    let what = ["--bin", "ringshard", "--example", "quantum_chat"];
+    cargo(&[&["build", "--release", "--locked", "-p", "ringshard"][..], &what].concat())?;
     let folder = machine::target().join("clients");
     fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
-    if !folder.join("node_modules/playwright-core").is_dir() {
+    once(&folder.join("node_modules/ready"), NPM, || {
         fs::write(folder.join("package.json"), "{\"private\": true}\n").map_err(|error| error.to_string())?;
-        let install = ["install", "--no-audit", "--no-fund", "--silent", PLAYWRIGHT];
-        machine::run(Command::new("npm").args(install).current_dir(&folder))?;
-    }
+        let install = ["install", "--no-audit", "--no-fund", "--silent"];
+        machine::run(Command::new("npm").args(install).args(NPM).current_dir(&folder))
+    })?;
     let python = folder.join("venv/bin/python");
-    if !folder.join("venv/ready").is_file() {
+    once(&folder.join("venv/ready"), PIP, || {
         machine::run(Command::new("python3").args(["-m", "venv", "venv"]).current_dir(&folder))?;
-        machine::run(Command::new(&python).args(["-m", "pip", "install", "-q", WEBSOCKETS]).current_dir(&folder))?;
-        fs::write(folder.join("venv/ready"), "").map_err(|error| error.to_string())?;
-    }
+        machine::run(Command::new(&python).args(["-m", "pip", "install", "-q"]).args(PIP).current_dir(&folder))
+    })?;
     let script = machine::root().join("apps/server/tests/clients/run.py");
     machine::run(
         Command::new(&python)
             .arg(script)
             .env("RINGSHARD", machine::target().join("release/ringshard"))
+            .env("QUANTUM_CHAT", machine::target().join("release/examples/quantum_chat"))
             .env("CLIENTS", &folder)
             .current_dir(&folder),
     )
 }
 
-// One that runs on the Node.js 18 of Debian 12.
-const PLAYWRIGHT: &str = "playwright-core@1.56.1";
-const WEBSOCKETS: &str = "websockets==17.4";
+/// Installs packages, unless the marker says that these very ones are there.
+fn once(marker: &Path, packages: &[&str], install: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    let wanted = packages.join("\n");
+    if fs::read_to_string(marker).is_ok_and(|there| there == wanted) {
+        return Ok(());
+    }
+    install()?;
+    fs::write(marker, wanted).map_err(|error| format!("cannot write {}: {error}", marker.display()))
+}
+
+// Ones that run on the Node.js 18 of Debian 12. Playwright drives Chromium; only Puppeteer drives a Firefox as it comes.
+const NPM: &[&str] = &["playwright-core@1.56.1", "puppeteer-core@24.43.1"];
+const PIP: &[&str] = &["websockets==17.4", "aioquic==1.7.2", "curl_cffi==0.17.0"];

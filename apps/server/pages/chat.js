@@ -20,6 +20,10 @@ const PEOPLE_SHOWN = 50;
 const ROOM = /^[a-z0-9][a-z0-9._~-]{0,63}$/;
 const ROOMS = "ringshard.rooms";
 const SEEN = "ringshard.seen";
+const TRANSPORTS = {
+  WebTransport: "This session travels over WebTransport (HTTP/3, UDP)",
+  WebSocket: "This session travels over WebSocket (TCP)",
+};
 
 const $ = (id) => document.getElementById(id);
 const label = document.title.replace(/^Chat/, "");
@@ -264,18 +268,21 @@ function keyed(event) {
 
 // -- what is shown -----------------------------------------------------------------------------------------------------
 
-function showState({ state, shard, retryAt }) {
+function showState({ state, shard, transport, retryAt }) {
   clearInterval(showState.timer);
   const words = { connecting: "Connecting", online: "Online", offline: "Offline", draining: "Moving", closed: "Closed" };
   $("badge").dataset.state = state;
   $("badge-state").textContent = words[state];
   const detail = () => {
     const secs = Math.ceil((retryAt - Date.now()) / 1_000);
-    if (state === "online") return shard === null ? "WebSocket" : `WebSocket · shard ${shard}`;
-    return state === "offline" && secs > 1 ? `again in ${secs} s` : "WebSocket";
+    if (state === "online") return shard === null ? "" : `shard ${shard}`;
+    return state === "offline" && secs > 1 ? `again in ${secs} s` : "…";
   };
   const show = () => ($("badge-detail").textContent = detail());
   show();
+  $("transport").hidden = !transport;
+  if (transport) $("transport").textContent = transport;
+  $("transport").title = TRANSPORTS[transport] ?? "";
   if (state === "offline") showState.timer = setInterval(show, 1_000);
   if (state !== "online" && room) room.isStale = true;
 }
@@ -364,7 +371,9 @@ function tidyRoom(text) {
 }
 
 function setAddress(name, isReplaced) {
-  const address = `${location.pathname}?room=${encodeURIComponent(name)}`;
+  const query = new URLSearchParams(location.search); // who asks for a transport keeps it
+  query.set("room", name);
+  const address = `${location.pathname}?${query}`;
   if (address === location.pathname + location.search) return;
   history[isReplaced ? "replaceState" : "pushState"](null, "", address);
 }

@@ -4,8 +4,10 @@ const EVERY_MS = 1_000;
 /** A slower answer counts as none. */
 const ANSWER_MS = 5_000;
 const SUMMED = [
-  "connections", "quantum", "sessions", "messages_in", "messages_out", "mailbox_depth", "turns", "enters", "bytes_in", "bytes_out",
+  "connections", "quantum", "quic", "sessions", "messages_in", "messages_out", "mailbox_depth", "turns", "enters", "bytes_in", "bytes_out",
 ];
+
+let protocol; // of the last answer whose record there was
 
 /** Calls `show(report, rates)` each second while the page is visible, and `fail()` when there is no answer. */
 export async function watchShards(show, fail) {
@@ -17,6 +19,7 @@ export async function watchShards(show, fail) {
       const response = await fetch("/api/v1/shards", { cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS) });
       if (!response.ok) throw new Error(String(response.status));
       const sample = { at: performance.now(), report: parse(await response.json()) };
+      sample.report.protocol = protocolOf(response.url);
       const isSame = last && sample.report.uptime >= last.report.uptime;
       show(sample.report, (index) => (isSame ? rates(last, sample, index) : null));
       last = sample;
@@ -27,6 +30,14 @@ export async function watchShards(show, fail) {
     }
     await new Promise((resolve) => setTimeout(resolve, Math.max(100, EVERY_MS - (performance.now() - started))));
   }
+}
+
+/** "h3", "h2" or "http/1.1" by the browser's newest record of `url`. Its list is bounded: the old ones make room. */
+function protocolOf(url) {
+  const record = performance.getEntriesByName(url).at(-1);
+  if (record) protocol = record.nextHopProtocol;
+  performance.clearResourceTimings();
+  return protocol;
 }
 
 /** The document of `/api/v1/shards` as {uptime, version, shards, totals}; `totals` are sums, `busy` is their mean. */

@@ -1,8 +1,9 @@
-// The session client: one WebSocket that comes back by itself, resumes every topic where it was, and sends each message exactly once.
+// The session client: one carrier that comes back by itself, resumes every topic where it was, and sends each message exactly once.
 //
 // It applies a `msg` only at the offset after the last one, so whoever listens sees every message of a topic once and
 // in order, whatever the connection does. What `publish` takes is kept by the device's outbox until the server answers.
 
+import { Carrier, trustAgain } from "./carrier.js";
 import { Device, read, write } from "./outbox.js";
 
 const IDENTITY = "ringshard.identity";
@@ -64,7 +65,7 @@ export async function openSession(identity) {
 }
 
 /**
- * Events: `state` {state, shard, retryAt} · `joined` {topic, epoch, head, isReset} · `msg` · `gap` {topic, first} ·
+ * Events: `state` {state, shard, transport, retryAt} · `joined` {topic, epoch, head, isReset} · `msg` · `gap` {topic, first} ·
  * `presence` · `eph` · `queued`/`sent`/`refused` {entry, offset, level, code, message} · `err` · `signed_out`.
  */
 export class Session {
@@ -72,7 +73,8 @@ export class Session {
   #topics = new Map(); // name -> { epoch, last, head, isAsked, isJoined, isRepaired }
   #calls = new Map(); // id -> what to do with the answer
   #flying = new Set(); // topics with a publish under way
-  #socket = null;
+  #carrier = null;
+  #wish = new URLSearchParams(location.search).get("transport"); // for people and tests that want one kind
   #timers = {};
   #lastId = 0;
   #attempt = 0;
@@ -91,12 +93,23 @@ export class Session {
     this.shard = null;
     const saved = read(sessionStorage, RESUME);
     this.#resume = saved?.device === device.id && saved.user === identity.user ? saved : null;
-    // For tests: cuts the connection as a lost network would, and stays away for `awayMs`.
-    window.ringshard = { session: this, drop: (awayMs = 0) => this.#lost(awayMs) };
+    // For tests and the console. `drop` cuts the connection as a lost network would, and stays away for `awayMs`; `deafen`
+    // hears nothing more of this connection; `switch` goes on over "webtransport", "websocket" or (null) the best.
+    window.ringshard = {
+      session: this,
+      drop: (awayMs = 0) => this.#lost(awayMs),
+      deafen: () => this.#carrier && (this.#carrier.onmessage = null),
+      switch: (transport) => this.#switch(transport),
+    };
   }
 
   get user() {
     return this.identity.user;
+  }
+
+  /** "WebTransport" or "WebSocket", null while there is no connection. */
+  get transport() {
+    return this.#carrier?.transport ?? null;
   }
 
   on(event, listener) {
@@ -108,6 +121,7 @@ export class Session {
   start() {
     this.#watch = new AbortController();
     const { signal } = this.#watch;
+    addEventListener("online", () => trustAgain(), { signal });
     addEventListener("online", () => this.#hurry(), { signal });
     document.addEventListener("visibilitychange", () => document.hidden || this.#hurry(), { signal });
     this.#connect();
@@ -167,12 +181,16 @@ export class Session {
   #connect() {
     this.#detach();
     this.#setState("connecting");
-    const socket = new WebSocket(new URL("/ws", location.href.replace(/^http/, "ws")), "ringshard.json");
-    this.#socket = socket;
-    socket.onopen = () => this.#sendHello();
-    socket.onmessage = ({ data }) => this.#hear(data);
-    socket.onclose = () => this.#lost();
+    this.#carrier = new Carrier(this.#wish);
+    this.#carrier.onopen = () => this.#sendHello();
+    this.#carrier.onmessage = (message) => this.#hear(message);
+    this.#carrier.onclose = () => this.#lost();
     this.#timer("hello", HELLO_MS, () => this.#lost());
+  }
+
+  #switch(transport) {
+    this.#wish = transport;
+    if (this.state !== "closed") this.#connect();
   }
 
   #sendHello() {
@@ -214,10 +232,10 @@ export class Session {
   #detach() {
     Object.values(this.#timers).forEach(clearTimeout);
     this.#timers = {};
-    if (this.#socket) {
-      this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
-      this.#socket.close();
-      this.#socket = null;
+    if (this.#carrier) {
+      this.#carrier.onopen = this.#carrier.onmessage = this.#carrier.onclose = null;
+      this.#carrier.close();
+      this.#carrier = null;
     }
     const calls = [...this.#calls.values()];
     this.#calls.clear();
@@ -248,15 +266,9 @@ export class Session {
 
   // -- what the server says ------------------------------------------------------------------------------------------
 
-  #hear(data) {
+  #hear(message) {
     this.#heardAt = Date.now();
     clearTimeout(this.#timers.pong);
-    let message;
-    try {
-      message = JSON.parse(data);
-    } catch {
-      return this.#lost();
-    }
     const { kind, id } = message;
     if (kind === "msg") return this.#msg(message);
     if (kind === "err") return this.#err(message);
@@ -310,7 +322,7 @@ export class Session {
     const waitMs = (retryMs ?? BACKOFF_FIRST_MS) * (1 + Math.random() / 2);
     this.shard = null;
     this.#setState("draining", { reason });
-    if (this.#socket) this.#socket.onclose = () => this.#lost(waitMs);
+    if (this.#carrier) this.#carrier.onclose = () => this.#lost(waitMs);
     this.#timer("goaway", GOAWAY_MS, () => this.#lost(waitMs));
   }
 
@@ -388,7 +400,7 @@ export class Session {
   }
 
   #send(message) {
-    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
+    this.#carrier?.send(message);
   }
 
   #id() {
@@ -403,7 +415,7 @@ export class Session {
 
   #setState(state, detail = {}) {
     this.state = state;
-    this.#emit("state", { state, shard: this.shard, ...detail });
+    this.#emit("state", { state, shard: this.shard, transport: this.transport, ...detail });
   }
 
   #emit(event, detail) {

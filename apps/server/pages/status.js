@@ -10,11 +10,14 @@ const MAILBOX_DEEP = 1_000;
 /** A shard this busy has little room left, and then none. */
 const BUSY_HIGH = 0.7;
 const BUSY_FULL = 0.9;
+/** Names of what the browser calls the next hop's protocol. */
+const PROTOCOLS = { h3: "HTTP/3", h2: "HTTP/2", "http/1.1": "HTTP/1.1" };
 /** Label and text of every column after the shard's name; `wide` ones take a line of their own on a phone. */
 const COLUMNS = [
   { label: "Busy", cell: busyCell, isWide: true },
   { label: "Connections", text: ({ shard }) => count(shard.connections) },
   { label: "Quantum", text: ({ shard }) => count(shard.quantum) },
+  { label: "QUIC", text: ({ shard }) => count(shard.quic) },
   { label: "Sessions", text: ({ shard }) => count(shard.sessions) },
   { label: "In /s", text: ({ rate }) => count(rate?.messagesIn) },
   { label: "Out /s", text: ({ rate }) => count(rate?.messagesOut) },
@@ -32,10 +35,11 @@ const courses = new Map(); // name -> the last WINDOW values
 watchShards(show, fail);
 
 function show(report, rateOf) {
-  const { shards, totals, uptime, version } = report;
+  const { shards, totals, uptime, version, protocol } = report;
   const rate = rateOf();
   $("page").classList.remove("is-stale");
   setBadge("online", "Online", `${shards.length} ${shards.length === 1 ? "shard" : "shards"}, live`);
+  showTransport(protocol);
   $("connections").textContent = count(totals.connections);
   $("sessions").textContent = count(totals.sessions);
   $("uptime").textContent = duration(uptime);
@@ -53,8 +57,18 @@ function show(report, rateOf) {
 }
 
 function fail() {
+  showTransport(null);
   $("page").classList.add("is-stale");
   setBadge("offline", "No answer", "trying every second");
+}
+
+/** What brought the figures here; browsers hide it in some private windows. */
+function showTransport(protocol) {
+  const name = PROTOCOLS[protocol];
+  $("transport").hidden = !name;
+  if (!name || $("transport").textContent === name) return;
+  $("transport").textContent = name;
+  $("transport").title = `These figures come over ${name}${protocol === "h3" ? " (QUIC, UDP)" : " (TCP)"}`;
 }
 
 function setBadge(state, text, detail) {

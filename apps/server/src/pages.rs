@@ -30,6 +30,8 @@ const FILES: &[(&str, &str, &[u8])] = &[
     ("/assets/style.css", CSS, include_bytes!("../pages/style.css")),
     ("/assets/chat.css", CSS, include_bytes!("../pages/chat.css")),
     ("/assets/session.js", SCRIPT, include_bytes!("../pages/session.js")),
+    ("/assets/carrier.js", SCRIPT, include_bytes!("../pages/carrier.js")),
+    ("/assets/frames.js", SCRIPT, include_bytes!("../pages/frames.js")),
     ("/assets/outbox.js", SCRIPT, include_bytes!("../pages/outbox.js")),
     ("/assets/timeline.js", SCRIPT, include_bytes!("../pages/timeline.js")),
     ("/assets/figure.js", SCRIPT, include_bytes!("../pages/figure.js")),

@@ -208,7 +208,8 @@ impl Shard {
             Kind::WebSocket(socket) => socket.speaker.deadline(),
             Kind::Http3(http) => {
                 let web = self.ground.wires.quic.as_mut().and_then(|quic| quic.web_deadline(http.handle));
-                http.deadline(limits.http_idle_secs).into_iter().chain(web).min()
+                let idle = if connection.half_open { limits.hello_secs } else { limits.http_idle_secs };
+                http.deadline(idle).into_iter().chain(web).min()
             }
             Kind::Lanes(lanes) => lanes.speaker.deadline(),
         };

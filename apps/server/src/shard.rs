@@ -126,7 +126,6 @@ impl Reactor for Shard {
     fn on_turn_end(&mut self, io: &mut Io<Mail>) {
         self.expire(io);
         self.apply(io);
-        self.renew_certificate();
         let transmits = self.transmit(io);
         self.gauge();
         self.step_drain(io);
@@ -183,7 +182,7 @@ impl Shard {
     }
 
     /// New QUIC connections are shown the certificate that is in use. All else asks for it at each handshake.
-    fn renew_certificate(&mut self) {
+    pub(crate) fn renew_certificate(&mut self) {
         let (setup, quic) = (&self.ground.setup, &mut self.ground.wires.quic);
         let (Some(quic), Some(certificates)) = (quic, &setup.certificates) else { return };
         let version = certificates.version();

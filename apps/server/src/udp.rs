@@ -38,6 +38,7 @@ struct Passing<'a> {
 impl Shard {
     /// Takes what arrived on the socket.
     pub(crate) fn take_train(&mut self, io: &mut Io<Mail>, train: Datagrams<'_>) {
+        self.renew_certificate();
         self.take(io, Passing { train, run: None, forwarded: false });
     }
 

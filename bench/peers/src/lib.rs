@@ -5,6 +5,7 @@
 pub mod fanout;
 pub mod link;
 pub mod poll;
+pub mod web;
 
 use std::{
     io,
@@ -33,21 +34,30 @@ pub struct Start {
     pub cpu: Option<usize>,
     /// How long to look for work before sleeping, for peers that can.
     pub spin: Duration,
+    /// Bytes of a page, for peers that answer requests.
+    pub page_bytes: usize,
+    /// A datagram per system call, as in most examples, for peers that can do better.
+    pub single: bool,
 }
 
 impl Start {
-    /// Reads `--addr ADDR --cpu N --spin-us N` and pins the calling thread; ends the process with a message on anything
-    /// else. Only the bare ring spins; the others do what their runtime does.
+    /// Reads `--addr ADDR --cpu N --spin-us N --bytes N --single` and pins the calling thread; ends the process with a message on
+    /// anything else. Only the bare ring spins; the others do what their runtime does.
     #[must_use]
     pub fn from_args() -> Self {
-        let mut start = Self { addr: SocketAddr::from(([127, 0, 0, 1], 0)), cpu: None, spin: Duration::ZERO };
+        let addr = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut start = Self { addr, cpu: None, spin: Duration::ZERO, page_bytes: 64, single: false };
         let mut args = std::env::args().skip(1);
         while let Some(flag) = args.next() {
             match flag.as_str() {
                 "--addr" => start.addr = value(&flag, args.next()),
                 "--cpu" => start.cpu = Some(value(&flag, args.next())),
                 "--spin-us" => start.spin = Duration::from_micros(value(&flag, args.next())),
-                _ => usage(&format!("unknown flag {flag}; known: --addr ADDR, --cpu N, --spin-us N")),
+                "--bytes" => start.page_bytes = value(&flag, args.next()),
+                "--single" => start.single = true,
+                _ => usage(&format!(
+                    "unknown flag {flag}; known: --addr ADDR, --cpu N, --spin-us N, --bytes N, --single"
+                )),
             }
         }
         if let Some(cpu) = start.cpu {

@@ -1,13 +1,14 @@
 //! `ringshard-echo`: the plain echo server on our engine that `ringshard-load compare` measures beside other runtimes.
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::{error::Error, net::SocketAddr, process::ExitCode, sync::Mutex};
 
 use bench::{
     echo::Echo,
     options::{Contest, CpuList},
+    site::Site,
 };
 use clap::Parser;
-use engine::{Config, EngineError, Listener, Socket};
+use engine::{Config, Listener, Socket};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -28,6 +29,9 @@ struct Start {
     /// Microseconds to look for work before a shard sleeps.
     #[arg(long, default_value_t = Config::default().spin_us)]
     spin_us: u32,
+    /// Bytes of a page, over HTTP/3.
+    #[arg(long, default_value_t = 64)]
+    bytes: usize,
 }
 
 fn main() -> ExitCode {
@@ -40,8 +44,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(start: Start) -> Result<(), EngineError> {
+fn serve(start: Start) -> Result<(), Box<dyn Error + Send + Sync>> {
     let contest = start.contest;
+    if contest.is_web() && start.cpu.as_ref().is_some_and(|cpus| cpus.0.len() > 1) {
+        return Err("over HTTP/3 there is one shard here".into());
+    }
     let (listeners, sockets) = Echo::addresses(contest, start.addr);
     let bound = engine::bind(Config {
         shards: start.cpu.as_ref().map_or(1, |cpus| u16::try_from(cpus.0.len()).unwrap_or(u16::MAX)),
@@ -53,11 +60,14 @@ fn serve(start: Start) -> Result<(), EngineError> {
         peer_addresses: false,
         ..Config::default()
     })?;
-    let addr = match contest {
-        Contest::UdpEcho => bound.socket_addr(Socket(0)),
-        Contest::TcpEcho | Contest::WsEcho => bound.listener_addr(Listener(0)),
+    let addr = if contest.is_udp() { bound.socket_addr(Socket(0)) } else { bound.listener_addr(Listener(0)) };
+    let running = if contest.is_web() {
+        // There is one shard, and so one site.
+        let site = Mutex::new(Some(Site::new(addr, start.bytes)?));
+        bound.start(move |_shard, _stats| site.lock().ok().and_then(|mut site| site.take()).expect("one shard"))?
+    } else {
+        bound.start(move |_shard, _stats| Echo::new(contest))?
     };
-    let running = bound.start(move |_shard, _stats| Echo::new(contest))?;
     println!("listening {addr}");
-    running.join()
+    Ok(running.join()?)
 }

@@ -30,13 +30,21 @@ pub enum Algorithm {
 /// The congestion state of one path.
 #[derive(Debug)]
 pub(crate) struct Congestion {
-    began: Instant,
+    clock: Clock,
     sampler: Sampler,
     pacer: Pacer,
     controller: Controller,
     mtu: u16,
     /// Since when it is this path: packets sent before went another way.
     path_at: Nanos,
+}
+
+/// Time as a number, counted from when the connection began. Packets of one train have one time, and a difference of times
+/// is not cheap: what was asked for last is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    at: Instant,
+    nanos: Nanos,
 }
 
 #[derive(Debug)]
@@ -62,12 +70,12 @@ struct Ack {
 impl Congestion {
     /// Nothing is known about the path yet.
     pub(crate) fn new(now: Instant, algorithm: Algorithm, mtu: u16) -> Self {
-        Self::begin(now, 0, algorithm, mtu)
+        Self::begin(Clock { at: now, nanos: 0 }, algorithm, mtu)
     }
 
     /// A packet that counts as in flight is sent. The stamp is kept with it.
     pub(crate) fn on_sent(&mut self, now: Instant, bytes: u16, in_flight_before: u64) -> Stamp {
-        let now = self.nanos(now);
+        let now = self.clock.set(now);
         let stamp = self.sampler.on_sent(now, bytes.into(), in_flight_before);
         self.pacer.on_sent(bytes.into());
         match &mut self.controller {
@@ -77,9 +85,14 @@ impl Congestion {
         stamp
     }
 
+    /// What tells time here, for [`Self::on_acked`].
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
+    }
+
     /// A packet is acknowledged; each of an ACK, in ascending order, before [`Self::on_ack_end`].
-    pub(crate) fn on_acked(&mut self, now: Instant, number: u64, bytes: u16, sent_at: Instant, stamp: &Stamp) {
-        let (now, sent_at) = (self.nanos(now), self.nanos(sent_at));
+    pub(crate) fn on_acked(&mut self, now: Instant, number: u64, bytes: u16, sent_at: Nanos, stamp: &Stamp) {
+        let now = self.clock.set(now);
         if sent_at >= self.path_at {
             self.sampler.on_acked(now, number, bytes.into(), sent_at, stamp);
         }
@@ -87,7 +100,7 @@ impl Congestion {
 
     /// A packet is declared lost, before [`Self::on_ack_end`].
     pub(crate) fn on_lost(&mut self, now: Instant, number: u64, bytes: u16, sent_at: Instant, stamp: &Stamp) {
-        let (now, sent_at) = (self.nanos(now), self.nanos(sent_at));
+        let (now, sent_at) = (self.clock.set(now), self.clock.read(sent_at));
         if sent_at < self.path_at {
             return;
         }
@@ -109,7 +122,7 @@ impl Congestion {
         _next_number: u64,
         in_flight: u64,
     ) {
-        let now = self.nanos(now);
+        let now = self.clock.set(now);
         let rtt_min = if rtt.has_sample() { duration_nanos(rtt.min()) } else { 0 };
         let ack = Ack {
             sample: self.sampler.take_sample(now, rtt_min),
@@ -145,7 +158,7 @@ impl Congestion {
     /// The peer reports `newly_ce` more packets that the network marked as having met congestion; before
     /// [`Self::on_ack_end`].
     pub(crate) fn on_ecn(&mut self, now: Instant, newly_ce: u64) {
-        let now = self.nanos(now);
+        let now = self.clock.set(now);
         match &mut self.controller {
             Controller::Bbr(bbr) => bbr.on_ecn(now, newly_ce, &mut self.sampler),
             Controller::Cubic(cubic) => cubic.on_ecn(now, self.sampler.newest_sent_at().unwrap_or(now)),
@@ -179,10 +192,10 @@ impl Congestion {
     /// How many bytes pacing lets go now, at least a packet and at most a train, or when it will. The window is not
     /// looked at.
     pub(crate) fn budget(&mut self, now: Instant) -> Result<usize, Instant> {
-        let (at, rate, mtu) = (self.nanos(now), self.pacing_rate(), self.mtu.into());
+        let (at, rate, mtu) = (self.clock.set(now), self.pacing_rate(), self.mtu.into());
         match self.pacer.budget(at, rate, mtu) {
             Ok(bytes) => Ok(bytes as usize),
-            Err(at) => Err(self.began + Duration::from_nanos(at)),
+            Err(at) => Err(self.clock.instant(at)),
         }
     }
 
@@ -198,7 +211,8 @@ impl Congestion {
     /// The path is a new one, and nothing is known about it. What is heard about packets sent before is ignored from
     /// now on.
     pub(crate) fn reset(&mut self, now: Instant) {
-        *self = Self::begin(self.began, self.nanos(now), self.algorithm(), self.mtu);
+        self.clock.set(now);
+        *self = Self::begin(self.clock, self.algorithm(), self.mtu);
     }
 
     /// Which controller this is.
@@ -230,16 +244,38 @@ impl Congestion {
         self.sampler.delivered
     }
 
-    fn begin(began: Instant, now: Nanos, algorithm: Algorithm, mtu: u16) -> Self {
+    fn begin(clock: Clock, algorithm: Algorithm, mtu: u16) -> Self {
+        let now = clock.nanos;
         let controller = match algorithm {
             Algorithm::Bbr => Controller::Bbr(Bbr::new(now, mtu)),
             Algorithm::Cubic => Controller::Cubic(Cubic::new(mtu)),
         };
-        Self { began, sampler: Sampler::new(now), pacer: Pacer::new(now), controller, mtu, path_at: now }
+        Self { clock, sampler: Sampler::new(now), pacer: Pacer::new(now), controller, mtu, path_at: now }
+    }
+}
+
+impl Clock {
+    /// A time as a number.
+    pub(crate) fn set(&mut self, at: Instant) -> Nanos {
+        if at != self.at {
+            *self = Self { at, nanos: self.read(at) };
+        }
+        self.nanos
     }
 
-    fn nanos(&self, at: Instant) -> Nanos {
-        duration_nanos(at.saturating_duration_since(self.began))
+    fn read(&self, at: Instant) -> Nanos {
+        if at >= self.at {
+            self.nanos + duration_nanos(at - self.at)
+        } else {
+            self.nanos.saturating_sub(duration_nanos(self.at - at))
+        }
+    }
+
+    fn instant(&self, nanos: Nanos) -> Instant {
+        match nanos.checked_sub(self.nanos) {
+            Some(later) => self.at + Duration::from_nanos(later),
+            None => self.at - Duration::from_nanos(self.nanos - nanos),
+        }
     }
 }
 

@@ -318,6 +318,11 @@ impl Connection {
         self.id_changes.pop_front()
     }
 
+    /// Whether the endpoint's table has something to learn: ids, or that it is over.
+    pub(crate) fn has_news(&self) -> bool {
+        !self.id_changes.is_empty() || self.is_over()
+    }
+
     // One that ends in the handshake is held for a while longer, and counts as long.
     pub(crate) fn is_half_open(&self) -> bool {
         self.side == Side::Server && self.handshake == Handshake::Open

@@ -300,7 +300,9 @@ impl Endpoint {
     fn deliver(&mut self, now: Instant, unix_ms: u64, handle: Handle, meta: Meta, datagram: &mut [u8]) -> Verdict {
         let Some(connection) = self.table.get_mut(handle) else { return self.dropped(Drop::UnknownConnection) };
         let dropped = connection.handle(now, unix_ms, meta, datagram);
-        self.touch(handle);
+        if !std::mem::replace(&mut connection.queued, true) {
+            self.dirty.push_back(handle);
+        }
         self.settle(now, handle);
         dropped.map_or(Verdict::Taken, |reason| self.dropped(reason))
     }
@@ -341,6 +343,10 @@ impl Endpoint {
                 self.tokens.pop_first();
             }
         }
+        // One in the queue is asked what it wants to send first; that may be what is due.
+        if connection.queued && !connection.has_news() {
+            return;
+        }
         self.table.follow(handle);
         let Some(connection) = self.table.get_mut(handle) else { return };
         if connection.is_over() {
@@ -350,7 +356,6 @@ impl Endpoint {
             self.timers.disarm(handle);
             return;
         }
-        // One in the queue is asked what it wants to send first; that may be what is due.
         if connection.queued {
             return;
         }

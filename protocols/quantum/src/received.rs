@@ -140,7 +140,8 @@ impl Received {
 
     /// Takes note of a new packet. `ecn` are the two bits of its IP header.
     pub(crate) fn insert(&mut self, now: Instant, number: u64, ack_eliciting: bool, ecn: u8) {
-        if self.largest_at.is_some_and(|at| now.saturating_duration_since(at) >= SILENCE) {
+        // Packets of one train have one time, and a difference of times is not cheap.
+        if self.largest_at.is_some_and(|at| at != now && now.saturating_duration_since(at) >= SILENCE) {
             self.seen.shrink();
             self.untold.shrink();
         }

@@ -26,7 +26,14 @@ use self::{
     skip::Skips,
     symbol::Symbols,
 };
-use crate::{congestion::Congestion, frame::Side, item::Item, mutant::Mutant, packet::Space, rtt::Rtt};
+use crate::{
+    congestion::Congestion,
+    frame::Side,
+    item::Item,
+    mutant::Mutant,
+    packet::{self, Space},
+    rtt::Rtt,
+};
 
 /// To tell packets in the window from bytes, when the MTU does not matter much.
 const PACKET_BYTES: u64 = 1200;
@@ -179,6 +186,12 @@ impl Recovery {
             sent.skip();
         }
         sent.next()
+    }
+
+    /// Bytes of the next packet's number on the wire.
+    pub(crate) fn next_number_len(&self, space: Space) -> usize {
+        let track = &self.tracks[space.index()];
+        packet::number_len(track.sent.next(), track.largest_acked)
     }
 
     /// A packet was sent, with the number that [`Self::next_number`] said.

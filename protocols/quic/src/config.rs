@@ -58,7 +58,8 @@ pub struct Transport {
     pub streams_unidirectional_max: u64,
     /// Datagrams that may wait in each direction; 0: the peer may not send any. Arriving ones push out the oldest.
     pub datagrams_max: usize,
-    /// Ids that either side may have in use.
+    /// Ids that either side may have in use, and one more than the addresses that a peer may move to: quiche 0.30 keeps the
+    /// ways of before, and hears nothing on one more.
     pub ids_max: u64,
     /// Payload of the largest datagram that is tried; [`DATAGRAM_MIN`] switches path MTU discovery off.
     pub udp_payload_max: usize,
@@ -78,7 +79,7 @@ impl Default for Transport {
             streams_bidirectional_max: 100,
             streams_unidirectional_max: 100,
             datagrams_max: 64,
-            ids_max: 4,
+            ids_max: 8,
             udp_payload_max: DATAGRAM_MAX,
         }
     }

@@ -28,6 +28,9 @@ const ENDED_MAX: usize = 1024;
 /// Packets from an address that is not proven after which its proof is asked for again.
 const ASK_AGAIN: u8 = 4;
 
+/// Paths that are known to have been given up, at most: quiche has no more at a time than there are ids.
+const FAILED_MAX: usize = 8;
+
 /// A connection.
 pub struct Connection {
     quiche: Quiche,
@@ -67,9 +70,9 @@ pub struct Connection {
     over: bool,
     /// Paths that were used before, by their two addresses ([`Connection::leave`]).
     left: SmallVec<[(SocketAddr, SocketAddr); 1]>,
-    /// Paths that quiche has given up to prove.
+    /// Paths that quiche has once given up to prove.
     failed: SmallVec<[(SocketAddr, SocketAddr); 1]>,
-    /// The peer is where quiche does not send to.
+    /// quiche has lost its way ([`Connection::check_paths`]).
     lost: bool,
     /// Counts packets from an address that is not proven.
     unproven: u8,
@@ -182,6 +185,12 @@ impl Connection {
     #[must_use]
     pub fn server_name(&self) -> Option<&str> {
         self.quiche.server_name()
+    }
+
+    /// The certificate (DER) that the peer has shown. Who trusts it by its hash, and not by whom it is signed, compares it.
+    #[must_use]
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        self.quiche.peer_cert()
     }
 
     /// Whether the handshake is done.
@@ -493,17 +502,8 @@ impl Connection {
         }
         let received = self.quiche.stats().recv;
         let is_used = std::mem::replace(&mut self.received, received) < received;
-        // A client behind a translator that gave it another address is where its packets come from, but quiche 0.30 may
-        // have given up to prove that address: what came from there first was too short for a second question. It then
-        // sends to where nobody is, or takes two paths for active and adds up their windows beyond what a number holds.
-        // Without a connection the client is told so at its next packet, and comes back.
-        self.lost |= is_used && self.failed.contains(&(local, remote));
-        // It asks for the proof of an address once, and does not notice if that was lost while other packets were not.
         if is_used && (local, remote) != (self.local, self.remote) && self.quiche.is_established() {
-            self.unproven = (self.unproven + 1) % ASK_AGAIN;
-            if self.unproven == 0 {
-                let _ = self.quiche.probe_path(local, remote);
-            }
+            self.ask_again(local, remote);
         }
         Ok(is_used || self.quiche.is_closed())
     }
@@ -591,6 +591,7 @@ impl Connection {
             tell(Event::Connected);
         }
         self.observe_paths(&mut tell);
+        self.check_paths();
         if self.told.early || self.told.connected {
             self.observe_streams(&mut tell);
         }
@@ -614,8 +615,13 @@ impl Connection {
                     self.leave(local, remote);
                     tell(Event::Moved);
                 }
-                PathEvent::Validated(local, remote) => self.failed.retain(|path| *path != (local, remote)),
-                PathEvent::FailedValidation(local, remote) => self.failed.push((local, remote)),
+                PathEvent::FailedValidation(local, remote) => {
+                    // A way that is proven later is kept here: quiche does not tell if it is given up once more.
+                    if self.failed.len() >= FAILED_MAX {
+                        self.failed.remove(0);
+                    }
+                    self.failed.push((local, remote));
+                }
                 _ => {}
             }
         }
@@ -646,6 +652,22 @@ impl Connection {
         }
         let active = self.quiche.path_stats().find(|path| path.active);
         active.map_or(path, |path| (path.local_addr, path.peer_addr))
+    }
+
+    /// Asks for the proof of an address again. quiche 0.30 asks once, and does not notice if that was lost while other packets
+    /// were not; and what came first may have been too short for a second question: then it gives up, and sends to where
+    /// nobody is any more.
+    fn ask_again(&mut self, local: SocketAddr, remote: SocketAddr) {
+        self.unproven = (self.unproven + 1) % ASK_AGAIN;
+        if self.unproven == 0 || self.failed.contains(&(local, remote)) {
+            let _ = self.quiche.probe_path(local, remote);
+        }
+    }
+
+    /// After a path was given up quiche may take two for active, and adds up their windows beyond what a number holds.
+    /// Without the connection the client is told at its next packet that it is gone, and comes back.
+    fn check_paths(&mut self) {
+        self.lost |= !self.failed.is_empty() && self.quiche.path_stats().filter(|path| path.active).count() > 1;
     }
 
     fn observe_streams(&mut self, tell: &mut impl FnMut(Event)) {

@@ -41,7 +41,13 @@ struct Open {
     request: Request<()>,
     body: BytesMut,
     since: Instant,
+    /// It is answered already, and so many bytes of its body were dropped since.
+    refused: Option<usize>,
 }
+
+/// Bytes of a refused body that are read and dropped before its client is told to stop. Chromium takes that badly: it
+/// sends no more, and waits for ever to be able to before it looks at the answer.
+const REFUSED_MAX: usize = 16 << 20;
 
 /// How long a body may take, as over HTTP/1.1 and 2.
 const BODY_MAX: Duration = Duration::from_secs(30);
@@ -131,7 +137,7 @@ impl Shard {
             return self.http3_answer(io, connection, id, problem.response());
         }
         let Kind::Http3(http) = &mut connection.kind else { return };
-        http.open.insert(id, Open { request, body: BytesMut::new(), since: io.now() });
+        http.open.insert(id, Open { request, body: BytesMut::new(), since: io.now(), refused: None });
         self.http3_readable(io, connection, id);
     }
 
@@ -144,19 +150,28 @@ impl Shard {
         };
         let Some((web, _)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(http.handle)) else { return };
         loop {
-            match web.http().read(id) {
-                Some(Piece::Data(bytes)) if open.body.len() + bytes.len() > body_max => {
+            match (web.http().read(id), &mut open.refused) {
+                (Some(Piece::Data(bytes)), Some(dropped)) => {
+                    *dropped += bytes.len();
+                    if *dropped > REFUSED_MAX {
+                        return self.http3_stop(connection, id);
+                    }
+                }
+                (Some(Piece::Data(bytes)), None) if open.body.len() + bytes.len() > body_max => {
+                    (open.body, open.refused) = (BytesMut::new(), Some(bytes.len()));
+                    self.ground.stats.drop_for(Drop::Http);
                     let message = format!("the body is longer than {body_max} bytes");
                     let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "out_of_range", message);
-                    return self.http3_give_up(io, connection, id, problem);
+                    self.http3_answer(io, connection, id, problem.response());
+                    return self.http3_readable(io, connection, id);
                 }
-                Some(Piece::Data(bytes)) => open.body.extend_from_slice(&bytes),
-                Some(Piece::Trailers(_)) => {}
-                Some(Piece::End) => break,
-                None => return,
+                (Some(Piece::Data(bytes)), None) => open.body.extend_from_slice(&bytes),
+                (Some(Piece::Trailers(_)), _) => {}
+                (Some(Piece::End), _) => break,
+                (None, _) => return,
             }
         }
-        if let Some(Open { request, body, .. }) = http.open.remove(&id) {
+        if let Some(Open { request, body, refused: None, .. }) = http.open.remove(&id) {
             self.http3_whole(io, connection, id, &request.map(|()| body.freeze()));
         }
     }
@@ -175,10 +190,8 @@ impl Shard {
         }
     }
 
-    /// Answers before the body is whole; the rest of it is not wanted.
-    fn http3_give_up(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: StreamId, problem: Problem) {
-        self.ground.stats.drop_for(Drop::Http);
-        self.http3_answer(io, connection, id, problem.response());
+    /// Reads no more of a body; its request is answered.
+    fn http3_stop(&mut self, connection: &mut Connection, id: StreamId) {
         let Kind::Http3(http) = &mut connection.kind else { return };
         http.open.remove(&id);
         if let Some((web, _)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(http.handle)) {
@@ -225,13 +238,18 @@ impl Shard {
 
     /// Something is due: a body that is late, silence, or what HTTP/3 waits for.
     pub(crate) fn http3_overdue(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
-        let (now, idle) = (io.now(), self.ground.limits.http_idle_secs);
+        let (now, limits) = (io.now(), &self.ground.limits);
+        let idle = if connection.half_open { limits.hello_secs } else { limits.http_idle_secs };
         loop {
             let Kind::Http3(http) = &mut connection.kind else { return };
-            let Some((id, _)) = http.open.iter().next().filter(|(_, open)| open.since + BODY_MAX <= now) else { break };
-            let problem = Problem::new(StatusCode::REQUEST_TIMEOUT, "deadline_exceeded", "the body took too long");
-            let id = *id;
-            self.http3_give_up(io, connection, id, problem);
+            let late = http.open.iter().next().filter(|(_, open)| open.since + BODY_MAX <= now);
+            let Some((id, is_answered)) = late.map(|(id, open)| (*id, open.refused.is_some())) else { break };
+            if !is_answered {
+                self.ground.stats.drop_for(Drop::Http);
+                let problem = Problem::new(StatusCode::REQUEST_TIMEOUT, "deadline_exceeded", "the body took too long");
+                self.http3_answer(io, connection, id, problem.response());
+            }
+            self.http3_stop(connection, id);
         }
         let Kind::Http3(http) = &mut connection.kind else { return };
         let is_idle = http.open.is_empty() && http.tenants.is_empty() && http.last + idle <= now;

@@ -263,11 +263,10 @@ impl Shard {
             }
             Some(Stream::Echo { .. }) | None => {
                 let handle = http.handle;
-                let sources = http
-                    .tenants
-                    .streams
-                    .extract_if(.., |_, stream| matches!(stream, Stream::Echo { to, .. } if *to == id));
-                let sources: Vec<_> = sources.map(|(source, _)| source).collect();
+                let of_it = |stream: &Stream| matches!(stream, Stream::Echo { to, .. } if *to == id);
+                let sources = http.tenants.streams.iter().filter(|(_, stream)| of_it(stream));
+                let sources: Vec<_> = sources.map(|(source, _)| *source).collect();
+                http.tenants.streams.retain(|_, stream| !of_it(stream));
                 for source in sources {
                     if let Some(web) = self.web(handle) {
                         web.http().stop(source, webtransport::code::to_http(0));

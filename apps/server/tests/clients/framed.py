@@ -1,4 +1,4 @@
-"""A session in binary frames over raw TCP, written against the protocol's specification alone."""
+"""A session in binary frames over TCP or a stream of QUIC, written against the protocol's specification alone."""
 
 import asyncio
 import json
@@ -59,10 +59,15 @@ class Framed:
     """One session on one connection."""
 
     @classmethod
-    async def open(cls, host, port, token, device, topic, after):
+    async def open(cls, host, port, *hello):
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(PREFACE)
+        return await cls.over(reader, writer, *hello)
+
+    @classmethod
+    async def over(cls, reader, writer, token, device, topic, after):
         self = cls()
-        self.reader, self.writer = await asyncio.open_connection(host, port)
-        self.writer.write(PREFACE)
+        self.reader, self.writer = reader, writer
         sub = field(1, topic) + varint(3 << 3) + varint(after)
         self.send(HELLO, 1, field(1, 1) + field(2, 1) + field(4, token) + field(6, device) + field(7, sub))
         kind, corr, _, _ = await self.receive()

@@ -3,7 +3,7 @@
 mod chat;
 mod flood;
 mod life;
-mod talker;
+pub(crate) mod talker;
 mod train;
 
 use engine::{ShardId, Steer};

@@ -57,7 +57,7 @@ struct Outcome {
 
 /// Whether clients speak QUIC in this world. What happens in the others follows from the seed ([`quic`]).
 fn has_quic(seed: u64) -> bool {
-    seed % 2 == 0
+    seed.is_multiple_of(2)
 }
 
 struct World {
@@ -230,8 +230,9 @@ fn every_world_ends_well() {
     assert!(acknowledged > 0 && heard > 0, "nothing happened");
     let bad_ways = [passed_on, lost, recovered, moves, connected, resumed, quic_moves];
     assert!(worlds < 100 || bad_ways.iter().all(|count| *count > 0), "the ways were too good: {bad_ways:?}");
-    // quiche takes no more than four addresses in the life of a connection.
-    assert!(deaf * 50 <= connected, "{deaf} of {connected} connections over QUIC were there and did not answer");
+    // quiche loses its way at times, when an address changes again and again; without what our side does about that it
+    // was one connection in 75.
+    assert!(deaf * 200 <= connected, "{deaf} of {connected} connections over QUIC were there and did not answer");
     assert!(worlds < 100 || gaps > 0, "no history was ever trimmed before a reader came back");
 }
 

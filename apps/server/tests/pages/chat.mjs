@@ -1,4 +1,5 @@
-// Two people in one chat room: same order, ticks, presence, typing, and nothing lost or doubled by a cut connection or a reload.
+// Two people in one chat room, one over WebTransport, one over WebSocket: same order, ticks, presence, typing, and nothing
+// lost or doubled by a cut connection, a reload or another transport.
 //
 //   BASE=http://127.0.0.1:8080 CHROMIUM=/usr/bin/chromium [SHOTS=dir] node chat.mjs
 //
@@ -10,7 +11,7 @@ import { join } from "node:path";
 const BASE = process.env.BASE ?? "http://127.0.0.1:8080";
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const FLAGS = [
-  "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+  "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
   "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ];
 /** Whatever should happen happens within this time, or the check has failed. */
@@ -19,18 +20,21 @@ const PATIENCE_MS = 10_000;
 const SETTLE_MS = 600;
 const RUN = Date.now().toString(36).slice(-5);
 const ROOM = "lobby";
+/** What the pages wait for WebTransport to open, and some time to notice. */
+const OPEN_MS = 2_500;
 
 const { chromium } = load("playwright-core");
 
-/** One browser profile with a chat page, which fails the run on any error of its console. */
+/** One browser profile with a chat page, which fails the run on any error of its console. `meddle` runs in it first. */
 class Person {
-  static async arrive(browser, name, errors) {
+  static async arrive(browser, name, errors, { query = "", meddle = null } = {}) {
     const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
     const page = await context.newPage();
     page.setDefaultTimeout(PATIENCE_MS);
     page.on("pageerror", (error) => errors.push(`${name}: ${error.message}`));
     page.on("console", (line) => line.type() === "error" && errors.push(`${name}: ${line.text()}`));
-    await page.goto(`${BASE}/chat?room=${ROOM}`);
+    if (meddle) await page.addInitScript(meddle);
+    await page.goto(`${BASE}/chat?room=${ROOM}${query}`);
     await page.fill("#name", name);
     await page.click("#enter");
     const person = new Person(page, name);
@@ -76,6 +80,12 @@ class Person {
     await this.page.evaluate((away) => window.ringshard.drop(away), ms);
   }
 
+  /** What the badge says of the transport of a session that stands. */
+  async transport() {
+    await this.isOnline();
+    return this.page.textContent("#transport");
+  }
+
   people() {
     return this.page.$$eval("#people .name", (names) => names.map((name) => name.textContent));
   }
@@ -100,24 +110,41 @@ process.exit(failed ? 1 : 0);
 
 async function story() {
   const ada = await Person.arrive(browser, `ada-${RUN}`, errors);
-  const bob = await Person.arrive(browser, `bob-${RUN}`, errors);
+  const bob = await Person.arrive(browser, `bob-${RUN}`, errors, { query: "&transport=websocket" });
   const said = [];
   const say = async (person, text) => {
     said.push(`${RUN} ${text}`);
     await person.say(`${RUN} ${text}`);
   };
 
+  check((await ada.transport()) === "WebTransport", `ada's badge says WebTransport (${await ada.transport()})`);
+  check((await bob.transport()) === "WebSocket", `bob's badge says WebSocket (${await bob.transport()})`);
+  check(bob.page.url().includes("transport=websocket"), "and bob's address keeps what he asked for");
+  await status();
   await presence(ada, bob);
   await bothWays(ada, bob, said, say);
   await typing(ada, bob);
   await cut(ada, bob, said, say);
   await reload(ada, bob, said, say);
-  await lostAnswer(ada, bob, said, say);
+  for (const transport of ["websocket", "webtransport"]) await lostAnswer(ada, bob, said, say, transport);
+  await switches(ada, bob, said, say);
+  await largeAnswer(ada);
+  await withoutWebTransport(bob);
+  await silentUdp(bob);
   await hostileText(ada, bob);
   // For whoever runs this beside a client of another kind: all that bob has on his page, in order.
   const all = await bob.page.$$eval(".message .text", (texts) => texts.map((text) => text.textContent));
   console.log(`timeline ${JSON.stringify(all)}`);
   await leaving(ada, bob);
+}
+
+async function status() {
+  const page = await browser.newPage();
+  await page.goto(`${BASE}/status`);
+  check(await until(async () => (await page.textContent("#transport")) === "HTTP/1.1"), "the status page says what brings its figures");
+  const quic = await page.textContent('#total td[data-label="QUIC"]');
+  check(Number(quic) >= 1, `and counts ada's connection (${quic})`);
+  await page.close();
 }
 
 async function presence(ada, bob) {
@@ -173,20 +200,90 @@ async function reload(ada, bob, said, say) {
 }
 
 /** The server has the message, but the answer is lost: sent again under the same number, it must not come twice. */
-async function lostAnswer(ada, bob, said, say) {
-  await ada.page.evaluate(() => {
-    const send = WebSocket.prototype.send;
-    WebSocket.prototype.send = function (data) {
-      send.call(this, data);
-      if (!data.includes('"kind":"pub"')) return;
-      WebSocket.prototype.send = send;
-      this.onmessage = null; // deaf from here on: the answer arrives, and nobody hears it
-      setTimeout(() => window.ringshard.drop(200), 400);
-    };
-  });
-  await say(ada, "sent twice");
+async function lostAnswer(ada, bob, said, say, transport) {
+  await switchTo(ada, transport);
+  await ada.page.evaluate(() => window.ringshard.deafen());
+  await say(ada, `sent twice over ${transport}`);
+  check(await until(async () => (await bob.texts()).includes(said.at(-1))), `${transport}: the server has a message`);
+  check((await ada.messages()).at(-1).state === "pending", `${transport}: and its sender does not know it`);
+  await ada.drop(200);
   await until(async () => (await ada.messages()).at(-1)?.state === "sent");
-  await checkSame(ada, bob, said, "a message whose answer was lost comes once");
+  await checkSame(ada, bob, said, `${transport}: a message whose answer was lost comes once`);
+}
+
+/** Both talk all the time while one changes the transport again and again. */
+async function switches(ada, bob, said, say) {
+  let isOver = false;
+  const talk = async (person) => {
+    for (let round = 0; !isOver; round += 1) {
+      await say(person, `${person === ada ? "ada" : "bob"} goes on ${round}`);
+      await pause(150); // within the 10 messages a second of a session
+    }
+  };
+  const talks = Promise.all([talk(ada), talk(bob)]);
+  for (const transport of ["websocket", "webtransport", "websocket", "webtransport"]) {
+    await switchTo(ada, transport);
+    await pause(SETTLE_MS);
+  }
+  await shot(ada, "webtransport");
+  await shot(bob, "websocket");
+  isOver = true;
+  await talks;
+  await checkSame(ada, bob, said, "four changes of the transport");
+}
+
+async function switchTo(person, transport) {
+  await person.page.evaluate((wanted) => window.ringshard.switch(wanted), transport);
+  const found = await person.transport();
+  check(found.toLowerCase() === transport, `the session goes on over ${transport} (${found})`);
+}
+
+/** A page of history comes on a stream of its own, while messages pass it on theirs. */
+async function largeAnswer(ada) {
+  const answer = await ada.page.evaluate(async (topic) => {
+    const { session } = window.ringshard;
+    const text = "x".repeat(4_000);
+    for (let round = 0; round < 8; round += 1) session.publish(topic, { type: "text", text: `${round} ${text}` });
+    while (session.device.entries.length) await new Promise((resolve) => setTimeout(resolve, 50));
+    const { messages } = await session.request("chat.history", { topic, limit: 100 });
+    return { count: messages.length, length: JSON.stringify(messages).length, transport: session.transport };
+  }, `chat/${ROOM}`);
+  check(answer.transport === "WebTransport" && answer.length > 32_000, `a large answer over WebTransport (${answer.count} messages, ${answer.length} characters)`);
+}
+
+async function withoutWebTransport(bob) {
+  const eve = await Person.arrive(browser, `eve-${RUN}`, errors, { meddle: () => delete window.WebTransport });
+  check((await eve.transport()) === "WebSocket", "a browser without WebTransport uses WebSocket");
+  await checkHeard(eve, bob, "from an old browser");
+}
+
+/** A network that drops UDP costs one wait, and no second one when the connection comes back. */
+async function silentUdp(bob) {
+  const meddle = () => {
+    window.tried = 0;
+    window.WebTransport = class {
+      ready = new Promise(() => {});
+      closed = new Promise(() => {});
+      constructor() {
+        window.tried += 1;
+      }
+      close() {}
+    };
+  };
+  const started = Date.now();
+  const dan = await Person.arrive(browser, `dan-${RUN}`, errors, { meddle });
+  const took = Date.now() - started;
+  check((await dan.transport()) === "WebSocket" && took > OPEN_MS, `a network without UDP falls back to WebSocket (${took} ms)`);
+  await dan.drop(0);
+  await dan.isOnline();
+  check((await dan.page.evaluate(() => window.tried)) === 1, "and is not asked again at the next connection");
+  await checkHeard(dan, bob, "from behind a firewall");
+}
+
+async function checkHeard(person, bob, text) {
+  await person.say(text);
+  check(await until(() => bob.page.$$eval(".message .text", (all, one) => all.some(({ textContent }) => textContent === one), text)), `and bob hears it: ${text}`);
+  await person.page.context().close();
 }
 
 async function hostileText(ada, bob) {
@@ -200,7 +297,7 @@ async function hostileText(ada, bob) {
 
 async function leaving(ada, bob) {
   await shot(bob, "before-leaving");
-  await ada.page.context().close();
+  await ada.page.close(); // as people do; a context that is torn down says no goodbye over QUIC
   check(await until(async () => !(await bob.people()).includes(ada.name)), "bob sees that ada has left");
 }
 

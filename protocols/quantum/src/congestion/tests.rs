@@ -293,6 +293,7 @@ impl Hand {
         let (sent_at, stamp) = self.sent[number];
         self.next_acked += 1;
         self.rtt.update(now, now - sent_at, Duration::ZERO);
+        let sent_at = self.congestion.clock().set(sent_at);
         self.congestion.on_acked(now, number as u64, MTU, sent_at, &stamp);
         let (next, in_flight) = (self.sent.len() as u64, self.in_flight());
         self.congestion.on_ack_end(now, &self.rtt, number as u64, next, in_flight);
@@ -360,6 +361,7 @@ fn marks_slow_down() {
         for _ in 0..200 {
             let (now, number) = (hand.now(), hand.next_acked);
             let (sent_at, stamp) = hand.sent[number];
+            let sent_at = hand.congestion.clock().set(sent_at);
             hand.congestion.on_acked(now, number as u64, MTU, sent_at, &stamp);
             hand.congestion.on_ecn(now, u64::MAX);
             let in_flight = hand.in_flight();

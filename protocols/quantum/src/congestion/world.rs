@@ -497,7 +497,7 @@ impl Peer {
 
     fn on_acked(&mut self, now: Instant, at: u64, number: u64, sent_at: Instant, sent: &Sent) {
         match self {
-            Self::Ours(ours) => ours.on_acked(now, number, MTU, sent_at, &sent.stamp),
+            Self::Ours(ours) => ours.on_acked(now, number, MTU, ours.clock().set(sent_at), &sent.stamp),
             Self::V1(v1) => v1.on_acked(at, number, sent.at, &sent.stamp),
         }
     }

@@ -17,6 +17,8 @@ pub(super) struct Table {
     free: Vec<u32>,
     len: usize,
     ids: HashMap<Guuid, Handle, RandomState>,
+    /// The id that was found last: most datagrams of a train have it.
+    found: Option<(Guuid, Handle)>,
     tokens: HashMap<[u8; 16], Handle, RandomState>,
 }
 
@@ -34,6 +36,7 @@ impl Table {
             free: Vec::new(),
             len: 0,
             ids: HashMap::with_hasher(state.clone()),
+            found: None,
             tokens: HashMap::with_hasher(state),
         }
     }
@@ -42,8 +45,15 @@ impl Table {
         self.len
     }
 
-    pub(super) fn by_id(&self, id: Guuid) -> Option<Handle> {
-        self.ids.get(&id).copied()
+    pub(super) fn by_id(&mut self, id: Guuid) -> Option<Handle> {
+        if let Some((found, handle)) = self.found
+            && found == id
+        {
+            return Some(handle);
+        }
+        let handle = self.ids.get(&id).copied()?;
+        self.found = Some((id, handle));
+        Some(handle)
     }
 
     pub(super) fn by_token(&self, token: &[u8; 16]) -> Option<Handle> {
@@ -86,6 +96,7 @@ impl Table {
     /// Takes over the ids and tokens that a connection began or ceased to use.
     pub(super) fn follow(&mut self, handle: Handle) {
         while let Some(change) = self.get_mut(handle).and_then(Connection::poll_id_change) {
+            self.found = None;
             match change {
                 IdChange::Listen(id) => drop(self.ids.insert(id, handle)),
                 IdChange::Forget(id) => forget(&mut self.ids, &id, handle),

@@ -126,7 +126,7 @@ impl Recovery {
         let Self { tracks, congestion, counts, in_flight, order_acked, path, unended, .. } = self;
         let Track { sent, acked_sent_at, .. } = &mut tracks[space.index()];
         let mut news = News::default();
-        let first = sent.first();
+        let (first, mut clock) = (sent.first(), congestion.clock());
         for range in ranges.iter().rev().filter(|range| range.end > first) {
             sent.ack(range.clone(), |packet| {
                 counts.acked += 1;
@@ -134,7 +134,7 @@ impl Recovery {
                 if let Some(stamp) = &packet.stamp {
                     *in_flight -= u64::from(packet.bytes);
                     *unended = true;
-                    congestion.on_acked(now, packet.order, packet.bytes, packet.sent_at, stamp);
+                    congestion.on_acked(now, packet.order, packet.bytes, clock.set(packet.sent_at), stamp);
                 }
                 *order_acked = packet.order.max(*order_acked);
                 *acked_sent_at = (*acked_sent_at).max(Some(packet.sent_at));
@@ -144,7 +144,7 @@ impl Recovery {
                     sent_at: packet.sent_at,
                     samples: packet.ack_eliciting && packet.stamp.is_some(),
                 });
-                sink.acked(space, &packet);
+                sink.acked(space, packet);
             });
         }
         news

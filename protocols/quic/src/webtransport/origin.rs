@@ -7,7 +7,9 @@ use http::{Request, header};
 /// Decides about origins that are not the request's own host, as an allow-list does. It is shown what a browser sent in
 /// `Origin`, and the host that the request is for.
 #[derive(Clone)]
-pub struct OriginRule(Arc<dyn Fn(&str, &str) -> bool + Send + Sync>);
+pub struct OriginRule(Arc<Allows>);
+
+type Allows = dyn Fn(&str, &str) -> bool + Send + Sync;
 
 impl OriginRule {
     /// A rule by a function of the origin, for example `https://chat.example.com`, and the host, `example.com:8443`.

@@ -1,0 +1,164 @@
+//! HTTP/3 as the routes serve it, and what WebTransport asks of it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request};
+use quic::{h3, webtransport};
+
+use super::talker::{Http3, Line, User, read, tls};
+use crate::process::Server;
+
+fn json() -> HeaderMap {
+    HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))])
+}
+
+#[test]
+fn requests_are_answered_as_over_tcp() {
+    let server = Server::start(&[]);
+    let mut client = Http3::connect(&server);
+    let none = HeaderMap::new();
+    let (status, headers, body) = client.ask("GET", "/chat", b"", &none);
+    assert_eq!((status, &headers["content-type"]), (200, &HeaderValue::from_static("text/html; charset=utf-8")));
+    assert!(headers.contains_key("date") && !headers.contains_key("alt-svc") && body.ends_with(b"</html>\n"));
+    let (status, headers, rest) = client.ask("HEAD", "/chat", b"", &none);
+    assert_eq!((status, rest.len(), &headers["content-length"]), (200, 0, &HeaderValue::from(body.len())));
+    assert_eq!(client.ask("GET", "/nowhere", b"", &none).0, 404);
+    assert_eq!(client.ask("DELETE", "/", b"", &none).0, 405);
+    assert_eq!(client.ask("GET", "/wt", b"", &none).0, 426);
+    // The control thread answers this one.
+    let (status, _, body) = client.ask("POST", "/api/v1/guest", br#"{"name":"ada"}"#, &json());
+    let answer: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!((status, &answer["user"]), (200, &"ada".into()));
+    let (status, _, _) = client.ask("POST", "/api/v1/guest", &vec![b'x'; 100 << 10], &json());
+    assert_eq!(status, 413);
+    assert_eq!(client.ask("GET", "/", b"", &none).0, 200, "the connection goes on");
+    assert_eq!(server.metric("ringshard_connections{", "transport=\"http3\""), 1);
+}
+
+#[test]
+fn tcp_says_where_http3_is() {
+    let server = Server::start(&[]);
+    let mut wire = crate::hostile::wire::Wire::plain(&server);
+    wire.send(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    let head = wire.text();
+    let expected = format!("alt-svc: h3=\":{}\"; ma=86400", server.udp.port());
+    assert!(head.contains(&expected), "{head}");
+}
+
+#[test]
+fn an_early_request_is_answered_only_if_a_replay_does_no_harm() {
+    let server = Server::start(&[]);
+    let mut tls = tls("h3");
+    let mut first = Http3::on(Line::resume(&server, &mut tls, None));
+    first.until("a ticket", |first| first.line.quic().session().is_some());
+    assert_eq!(first.ask("GET", "/", b"", &HeaderMap::new()).0, 200);
+    let ticket = first.line.quic().session().expect("a ticket").to_vec();
+    let line = Line::begin(&server, &mut tls, Some(&ticket));
+    let mut again = Http3::on(line);
+    again.flush();
+    let request = |method: &str, path: &str| {
+        let request = Request::builder().method(method).uri(format!("https://localhost{path}"));
+        request.body(()).expect("valid")
+    };
+    // Both are sent before the server has said anything.
+    let get = again.web.http().request(&request("GET", "/"), None, true);
+    let post = again.web.http().request(&request("POST", "/api/v1/guest"), None, true);
+    let (Ok(get), Ok(post)) = (get, post) else {
+        panic!("no credit before the handshake");
+    };
+    assert_eq!(again.answer(get).0, 200);
+    assert_eq!(again.answer(post).0, 425);
+    assert_eq!(server.metric("ringshard_quic_early_total", ""), 1);
+}
+
+#[test]
+fn sessions_are_for_pages_of_this_server_and_of_listed_origins() {
+    let server = Server::start(&[("RINGSHARD_LISTEN_ORIGINS", "https://chat.example")]);
+    let mut client = Http3::connect(&server);
+    let own = format!("http://localhost:{}", server.plain.port());
+    assert!(client.session("/wt", Some(&own)).is_ok());
+    assert!(client.session("/wt", Some("https://chat.example")).is_ok());
+    assert!(client.session("/wt", None).is_ok());
+    assert_eq!(client.session("/wt", Some("https://evil.example")), Err(403));
+    assert_eq!(client.session("/elsewhere", None), Err(404));
+    assert_eq!(server.metric("ringshard_connections{", "transport=\"webtransport\""), 3);
+}
+
+#[test]
+fn the_echo_gives_back_streams_and_datagrams() {
+    let server = Server::start(&[]);
+    let mut client = Http3::connect(&server);
+    let session = client.session("/wt/echo", None).expect("a session");
+    let payload: Vec<u8> = (0..3_000_000u32).map(|at| (at ^ (at >> 8)) as u8).collect();
+    for is_uni in [false, true] {
+        let http = client.web.http();
+        let id = if is_uni { http.open_uni(session) } else { http.open_bidi(session) }.expect("a stream");
+        let (mut sent, mut from, mut back) = (0, (!is_uni).then_some(id), Vec::new());
+        client.until("all is back", |client| {
+            while sent < payload.len() && client.web.http().ask_room(id) {
+                let until = payload.len().min(sent + 50_000);
+                let piece = Bytes::copy_from_slice(&payload[sent..until]);
+                client.web.http().send(id, piece, until == payload.len()).expect("room");
+                sent = until;
+            }
+            while let Some(event) = client.events.pop_front() {
+                if let h3::Event::Stream { id, .. } = event {
+                    from = Some(id);
+                }
+            }
+            from.is_some_and(|from| read(client.web.http(), from, &mut back))
+        });
+        assert!(back == payload, "{} of {} bytes", back.len(), payload.len());
+    }
+    let heard = (0..200).any(|n| {
+        let _ = client.web.http().send_datagram(session, format!("wave {n}").as_bytes());
+        client.turn(Duration::from_millis(20));
+        client
+            .events
+            .iter()
+            .any(|event| matches!(event, h3::Event::Datagram { payload, .. } if payload.starts_with(b"wave ")))
+    });
+    assert!(heard);
+    client.web.http().close_session(session, 7, "bye").expect("it is open");
+    client.flush();
+    assert_eq!(client.ask("GET", "/", b"", &HeaderMap::new()).0, 200);
+}
+
+#[test]
+fn several_sessions_share_a_connection_and_end_one_by_one() {
+    let server = Server::start(&[]);
+    let mut client = Http3::connect(&server);
+    let sessions: Vec<_> = (0..3).map(|_| client.session("/wt", None).expect("a session")).collect();
+    let count = |server: &Server| server.metric("ringshard_connections{", "transport=\"webtransport\"");
+    assert_eq!(count(&server), 3);
+    client.web.http().close_session(sessions[1], 0, "").expect("open");
+    client.flush();
+    server.until("one less", |server| {
+        client.turn(Duration::from_millis(1));
+        count(server) == 2
+    });
+    // Garbage ends its session, with a code, and no other.
+    let lane = client.web.http().open_bidi(sessions[0]).expect("a stream");
+    client.web.http().send(lane, Bytes::from_static(&[0xFF; 64]), false).expect("room");
+    let code = client.take("a close", |event| match event {
+        h3::Event::SessionClosed { id, code, .. } => Some((*id, *code)),
+        _ => None,
+    });
+    assert_eq!(code, (sessions[0], 2));
+    assert_eq!(count(&server), 1);
+    assert_eq!(client.ask("GET", "/", b"", &HeaderMap::new()).0, 200);
+    let _ = webtransport::code::to_http(0);
+}
+
+#[test]
+fn a_second_ordered_stream_is_refused_and_disturbs_nothing() {
+    let server = Server::start(&[]);
+    let mut user = User::web(&server).enter("ada", "chat/lanes");
+    if let super::talker::Carrier::Web { http, session, .. } = &mut user.carrier {
+        let second = http.web.http().open_bidi(*session).expect("a stream");
+        http.web.http().send(second, Bytes::from_static(&[1; 32]), false).expect("room");
+    }
+    (0..3).for_each(|_| user.works());
+    assert_eq!(server.dropped("frame"), 0);
+}
