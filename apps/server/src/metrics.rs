@@ -1,6 +1,7 @@
 //! Figures: what each shard counts, and their two faces, the text that Prometheus reads and the JSON of `/shards`.
 
 mod catalogue;
+mod endpoint;
 mod label;
 mod process;
 mod quantum;
@@ -19,7 +20,12 @@ use arc_swap::ArcSwap;
 use engine::ShardStats;
 use serde::Serialize;
 
-pub use self::{quantum::QuantumStats, quic::QuicStats};
+pub use self::{
+    catalogue::Kind,
+    endpoint::{Counted, EndpointStats, Figure},
+    quantum::QuantumStats,
+    quic::QuicStats,
+};
 pub use catalogue::text;
 pub use label::{CODES, DatagramDrop, Drop, Family, Status, Transport};
 pub use server::ServerStats;

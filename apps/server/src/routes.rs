@@ -17,13 +17,15 @@ pub(crate) struct Context<'a> {
     /// The `Date` header of this second.
     pub(crate) date: &'a HeaderValue,
     /// SHA-256 of the certificate in hex, if there is a secure listener.
-    pub(crate) cert_hash: Option<&'a str>,
+    pub(crate) cert_hash: &'a dyn Fn() -> Option<String>,
     /// Origins that are allowed beside the request's own host.
     pub(crate) origins: &'a Origins,
     /// The client's address.
     pub(crate) address: IpAddr,
     /// What pages may load and connect to.
     pub(crate) policy: &'a HeaderValue,
+    /// It is asked over HTTP/3.
+    pub(crate) is_on_http3: bool,
     /// Where HTTP/3 is spoken, for those who do not use it yet. Pages read it, too: there is WebTransport.
     pub(crate) alt_svc: Option<&'a HeaderValue>,
     /// Makes the document of `/api/v1/shards`.
@@ -61,17 +63,24 @@ pub(crate) fn route(context: &Context<'_>, request: &Request<Bytes>) -> Routed {
     Routed::Respond(response)
 }
 
-/// The headers that every answer carries.
+/// The headers that every answer carries. Over HTTP/3 those of [`common`] are added when it is sent.
 pub(crate) fn finish(context: &Context<'_>, headers: &mut HeaderMap) {
-    headers.insert(header::DATE, context.date.clone());
-    if let Some(alt_svc) = context.alt_svc {
-        headers.insert(header::ALT_SVC, alt_svc.clone());
+    if !context.is_on_http3 {
+        common(context, headers);
+        if let Some(alt_svc) = context.alt_svc {
+            headers.insert(header::ALT_SVC, alt_svc.clone());
+        }
     }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+}
+
+/// The headers that are the same in all answers of a second.
+pub(crate) fn common(context: &Context<'_>, headers: &mut HeaderMap) {
+    headers.insert(header::DATE, context.date.clone());
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(header::CONTENT_SECURITY_POLICY, context.policy.clone());
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
 /// Whether a request of a browser comes from a page of this host or an allowed one. Programs send no `Origin`.
@@ -147,19 +156,23 @@ fn document(context: &Context<'_>, request: &Request<Bytes>, path: &str) -> Resu
         }
         return Ok(page.respond(request));
     }
-    match (path, context.cert_hash) {
-        ("/cert-hash", _) if !reads => Err(not_allowed("GET, HEAD")),
-        ("/cert-hash", Some(hash)) => Ok(json(StatusCode::OK, &serde_json::json!({ "sha256": hash }))),
-        ("/wt" | "/wt/echo", _) => {
+    let nothing = || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path");
+    match path {
+        "/cert-hash" if !reads => Err(not_allowed("GET, HEAD")),
+        "/cert-hash" => {
+            let hash = (context.cert_hash)().ok_or_else(nothing)?;
+            Ok(json(StatusCode::OK, &serde_json::json!({ "sha256": hash })))
+        }
+        "/wt" | "/wt/echo" => {
             let message = "this is a WebTransport endpoint: open a session over HTTP/3";
             Err(Problem::new(StatusCode::UPGRADE_REQUIRED, "failed_precondition", message))
         }
-        ("/ws", _) => {
+        "/ws" => {
             let message =
                 "this is a WebSocket endpoint: send an upgrade request (subprotocol ringshard.json or ringshard.proto)";
             Err(Problem::new(StatusCode::UPGRADE_REQUIRED, "failed_precondition", message))
         }
-        _ => Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")),
+        _ => Err(nothing()),
     }
 }
 

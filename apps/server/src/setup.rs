@@ -135,9 +135,12 @@ fn is_ours(origin: &str, host: &str, ports: [u16; 2]) -> bool {
     let ((page, port), (own, _)) = (split(authority), split(host));
     ["http", "https"].contains(&scheme)
         && !page.is_empty()
-        && page == own
+        && (page == own || [&page, &own].iter().all(|name| LOOPBACK.contains(&name.as_str())))
         && port.is_some_and(|port| ports.contains(&port))
 }
+
+/// Names of this machine. A page on `localhost` opens its session at 127.0.0.1, for that is where browsers find UDP.
+const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// How long a browser may remember where HTTP/3 is: a day, as many do.
 const ALT_SVC_SECS: u32 = 86_400;
@@ -356,6 +359,9 @@ mod tests {
             ("http://127.0.0.1:8080", "127.0.0.1:8443", true),
             ("https://Chat.example:8443", "chat.example:8443", true),
             ("http://[::1]:8080", "[::1]:8443", true),
+            ("http://localhost:8080", "127.0.0.1:8443", true),
+            ("http://localhost:8080", "chat.example:8443", false),
+            ("http://chat.example:8080", "127.0.0.1:8443", false),
             ("http://127.0.0.1:8081", "127.0.0.1:8443", false),
             ("http://127.0.0.2:8080", "127.0.0.1:8443", false),
             ("http://127.0.0.1", "127.0.0.1:8443", false),

@@ -60,6 +60,8 @@ pub(crate) struct Ground {
     pub(crate) control: BytesMut,
     pub(crate) wires: Wires,
     pub(crate) date: crate::date::Date,
+    /// The headers that all answers over HTTP/3 have in common, and the second since 1970 that they are of.
+    pub(crate) common: (u64, quic::h3::Common),
 }
 
 /// What a timer is for.
@@ -170,6 +172,7 @@ impl Shard {
                 control: BytesMut::new(),
                 wires: Wires::default(),
                 date: crate::date::Date::default(),
+                common: (0, quic::h3::Common::default()),
                 setup,
             },
         }

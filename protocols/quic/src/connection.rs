@@ -1,5 +1,8 @@
 //! One connection: quiche's, told in events, read and written without copies where that is possible.
 
+mod observe;
+mod paths;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -7,13 +10,14 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
-use quiche::{PathEvent, Shutdown};
+use quiche::Shutdown;
 use smallvec::SmallVec;
 
+use self::paths::Paths;
 use crate::{
     buffer::Shared,
     config::TRAIN_BYTES_MAX,
-    event::{CloseReason, Event},
+    event::CloseReason,
     id::Id,
     stats::Stats,
     stream::{Direction, Side, StreamError, StreamId},
@@ -24,12 +28,6 @@ pub(crate) type Quiche = quiche::Connection<Shared>;
 
 /// Streams whose end was told and not read, at most; beyond that the application does not look anyway.
 const ENDED_MAX: usize = 1024;
-
-/// Packets from an address that is not proven after which its proof is asked for again.
-const ASK_AGAIN: u8 = 4;
-
-/// Paths that are known to have been given up, at most: quiche has no more at a time than there are ids.
-const FAILED_MAX: usize = 8;
 
 /// A connection.
 pub struct Connection {
@@ -68,17 +66,7 @@ pub struct Connection {
     /// The handshake took too long: one last packet, if it may be sent, and it is over.
     abandoned: bool,
     over: bool,
-    /// Paths that were used before, by their two addresses ([`Connection::leave`]).
-    left: SmallVec<[(SocketAddr, SocketAddr); 1]>,
-    /// Paths that quiche has once given up to prove.
-    failed: SmallVec<[(SocketAddr, SocketAddr); 1]>,
-    /// quiche has lost its way ([`Connection::check_paths`]).
-    lost: bool,
-    /// Counts packets from an address that is not proven.
-    unproven: u8,
-    /// The peer's id that is in use, by its number, and the one before that.
-    peer_id_number: u64,
-    peer_id_before: Option<u64>,
+    paths: Paths,
     pub(crate) token: Option<[u8; 16]>,
     pub(crate) armed: Option<Instant>,
     pub(crate) queued: bool,
@@ -142,12 +130,7 @@ impl Connection {
             failure: None,
             abandoned: false,
             over: false,
-            left: SmallVec::new(),
-            failed: SmallVec::new(),
-            lost: false,
-            unproven: 0,
-            peer_id_number: 0,
-            peer_id_before: None,
+            paths: Paths::default(),
             token: None,
             armed: None,
             queued: false,
@@ -426,20 +409,6 @@ impl Connection {
         }
     }
 
-    /// Moves a client to another address of its own.
-    ///
-    /// # Errors
-    /// [`StreamError::Limit`]: no spare id, or the peer wants no moves.
-    pub fn migrate(&mut self, local: SocketAddr) -> Result<(), StreamError> {
-        let number = self.quiche.migrate_source(local).map_err(|_| StreamError::Limit)?;
-        // The one before the old one is given back, and the peer issues another. The old one is still of use: see `leave`.
-        if let Some(before) = self.peer_id_before.replace(std::mem::replace(&mut self.peer_id_number, number)) {
-            let _ = self.quiche.retire_dcid(before);
-        }
-        self.leave(local, self.remote);
-        Ok(())
-    }
-
     /// Asks the peer to answer, so that a silent connection stays.
     pub fn ping(&mut self) {
         // A connection that cannot ask is over.
@@ -579,208 +548,11 @@ impl Connection {
         Some(train)
     }
 
-    /// Tells what is new.
-    pub(crate) fn observe(&mut self, mut tell: impl FnMut(Event)) {
-        if !self.told.early && self.quiche.is_in_early_data() {
-            self.told.early = true;
-            tell(Event::Early);
-        }
-        if !self.told.connected && self.quiche.is_established() {
-            self.told.connected = true;
-            self.handshake_until = None;
-            tell(Event::Connected);
-        }
-        self.observe_paths(&mut tell);
-        self.check_paths();
-        if self.told.early || self.told.connected {
-            self.observe_streams(&mut tell);
-        }
-        if !self.told.datagram && self.quiche.dgram_recv_front_len().is_some() {
-            self.told.datagram = true;
-            tell(Event::Datagram);
-        }
-        if !self.told.closed && (self.abandoned || self.lost || self.quiche.is_draining() || self.quiche.is_closed()) {
-            self.told.closed = true;
-            self.handshake_until = None;
-            self.release_at = None;
-            tell(Event::Closed(self.close_reason()));
-        }
-    }
-
-    fn observe_paths(&mut self, tell: &mut impl FnMut(Event)) {
-        // quiche proves new addresses by itself, and uses them when they are.
-        while let Some(event) = self.quiche.path_event_next() {
-            match event {
-                PathEvent::PeerMigrated(local, remote) => {
-                    self.leave(local, remote);
-                    tell(Event::Moved);
-                }
-                PathEvent::FailedValidation(local, remote) => {
-                    // A way that is proven later is kept here: quiche does not tell if it is given up once more.
-                    if self.failed.len() >= FAILED_MAX {
-                        self.failed.remove(0);
-                    }
-                    self.failed.push((local, remote));
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Uses another path from now on, and finds out what was lost on the ones before. quiche 0.30 looks for losses on a
-    /// path only when something that was sent there is acknowledged, and nothing more is sent there: all but the first
-    /// packets that were on the way would never be sent again (cloudflare/quiche issue 2452). So a probe is sent on each,
-    /// which leaves for the address in use, and the acknowledgement of that one shows what is missing.
-    fn leave(&mut self, local: SocketAddr, remote: SocketAddr) {
-        let before = (std::mem::replace(&mut self.local, local), std::mem::replace(&mut self.remote, remote));
-        self.left.retain(|path| *path != before && *path != (local, remote));
-        if before != (local, remote) {
-            self.left.push(before);
-        }
-        // One that quiche has no room for any more, or no id of the peer, is forgotten.
-        let Self { left, quiche, .. } = self;
-        left.retain(|(local, remote)| {
-            let is_known = quiche.path_stats().any(|path| (path.local_addr, path.peer_addr) == (*local, *remote));
-            is_known && quiche.probe_path(*local, *remote).is_ok()
-        });
-    }
-
-    /// Where a packet for this path leaves from and goes to.
-    fn route(&self, path: (SocketAddr, SocketAddr)) -> (SocketAddr, SocketAddr) {
-        if !self.left.contains(&path) {
-            return path;
-        }
-        let active = self.quiche.path_stats().find(|path| path.active);
-        active.map_or(path, |path| (path.local_addr, path.peer_addr))
-    }
-
-    /// Asks for the proof of an address again. quiche 0.30 asks once, and does not notice if that was lost while other packets
-    /// were not; and what came first may have been too short for a second question: then it gives up, and sends to where
-    /// nobody is any more.
-    fn ask_again(&mut self, local: SocketAddr, remote: SocketAddr) {
-        self.unproven = (self.unproven + 1) % ASK_AGAIN;
-        if self.unproven == 0 || self.failed.contains(&(local, remote)) {
-            let _ = self.quiche.probe_path(local, remote);
-        }
-    }
-
-    /// After a path was given up quiche may take two for active, and adds up their windows beyond what a number holds.
-    /// Without the connection the client is told at its next packet that it is gone, and comes back.
-    fn check_paths(&mut self) {
-        self.lost |= !self.failed.is_empty() && self.quiche.path_stats().filter(|path| path.active).count() > 1;
-    }
-
-    fn observe_streams(&mut self, tell: &mut impl FnMut(Event)) {
-        // Stops first: quiche forgets a stream that is stopped when its reset or end is read.
-        let stopped = self.quiche.stats().stopped_stream_count_remote;
-        if std::mem::replace(&mut self.stopped, stopped) < stopped {
-            // quiche tells only of streams that were blocked. Each is stopped once, so that a peer cannot have us look
-            // through them more often than it has opened some.
-            let ids: Vec<_> = self.writing.keys().copied().collect();
-            ids.into_iter().for_each(|id| self.observe_stop(id, tell));
-        }
-        while let Some(id) = self.quiche.stream_readable_next() {
-            let id = StreamId(id);
-            self.observe_opening(id, tell);
-            self.observe_readable(id, tell);
-        }
-        self.observe_ends(tell);
-        while let Some(id) = self.quiche.stream_writable_next() {
-            self.observe_opening(StreamId(id), tell);
-            self.observe_stop(id, tell);
-            if let Some(is_short) = self.writing.get_mut(&id)
-                && std::mem::take(is_short)
-            {
-                tell(Event::Writable(StreamId(id)));
-            }
-        }
-        for direction in [Direction::Bidirectional, Direction::Unidirectional] {
-            if self.starved[direction as usize] && self.streams_left(direction) > 0 {
-                self.starved[direction as usize] = false;
-                tell(Event::StreamsAvailable(direction));
-            }
-        }
-    }
-
-    /// Tells of a stop once. quiche forgets a stream that is stopped and over when it is asked, so it is always asked.
-    fn observe_stop(&mut self, id: u64, tell: &mut impl FnMut(Event)) {
-        if let Err(quiche::Error::StreamStopped(code)) = self.quiche.stream_capacity(id)
-            && self.writing.remove(&id).is_some()
-        {
-            tell(Event::Stopped { id: StreamId(id), code });
-        }
-    }
-
-    /// A stream of the peer opens all before it (RFC 9000, section 3.2), but quiche takes nothing for one of which nothing
-    /// has come: each is told when it comes.
-    fn observe_opening(&mut self, id: StreamId, tell: &mut impl FnMut(Event)) {
-        if id.side() == self.side {
-            return;
-        }
-        let opened = &mut self.opened[id.direction() as usize];
-        if id.index() < *opened {
-            if !self.passed.remove(&id.0) {
-                return;
-            }
-        } else {
-            // At most as many as the peer may have open.
-            let passed = (*opened..id.index()).map(|index| StreamId::new(id.side(), id.direction(), index).0);
-            self.passed.extend(passed);
-            *opened = id.index() + 1;
-        }
-        tell(Event::Opened(id));
-        if !id.is_uni() {
-            self.writing.insert(id.0, false);
-            self.observe_stop(id.0, tell);
-        }
-    }
-
-    /// quiche calls a stream readable for bytes, for its end and for a reset alike.
-    fn observe_readable(&mut self, id: StreamId, tell: &mut impl FnMut(Event)) {
-        if self.quiche.stream_readable_len(id.0, 1) > 0 {
-            return tell(Event::Readable(id));
-        }
-        // With room for a byte that is not there: else quiche keeps the end, and calls the stream readable for ever.
-        match self.quiche.stream_recv(id.0, &mut [0]) {
-            Err(quiche::Error::StreamReset(code)) => {
-                self.reading.remove(&id.0);
-                tell(Event::Reset { id, code });
-            }
-            Ok((_, true)) => {
-                self.reading.remove(&id.0);
-                self.tell_end(id.0, tell);
-            }
-            _ => {}
-        }
-    }
-
-    /// An end that comes with bytes that were read before, as in a packet sent again, quiche takes and does not tell.
-    fn observe_ends(&mut self, tell: &mut impl FnMut(Event)) {
-        if !std::mem::take(&mut self.heard) {
-            return;
-        }
-        let quiche = &self.quiche;
-        let has_ended = |id: &u64| quiche.stream_finished(*id) && !quiche.stream_readable(*id);
-        let ended: SmallVec<[u64; 2]> = self.reading.iter().copied().filter(has_ended).collect();
-        for id in ended {
-            self.reading.remove(&id);
-            self.tell_end(id, tell);
-        }
-    }
-
-    fn tell_end(&mut self, id: u64, tell: &mut impl FnMut(Event)) {
-        if self.ended.len() >= ENDED_MAX {
-            self.ended.remove(0);
-        }
-        self.ended.push(id);
-        tell(Event::Readable(StreamId(id)));
-    }
-
     fn close_reason(&self) -> CloseReason {
         if let Some(code) = self.closing {
             return CloseReason::Local { code };
         }
-        if self.lost {
+        if self.paths.lost {
             return CloseReason::Reset;
         }
         if let Some(error) = self.quiche.peer_error() {
@@ -807,7 +579,7 @@ impl Connection {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.over || self.lost || self.quiche.is_closed()
+        self.over || self.paths.lost || self.quiche.is_closed()
     }
 
     pub(crate) fn quiche(&mut self) -> &mut Quiche {

@@ -37,6 +37,7 @@ pub use inbox::Piece;
 pub use limits::Limits;
 pub use output::{Action, Event, Protocol, SendError, Stats, Verdict};
 pub use priority::Priority;
+pub use qpack::Common;
 pub use settings::Settings;
 
 pub use crate::stream::StreamId;

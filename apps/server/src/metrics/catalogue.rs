@@ -5,15 +5,20 @@ use std::fmt::Write;
 use engine::Counter;
 
 use super::{
-    CODES, DatagramDrop, Drop, ServerStats, ShardView, Stats, Status, Transport, line, load, process, quantum, quic,
+    CODES, DatagramDrop, Drop, ServerStats, ShardView, Stats, Status, Transport,
+    endpoint::{Counted, EndpointStats},
+    line, load, process,
 };
 
 /// One value of each shard: the name behind `ringshard_`, the help, whether it only rises, and where it is.
 type Single = (&'static str, &'static str, Kind, fn(&ServerStats) -> &Counter);
 
+/// What a figure does over time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub enum Kind {
+    /// It only rises.
     Counter,
+    /// It goes up and down.
     Gauge,
 }
 
@@ -98,22 +103,22 @@ pub fn text(stats: &Stats) -> String {
             line!(out, "ringshard_{name}{{shard=\"{index}\"}} {}", pick(&shard.server).get());
         }
     }
-    endpoint_figures(&mut out, stats.shards());
+    endpoint_figures(&mut out, stats.shards(), |shard| &shard.server.quantum);
+    endpoint_figures(&mut out, stats.shards(), |shard| &shard.server.quic);
     engine_figures(&mut out, stats.shards());
     out
 }
 
-fn endpoint_figures(out: &mut String, shards: &[ShardView]) {
-    for (at, (name, help, kind, _)) in quantum::FIGURES.iter().enumerate() {
-        head(out, &format!("quantum_{name}"), help, *kind);
+fn endpoint_figures<E: Counted, const F: usize, const D: usize>(
+    out: &mut String,
+    shards: &[ShardView],
+    stats: fn(&ShardView) -> &EndpointStats<E, F, D>,
+) {
+    for (at, (name, help, kind, _)) in E::FIGURES.iter().enumerate() {
+        let name = format!("{}_{name}", E::NAME);
+        head(out, &name, help, *kind);
         for (index, shard) in shards.iter().enumerate() {
-            line!(out, "ringshard_quantum_{name}{{shard=\"{index}\"}} {}", shard.server.quantum.figures.at(at).get());
-        }
-    }
-    for (at, (name, help, kind, _)) in quic::FIGURES.iter().enumerate() {
-        head(out, &format!("quic_{name}"), help, *kind);
-        for (index, shard) in shards.iter().enumerate() {
-            line!(out, "ringshard_quic_{name}{{shard=\"{index}\"}} {}", shard.server.quic.figures.at(at).get());
+            line!(out, "ringshard_{name}{{shard=\"{index}\"}} {}", stats(shard).figures.at(at).get());
         }
     }
 }

@@ -1,14 +1,27 @@
-//! What the QUIC endpoint of one shard has counted, as the shard shows it to the rest of the process.
+//! The figures of the QUIC endpoint.
 
 use quic::{Drop, Endpoint};
 
-use super::{catalogue::Kind, label::Family};
+use super::{
+    catalogue::Kind,
+    endpoint::{Counted, EndpointStats, Figure},
+};
 
-/// The name behind `ringshard_quic_`, the help, whether it only rises, and where the endpoint has it.
-pub(super) type Figure = (&'static str, &'static str, Kind, fn(&Endpoint) -> u64);
+/// What the QUIC endpoint of one shard has counted.
+pub type QuicStats = EndpointStats<Endpoint, { FIGURES.len() }, { Drop::COUNT }>;
 
-/// Every figure. Those of packets count connections that have ended: a connection keeps its own until then.
-pub(super) const FIGURES: [Figure; 21] = [
+impl Counted for Endpoint {
+    const NAME: &'static str = "quic";
+
+    const FIGURES: &'static [Figure<Self>] = &FIGURES;
+
+    fn dropped(&self) -> &[u64] {
+        &self.stats().dropped
+    }
+}
+
+/// Every figure.
+const FIGURES: [Figure<Endpoint>; 21] = [
     ("connections", "QUIC connections, handshakes included.", Kind::Gauge, |e| e.len() as u64),
     ("half_open", "QUIC handshakes under way.", Kind::Gauge, |e| e.half_open() as u64),
     ("accepted_total", "QUIC connections that clients began.", Kind::Counter, |e| e.stats().accepted),
@@ -31,49 +44,3 @@ pub(super) const FIGURES: [Figure; 21] = [
     ("ids_issued_total", "QUIC connection ids issued after handshakes.", Kind::Counter, |e| e.stats().ids_issued),
     ("ids_retired_total", "QUIC connection ids given back.", Kind::Counter, |e| e.stats().ids_retired),
 ];
-
-const BYTES_RECEIVED: usize = 14;
-const BYTES_SENT: usize = 15;
-
-/// The figures of one shard.
-#[derive(Debug, Default)]
-pub struct QuicStats {
-    pub(super) figures: Family<{ FIGURES.len() }>,
-    pub(super) drops: Family<{ Drop::COUNT }>,
-}
-
-impl QuicStats {
-    /// Shows what the endpoint has counted. Only its shard may call it.
-    pub(crate) fn show(&self, endpoint: &Endpoint) {
-        for (at, (_, _, _, pick)) in FIGURES.iter().enumerate() {
-            self.figures.at(at).set(pick(endpoint));
-        }
-        for (at, count) in endpoint.stats().dropped.iter().enumerate() {
-            self.drops.at(at).set(*count);
-        }
-    }
-
-    /// A figure by its name behind `ringshard_quic_`.
-    #[must_use]
-    pub fn figure(&self, name: &str) -> Option<u64> {
-        let at = FIGURES.iter().position(|(known, ..)| *known == name)?;
-        Some(self.figures.at(at).get())
-    }
-
-    /// Bytes of datagrams received and sent.
-    #[must_use]
-    pub fn bytes(&self) -> (u64, u64) {
-        (self.figures.at(BYTES_RECEIVED).get(), self.figures.at(BYTES_SENT).get())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_bytes_are_where_they_are_looked_for() {
-        assert_eq!(FIGURES[BYTES_RECEIVED].0, "bytes_received_total");
-        assert_eq!(FIGURES[BYTES_SENT].0, "bytes_sent_total");
-    }
-}

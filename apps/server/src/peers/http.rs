@@ -156,16 +156,16 @@ impl Ground {
     /// What routes may know, for the length of a call.
     pub(crate) fn with_context<R>(&mut self, io: &Io<Mail>, caller: Caller, act: impl FnOnce(&Context<'_>) -> R) -> R {
         let setup = &self.setup;
-        let hash = setup.cert_hash();
         let wall_ms = io.wall_ms();
-        let shards = || setup.shards_json(wall_ms);
+        let (shards, cert_hash) = (|| setup.shards_json(wall_ms), || setup.cert_hash());
         act(&Context {
             date: self.date.header(io.wall_ms()),
-            cert_hash: hash.as_deref(),
+            cert_hash: &cert_hash,
             origins: &setup.config.listen.origins,
             address: caller.address,
             policy: setup.policy(),
-            alt_svc: setup.alt_svc().filter(|_| !caller.is_on_http3),
+            is_on_http3: caller.is_on_http3,
+            alt_svc: setup.alt_svc(),
             shards: &shards,
         })
     }

@@ -7,21 +7,21 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use engine::{Io, ShardId};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use quic::{
     Handle, StreamId,
-    h3::{Code, Event, Piece},
+    h3::{Code, Common, Event, Piece},
 };
 use ringshard_http::RequestId;
 
 use crate::{
-    connection::{Connection, Kind},
+    connection::{Caller, Connection, Kind},
     job::Asked,
     mail::Mail,
     metrics::Drop,
     peers::webtransport::Tenants,
     routes::{self, Problem, Routed},
-    shard::Shard,
+    shard::{Ground, Shard},
 };
 
 /// What a connection that speaks HTTP/3 is in the middle of.
@@ -219,11 +219,12 @@ impl Shard {
         response: Response<Bytes>,
     ) {
         self.ground.stats.request(response.status().as_u16());
+        self.ground.renew_common(io, connection.caller());
         let Kind::Http3(http) = &mut connection.kind else { return };
         http.last = io.now();
         if let Some((web, _)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(http.handle)) {
             // Gone: nobody waits for it. Too large for what the client takes: it hears that there was an answer.
-            if let Err(quic::h3::SendError::TooLarge) = web.http().answer(id, response) {
+            if let Err(quic::h3::SendError::TooLarge) = web.http().answer_with(id, response, &self.ground.common.1) {
                 web.http().reset(id, Code::INTERNAL_ERROR);
             }
         }
@@ -275,5 +276,17 @@ impl Shard {
             web.http().drain(io.now());
         }
         self.serve_http3(io, connection);
+    }
+}
+
+impl Ground {
+    /// Codes the headers that all answers have in common, once a second.
+    fn renew_common(&mut self, io: &Io<Mail>, caller: Caller) {
+        let second = io.wall_ms() / 1000;
+        if self.common.0 != second {
+            let mut headers = HeaderMap::new();
+            self.with_context(io, caller, |context| routes::common(context, &mut headers));
+            self.common = (second, Common::new(&headers));
+        }
     }
 }

@@ -91,7 +91,7 @@ class Client(QuicConnectionProtocol):
 
 @contextlib.asynccontextmanager
 async def dial(addresses, ticket=None, tickets=None, early=None, versions=(), alpn=H3_ALPN, credit=1 << 20, logged=False):
-    """A connection from a new port. `tickets` gathers those that come; `early` queues what goes with the first packet."""
+    """A connection from a new port. `tickets` is a queue of those that come; `early` queues what goes with the first packet."""
     host, port = addresses["secure/udp"].rsplit(":", 1)
     configuration = QuicConfiguration(alpn_protocols=alpn, is_client=True, verify_mode=ssl.CERT_NONE, server_name=host)
     configuration.quic_logger = QuicLogger() if logged else None
@@ -99,7 +99,7 @@ async def dial(addresses, ticket=None, tickets=None, early=None, versions=(), al
     configuration.supported_versions[:0] = versions
     configuration.max_data = configuration.max_stream_data = credit
     configuration.max_datagram_frame_size = 65536
-    quic = QuicConnection(configuration=configuration, session_ticket_handler=None if tickets is None else tickets.append)
+    quic = QuicConnection(configuration=configuration, session_ticket_handler=None if tickets is None else tickets.put_nowait)
     loop = asyncio.get_running_loop()
     _, client = await loop.create_datagram_endpoint(lambda: Client(quic), local_addr=("127.0.0.1", 0))
     try:
@@ -120,14 +120,9 @@ async def ping(client):
 
 
 async def ticket_of(addresses):
-    tickets = []
-    async with dial(addresses, tickets=tickets) as client:
-        for _ in range(100):
-            await ping(client)
-            if tickets:
-                return tickets[-1]
-            await asyncio.sleep(0.02)
-    raise AssertionError("no session ticket")
+    tickets = asyncio.Queue()
+    async with dial(addresses, tickets=tickets):
+        return await asyncio.wait_for(tickets.get(), 10)
 
 
 async def handshake(addresses):

@@ -110,6 +110,12 @@ pub(crate) fn trailers(fields: &[Header]) -> Result<HeaderMap, Fault> {
     split(fields).map(|(_, headers)| headers)
 }
 
+/// The fields of a map as they are sent, but those that HTTP/3 forbids.
+pub(crate) fn fields(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let allowed = headers.iter().filter(|(name, _)| !is_of_connection(name.as_str().as_bytes()));
+    allowed.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
+}
+
 /// Whether HTTP/3 forbids the field (RFC 9114 section 4.2): it is about a connection of HTTP/1.1.
 pub(crate) fn is_of_connection(name: &[u8]) -> bool {
     matches!(name, b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade")

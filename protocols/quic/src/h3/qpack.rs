@@ -1,6 +1,7 @@
 //! QPACK (RFC 9204) with the static table alone: quiche codes the field sections, the peer's two streams are checked.
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use quiche::h3::{
     Header,
     qpack::{Decoder, Encoder, Error},
@@ -10,7 +11,7 @@ use super::{
     Limits,
     code::{Code, Fault},
     frame::kind,
-    varint,
+    message, varint,
 };
 
 /// A name and a value to be sent.
@@ -24,6 +25,9 @@ const CODING_OVERHEAD: usize = 12;
 
 /// Type and length in front of a section: the length takes four bytes always, so that it can be written afterwards.
 const HEAD_LEN: usize = 5;
+
+/// The insert count and the base in front of the fields: one byte each, for both are 0.
+const PREFIX_LEN: usize = 2;
 
 /// Continuation bytes of an integer: 62 bits have 9 (RFC 9204 section 4.1.1).
 const CONTINUATIONS_MAX: u8 = 9;
@@ -58,16 +62,46 @@ pub(crate) fn section_size(fields: &[Field<'_>]) -> u64 {
     fields.iter().map(|(name, value)| name.len() + value.len() + FIELD_OVERHEAD).sum::<usize>() as u64
 }
 
-/// A HEADERS frame, with room for `more` bytes behind it.
-pub(crate) fn headers_frame(fields: &[Field<'_>], more: usize) -> BytesMut {
-    let bound: usize = fields.iter().map(|(name, value)| name.len() + value.len() + CODING_OVERHEAD).sum();
-    let mut out = BytesMut::with_capacity(HEAD_LEN + 2 + bound + more);
-    out.resize(HEAD_LEN + 2 + bound, 0);
+/// A HEADERS frame with these fields and then `common`, and room for `more` bytes behind it.
+pub(crate) fn headers_frame(fields: &[Field<'_>], common: &Common, more: usize) -> BytesMut {
+    let bound = PREFIX_LEN + bound(fields);
+    let mut out = BytesMut::with_capacity(HEAD_LEN + bound + common.lines.len() + more);
+    out.resize(HEAD_LEN + bound, 0);
     let len = Encoder::new().encode(fields, &mut out[HEAD_LEN..]).expect("the bound holds every coding of the fields");
     out.truncate(HEAD_LEN + len);
+    out.extend_from_slice(&common.lines);
     out[0] = kind::HEADERS as u8;
-    out[1..HEAD_LEN].copy_from_slice(&(len as u32 | 0x8000_0000).to_be_bytes());
+    out[1..HEAD_LEN].copy_from_slice(&((len + common.lines.len()) as u32 | 0x8000_0000).to_be_bytes());
     out
+}
+
+/// Bytes that the coding of fields may take.
+fn bound(fields: &[Field<'_>]) -> usize {
+    fields.iter().map(|(name, value)| name.len() + value.len() + CODING_OVERHEAD).sum()
+}
+
+/// Fields that many answers have in common, coded once. Without the dynamic table a field line is the same in every
+/// section (RFC 9204 section 4.5).
+#[derive(Clone, Debug, Default)]
+pub struct Common {
+    lines: Bytes,
+    size: u64,
+}
+
+impl Common {
+    /// Codes these fields; those about an HTTP/1.1 connection are left away.
+    #[must_use]
+    pub fn new(headers: &HeaderMap) -> Self {
+        let fields: Vec<Field<'_>> = message::fields(headers).collect();
+        let mut lines = vec![0; PREFIX_LEN + bound(&fields)];
+        let len = Encoder::new().encode(&fields, &mut lines).expect("the bound holds every coding of the fields");
+        Self { lines: Bytes::copy_from_slice(&lines[PREFIX_LEN..len]), size: section_size(&fields) }
+    }
+
+    /// Their size as RFC 9114 section 4.2.2 counts it.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
 }
 
 /// The peer's encoder stream. This end's capacity is 0: nothing can be inserted, and only 0 can be chosen.
@@ -106,6 +140,7 @@ const _: () = assert!(varint::LEN_MAX <= CONTINUATIONS_MAX as usize, "a stream i
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
     use quiche::h3::NameValue;
 
     use super::*;
@@ -113,7 +148,7 @@ mod tests {
     const LIMITS: fn() -> Limits = Limits::default;
 
     fn section(fields: &[Field<'_>]) -> Bytes {
-        headers_frame(fields, 0).freeze().slice(HEAD_LEN..)
+        headers_frame(fields, &Common::default(), 0).freeze().slice(HEAD_LEN..)
     }
 
     #[test]
@@ -123,8 +158,23 @@ mod tests {
         let decoded = decode(&section(&fields), &LIMITS()).expect("it is valid");
         let pairs: Vec<Field<'_>> = decoded.iter().map(|field| (field.name(), field.value())).collect();
         assert_eq!(pairs, fields);
-        let frame = headers_frame(&fields, 0);
+        let frame = headers_frame(&fields, &Common::default(), 0);
         assert_eq!(varint::read(&frame[1..]), Some(((frame.len() - HEAD_LEN) as u64, 4)));
+    }
+
+    #[test]
+    fn common_fields_are_as_if_they_were_coded_with_the_others() {
+        let headers = HeaderMap::from_iter([
+            (http::header::DATE, HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT")),
+            (http::header::CONNECTION, HeaderValue::from_static("close")),
+            (http::header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+        ]);
+        let common = Common::new(&headers);
+        let own: [Field<'_>; 2] = [(b":status", b"200"), (b"content-length", b"7")];
+        let more: [Field<'_>; 2] = [(b"date", b"Sun, 06 Nov 1994 08:49:37 GMT"), (b"x-frame-options", b"DENY")];
+        let together: Vec<Field<'_>> = own.into_iter().chain(more).collect();
+        assert_eq!(headers_frame(&own, &common, 0), headers_frame(&together, &Common::default(), 0));
+        assert_eq!(common.size() + section_size(&own), section_size(&together));
     }
 
     #[test]
@@ -132,7 +182,7 @@ mod tests {
         for len in (0..400).chain([16_383, 16_384, 70_000]) {
             for byte in [b'a', b'~', 0xff] {
                 let value = vec![byte; len];
-                headers_frame(&[(&value, &value), (b":path", &value)], 0);
+                headers_frame(&[(&value, &value), (b":path", &value)], &Common::default(), 0);
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::{
         frame::{self, kind},
         message,
         outbox::Stage,
-        qpack::{self, Field},
+        qpack::{self, Common, Field},
         stream::{Message, Phase},
     },
     stream::{Direction, Side},
@@ -30,7 +30,7 @@ impl Connection {
     /// # Errors
     /// [`SendError::Gone`], [`SendError::Order`] (answered already), [`SendError::TooLarge`] (for the peer's settings).
     pub fn respond(&mut self, id: StreamId, response: &Response<()>, end: bool) -> Result<(), SendError> {
-        self.send_head(id, response, None, end)
+        self.send_head(id, response, &Common::default(), None, end)
     }
 
     /// Answers a request with a head and the whole body. `content-length` is set, and the body left away where there
@@ -39,6 +39,14 @@ impl Connection {
     /// # Errors
     /// As [`Connection::respond`].
     pub fn answer(&mut self, id: StreamId, response: Response<Bytes>) -> Result<(), SendError> {
+        self.answer_with(id, response, &Common::default())
+    }
+
+    /// The same with more fields, which many answers have in common.
+    ///
+    /// # Errors
+    /// As [`Connection::respond`].
+    pub fn answer_with(&mut self, id: StreamId, response: Response<Bytes>, common: &Common) -> Result<(), SendError> {
         let (mut parts, body) = response.into_parts();
         let has_body = !matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         if has_body {
@@ -46,13 +54,14 @@ impl Connection {
         }
         let message = self.streams.get(&id).and_then(|stream| stream.message()).ok_or(SendError::Gone)?;
         let body = Some(body).filter(|body| has_body && !message.is_head && !body.is_empty());
-        self.send_head(id, &Response::from_parts(parts, ()), body, true)
+        self.send_head(id, &Response::from_parts(parts, ()), common, body, true)
     }
 
     fn send_head(
         &mut self,
         id: StreamId,
         response: &Response<()>,
+        common: &Common,
         body: Option<Bytes>,
         end: bool,
     ) -> Result<(), SendError> {
@@ -69,7 +78,7 @@ impl Connection {
         let mut fields: Vec<Field<'_>> = Vec::with_capacity(1 + response.headers().len());
         fields.push((b":status", status.as_str().as_bytes()));
         push_fields(&mut fields, response.headers());
-        let frame = head_frame(&fields, section_max, body.as_ref())?;
+        let frame = head_frame(&fields, common, section_max, body.as_ref())?;
         stream.outbox.push(frame);
         if let Some(body) = body.filter(|body| body.len() > COPY_MAX) {
             stream.outbox.push(body);
@@ -101,7 +110,7 @@ impl Connection {
         let section_max = self.peer.unwrap_or_default().section_max;
         let authority = authority(request);
         let fields = request_fields(request, &authority, protocol);
-        let frame = head_frame(&fields, section_max, None)?;
+        let frame = head_frame(&fields, &Common::default(), section_max, None)?;
         self.credit_bidi = self.credit_bidi.checked_sub(1).ok_or(SendError::NoCredit)?;
         let id = StreamId::new(Side::Client, Direction::Bidirectional, self.next_bidi);
         self.next_bidi += 1;
@@ -187,7 +196,7 @@ impl Connection {
         }
         let mut fields = Vec::with_capacity(trailers.len());
         push_fields(&mut fields, trailers);
-        stream.outbox.push(head_frame(&fields, section_max, None)?);
+        stream.outbox.push(head_frame(&fields, &Common::default(), section_max, None)?);
         stream.outbox.end();
         self.list(id);
         Ok(())
@@ -244,17 +253,22 @@ impl Connection {
 
 /// Adds the fields of a map, but those that HTTP/3 forbids.
 fn push_fields<'a>(fields: &mut Vec<Field<'a>>, headers: &'a HeaderMap) {
-    let allowed = headers.iter().filter(|(name, _)| !message::is_of_connection(name.as_str().as_bytes()));
-    fields.extend(allowed.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())));
+    fields.extend(message::fields(headers));
 }
 
 /// A HEADERS frame and, in the same piece, the head of the body and a small body itself.
-fn head_frame(fields: &[Field<'_>], section_max: u64, body: Option<&Bytes>) -> Result<Bytes, SendError> {
-    if qpack::section_size(fields) > section_max {
+fn head_frame(
+    fields: &[Field<'_>],
+    common: &Common,
+    section_max: u64,
+    body: Option<&Bytes>,
+) -> Result<Bytes, SendError> {
+    if qpack::section_size(fields) + common.size() > section_max {
         return Err(SendError::TooLarge);
     }
     let copied = body.filter(|body| body.len() <= COPY_MAX);
-    let mut frame = qpack::headers_frame(fields, body.map_or(0, |_| DATA_HEAD_MAX) + copied.map_or(0, Bytes::len));
+    let mut frame =
+        qpack::headers_frame(fields, common, body.map_or(0, |_| DATA_HEAD_MAX) + copied.map_or(0, Bytes::len));
     if let Some(body) = body {
         frame::write_head(&mut frame, kind::DATA, body.len() as u64);
     }

@@ -72,7 +72,7 @@ pub(super) fn frame(kind: u64, payload: &[u8]) -> Vec<u8> {
 }
 
 pub(super) fn headers(fields: &[Field<'_>]) -> Vec<u8> {
-    qpack::headers_frame(fields, 0).to_vec()
+    qpack::headers_frame(fields, &qpack::Common::default(), 0).to_vec()
 }
 
 pub(super) fn concat(parts: &[&[u8]]) -> Vec<u8> {

@@ -1,0 +1,148 @@
+//! What is new on a connection, told in events: quiche has no events of its own, so its state is compared with what was told.
+
+use smallvec::SmallVec;
+
+use crate::{
+    event::Event,
+    stream::{Direction, StreamId},
+};
+
+use super::{Connection, ENDED_MAX};
+
+impl Connection {
+    /// Tells what is new.
+    pub(crate) fn observe(&mut self, mut tell: impl FnMut(Event)) {
+        if !self.told.early && self.quiche.is_in_early_data() {
+            self.told.early = true;
+            tell(Event::Early);
+        }
+        if !self.told.connected && self.quiche.is_established() {
+            self.told.connected = true;
+            self.handshake_until = None;
+            tell(Event::Connected);
+        }
+        self.observe_paths(&mut tell);
+        self.check_paths();
+        if self.told.early || self.told.connected {
+            self.observe_streams(&mut tell);
+        }
+        if !self.told.datagram && self.quiche.dgram_recv_front_len().is_some() {
+            self.told.datagram = true;
+            tell(Event::Datagram);
+        }
+        if !self.told.closed
+            && (self.abandoned || self.paths.lost || self.quiche.is_draining() || self.quiche.is_closed())
+        {
+            self.told.closed = true;
+            self.handshake_until = None;
+            self.release_at = None;
+            tell(Event::Closed(self.close_reason()));
+        }
+    }
+
+    fn observe_streams(&mut self, tell: &mut impl FnMut(Event)) {
+        // Stops first: quiche forgets a stream that is stopped when its reset or end is read.
+        let stopped = self.quiche.stats().stopped_stream_count_remote;
+        if std::mem::replace(&mut self.stopped, stopped) < stopped {
+            // quiche tells only of streams that were blocked. Each is stopped once, so that a peer cannot have us look
+            // through them more often than it has opened some.
+            let ids: Vec<_> = self.writing.keys().copied().collect();
+            ids.into_iter().for_each(|id| self.observe_stop(id, tell));
+        }
+        while let Some(id) = self.quiche.stream_readable_next() {
+            let id = StreamId(id);
+            self.observe_opening(id, tell);
+            self.observe_readable(id, tell);
+        }
+        self.observe_ends(tell);
+        while let Some(id) = self.quiche.stream_writable_next() {
+            self.observe_opening(StreamId(id), tell);
+            self.observe_stop(id, tell);
+            if let Some(is_short) = self.writing.get_mut(&id)
+                && std::mem::take(is_short)
+            {
+                tell(Event::Writable(StreamId(id)));
+            }
+        }
+        for direction in [Direction::Bidirectional, Direction::Unidirectional] {
+            if self.starved[direction as usize] && self.streams_left(direction) > 0 {
+                self.starved[direction as usize] = false;
+                tell(Event::StreamsAvailable(direction));
+            }
+        }
+    }
+
+    /// Tells of a stop once. quiche forgets a stream that is stopped and over when it is asked, so it is always asked.
+    fn observe_stop(&mut self, id: u64, tell: &mut impl FnMut(Event)) {
+        if let Err(quiche::Error::StreamStopped(code)) = self.quiche.stream_capacity(id)
+            && self.writing.remove(&id).is_some()
+        {
+            tell(Event::Stopped { id: StreamId(id), code });
+        }
+    }
+
+    /// A stream of the peer opens all before it (RFC 9000, section 3.2), but quiche takes nothing for one of which nothing
+    /// has come: each is told when it comes.
+    fn observe_opening(&mut self, id: StreamId, tell: &mut impl FnMut(Event)) {
+        if id.side() == self.side {
+            return;
+        }
+        let opened = &mut self.opened[id.direction() as usize];
+        if id.index() < *opened {
+            if !self.passed.remove(&id.0) {
+                return;
+            }
+        } else {
+            // At most as many as the peer may have open.
+            let passed = (*opened..id.index()).map(|index| StreamId::new(id.side(), id.direction(), index).0);
+            self.passed.extend(passed);
+            *opened = id.index() + 1;
+        }
+        tell(Event::Opened(id));
+        if !id.is_uni() {
+            self.writing.insert(id.0, false);
+            self.observe_stop(id.0, tell);
+        }
+    }
+
+    /// quiche calls a stream readable for bytes, for its end and for a reset alike.
+    fn observe_readable(&mut self, id: StreamId, tell: &mut impl FnMut(Event)) {
+        if self.quiche.stream_readable_len(id.0, 1) > 0 {
+            return tell(Event::Readable(id));
+        }
+        // With room for a byte that is not there: else quiche keeps the end, and calls the stream readable for ever.
+        match self.quiche.stream_recv(id.0, &mut [0]) {
+            Err(quiche::Error::StreamReset(code)) => {
+                self.reading.remove(&id.0);
+                tell(Event::Reset { id, code });
+            }
+            Ok((_, true)) => {
+                self.reading.remove(&id.0);
+                self.tell_end(id.0, tell);
+            }
+            _ => {}
+        }
+    }
+
+    /// An end that comes with bytes that were read before, as in a packet sent again, quiche takes and does not tell.
+    fn observe_ends(&mut self, tell: &mut impl FnMut(Event)) {
+        if !std::mem::take(&mut self.heard) {
+            return;
+        }
+        let quiche = &self.quiche;
+        let has_ended = |id: &u64| quiche.stream_finished(*id) && !quiche.stream_readable(*id);
+        let ended: SmallVec<[u64; 2]> = self.reading.iter().copied().filter(has_ended).collect();
+        for id in ended {
+            self.reading.remove(&id);
+            self.tell_end(id, tell);
+        }
+    }
+
+    fn tell_end(&mut self, id: u64, tell: &mut impl FnMut(Event)) {
+        if self.ended.len() >= ENDED_MAX {
+            self.ended.remove(0);
+        }
+        self.ended.push(id);
+        tell(Event::Readable(StreamId(id)));
+    }
+}
