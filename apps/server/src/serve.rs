@@ -352,6 +352,10 @@ fn setup(
     let quantum = quantum::ServerConfig::builder_with(Arc::clone(certificates) as _).ticketer(ticketer()?).build();
     let quantum = quantum.map_err(|error| tls_error(&error))?;
     let mut rng = StdRng::from_os_rng();
+    let mut quantum = setup::Quantum::new(multiplier, quantum, &mut rng);
+    quantum.reset_key = setup::reset_key(&secret, "quantum");
+    let mut quic = setup::Quic::new(multiplier, at, certificates.der(), &mut rng);
+    quic.reset = quic::token::ResetKey::new(&setup::reset_key(&secret, "quic"));
     Ok(Setup {
         config: config.clone(),
         keys: session::Keys::new(&secret),
@@ -359,8 +363,8 @@ fn setup(
         figures: OnceLock::new(),
         hash_seed: rng.random(),
         tls: Some((SECURE, tls)),
-        quantum: Some(setup::Quantum::new(multiplier, quantum, &mut rng)),
-        quic: config.quic.enabled.then(|| setup::Quic::new(multiplier, at, certificates.der(), &mut rng)),
+        quantum: Some(quantum),
+        quic: config.quic.enabled.then_some(quic),
         policy: routes::policy(config.quic.enabled.then_some(at.0.port())),
         certificates: Some(Arc::clone(certificates)),
         snapshot: ArcSwapOption::new(snapshot::read(data)?.map(Arc::new)),

@@ -12,6 +12,7 @@ use quantum::{Algorithm, Endpoint, EndpointConfig, FecMode, Router, Transport, t
 use rand::Rng;
 use rustls::ServerConfig;
 use session::Keys;
+use sha2::{Digest, Sha256};
 use tcp::tls::{Tls, TlsError};
 use topic::snapshot::Snapshot;
 
@@ -54,8 +55,14 @@ pub struct Setup {
 /// Bytes of ephemeral messages that wait on one connection, in each direction. Newer ones replace them.
 const DATAGRAM_BYTES_MAX: usize = 16 * 1024;
 
-/// What the Quantum endpoints of all shards have in common. The keys are made anew by every run: after a restart a token
-/// or a stateless reset of the run before is nothing, and its clients connect again.
+/// The key of a protocol's stateless resets. It follows from the secret of the server, so that the run after a crash tells
+/// the clients of the one before at once that their connections are gone.
+pub(crate) fn reset_key(secret: &[u8], protocol: &str) -> [u8; 32] {
+    let digest = Sha256::new().chain_update("ringshard stateless reset ").chain_update(protocol).chain_update(secret);
+    digest.finalize().into()
+}
+
+/// What the Quantum endpoints of all shards have in common. Its keys are made anew by every run, unless somebody sets one.
 pub struct Quantum {
     /// What routing words are multiplied by, here and in the kernel's filter.
     pub multiplier: u32,
@@ -75,7 +82,7 @@ impl Quantum {
     }
 }
 
-/// What the QUIC endpoints of all shards have in common. The keys are made anew by every run, as Quantum's.
+/// What the QUIC endpoints of all shards have in common. Its keys are made anew by every run, as Quantum's.
 pub struct Quic {
     /// What routing words are multiplied by, here and in the kernel's filter.
     pub multiplier: u32,

@@ -203,7 +203,7 @@ impl Connection {
     /// The next stream of ours. Nothing is sent before something is written.
     ///
     /// # Errors
-    /// [`StreamError::Limit`]: the peer allows no more for now, and [`Event::StreamsAvailable`] will tell.
+    /// [`StreamError::Limit`]: the peer allows no more for now, and [`Event::StreamsAvailable`](crate::Event::StreamsAvailable) will tell.
     pub fn open(&mut self, direction: Direction) -> Result<StreamId, StreamError> {
         let kind = direction as usize;
         let id = StreamId::new(self.side, direction, self.opening[kind]);
@@ -229,7 +229,7 @@ impl Connection {
         }
     }
 
-    /// How many more streams the peer allows. If there are none, [`Event::StreamsAvailable`] will tell.
+    /// How many more streams the peer allows. If there are none, [`Event::StreamsAvailable`](crate::Event::StreamsAvailable) will tell.
     pub(crate) fn credit(&mut self, direction: Direction) -> u64 {
         let left = self.streams_left(direction);
         self.starved[direction as usize] |= left == 0;
@@ -285,7 +285,7 @@ impl Connection {
     }
 
     /// Writes to a stream what fits, and says how much that was; `end`: these are its last bytes, if all fit. After less
-    /// than all, [`Event::Writable`] will tell.
+    /// than all, [`Event::Writable`](crate::Event::Writable) will tell.
     ///
     /// An end should come with the last bytes: quiche 0.30 forgets a stream whose bytes are acknowledged, and does not
     /// send an end again that left in a packet of its own and was lost (cloudflare/quiche issue 2525).

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use session::Server as Told;
+use quic::CloseReason;
+use session::{Client as Say, Server as Told};
 
 use super::talker::{Http3, Line, User, tls};
-use crate::process::{PATIENCE, Server};
+use crate::{
+    process::{PATIENCE, Server},
+    quantum::talker::Quantum,
+};
 
 #[test]
 fn a_client_that_gets_another_port_keeps_its_session() {
@@ -93,6 +97,30 @@ fn a_client_that_is_gone_is_noticed_and_one_that_is_only_silent_is_kept() {
     assert_eq!(server.metric("ringshard_sessions{", ""), 1);
     assert_eq!(server.metric("ringshard_connections{", "transport=\"webtransport\""), 1);
     silent.works();
+}
+
+#[test]
+fn clients_of_a_server_that_was_killed_are_told_by_the_next_one() {
+    let mut server = Server::start(&[]);
+    let mut raw = User::raw(&server).enter("ada", "chat/killed");
+    let mut web = User::web(&server).enter("bob", "chat/killed");
+    let mut quantum = Quantum::enter(&server, "eve", "chat/killed");
+    raw.works();
+    web.works();
+    quantum.works();
+    let secure = server.secure.to_string();
+    server.signal("KILL");
+    server.ended(PATIENCE);
+    let _next = server.next(&[("RINGSHARD_LISTEN_SECURE", &secure)]);
+    for user in [&mut raw, &mut web] {
+        let line = user.line();
+        line.quic().ping();
+        line.until("told", |line| line.closed.is_some());
+        assert_eq!(line.closed, Some(CloseReason::Reset));
+    }
+    quantum.say(&Say::Ping { id: 1 });
+    quantum.until("told", |quantum| quantum.closed.is_some());
+    assert!(matches!(quantum.closed, Some(quantum::CloseReason::Reset)), "{:?}", quantum.closed);
 }
 
 #[test]
