@@ -145,6 +145,10 @@ async fn perform(shared: &Shared, operation: DiskOperation) -> io::Result<Outcom
             find(shared, file)?.write(offset, &bytes, sync).await?;
             Ok(Outcome::Done)
         }
+        DiskOperation::Allocate { file, bytes } => {
+            find(shared, file)?.allocate(bytes).await?;
+            Ok(Outcome::Done)
+        }
         DiskOperation::Sync { file } => {
             find(shared, file)?.sync().await?;
             Ok(Outcome::Done)

@@ -121,6 +121,19 @@ impl File {
         if sync { self.sync_now().await } else { Ok(()) }
     }
 
+    /// Reserves room for the first `bytes`; what was not written reads as zeros.
+    pub(crate) async fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let _turn = self.writes.acquire_permit(1).await?;
+        match &self.access {
+            Access::Direct { file, len } => {
+                file.pre_allocate(bytes, false).await?;
+                len.set(len.get().max(bytes));
+            }
+            Access::Buffered(file) => file.pre_allocate(bytes, false).await?,
+        }
+        Ok(())
+    }
+
     /// fdatasync, after the writes that were started before.
     pub(crate) async fn sync(&self) -> io::Result<()> {
         let _turn = self.writes.acquire_permit(1).await?;

@@ -63,6 +63,13 @@ pub enum DiskOperation {
         /// fdatasync before it counts as done.
         sync: bool,
     },
+    /// Reserve room for the first `bytes` of a file; what was not written reads as zeros.
+    Allocate {
+        /// Of which file.
+        file: FileId,
+        /// How long it is afterwards, at least.
+        bytes: u64,
+    },
     /// fdatasync.
     Sync {
         /// Of which file.

@@ -151,7 +151,7 @@ pub enum Outcome {
     },
     /// What was read; shorter than asked for at the end of the file.
     Read(Bytes),
-    /// A write, sync, close, rename or removal is done.
+    /// A write, reservation, sync, close, rename or removal is done.
     Done,
     /// It failed.
     Failed(io::Error),

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::{Message, ShardId, cx::Cx};
+use crate::{
+    Message, ShardId,
+    cx::Cx,
+    disk::{Outcome, Ticket},
+};
 
 /// An app on one shard. All methods get the time and their wishes' queue in `cx`; none may block.
 pub trait App {
@@ -19,6 +23,10 @@ pub trait App {
     fn on_close(&mut self, cx: &mut Cx<'_, Self::Mail>, peer: Peer, reason: Close);
     /// The app on another shard sent mail. Mail of one shard arrives in order.
     fn on_mail(&mut self, cx: &mut Cx<'_, Self::Mail>, from: ShardId, mail: Self::Mail);
+    /// A disk operation ended.
+    fn on_disk(&mut self, cx: &mut Cx<'_, Self::Mail>, ticket: Ticket, outcome: Outcome);
+    /// The shard has done what was to be done for now: the time to do at once what was gathered.
+    fn on_turn_end(&mut self, cx: &mut Cx<'_, Self::Mail>);
     /// A timer that [`Cx::wake_at`] set is due.
     fn on_timer(&mut self, cx: &mut Cx<'_, Self::Mail>, timer: Timer);
 }

@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use crate::{
     ShardId,
     app::{Close, Peer, Timer},
+    disk::{DiskOperation, Ticket},
     home::Map,
     message::Push,
 };
@@ -42,6 +43,13 @@ pub enum Effect<M> {
         timer: Timer,
         /// When.
         at: Instant,
+    },
+    /// Do something on the disk.
+    Disk {
+        /// Comes back in `on_disk`.
+        ticket: Ticket,
+        /// What.
+        operation: DiskOperation,
     },
     /// End a session.
     Close {
@@ -146,6 +154,11 @@ impl<M> Cx<'_, M> {
     /// Calls `on_timer` at this time; a timer that is already set is moved.
     pub fn wake_at(&mut self, timer: Timer, at: Instant) {
         self.out.effects.push(Effect::WakeAt { timer, at });
+    }
+
+    /// Starts a disk operation.
+    pub fn disk(&mut self, ticket: Ticket, operation: DiskOperation) {
+        self.out.effects.push(Effect::Disk { ticket, operation });
     }
 
     /// Ends a session.

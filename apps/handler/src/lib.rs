@@ -6,11 +6,13 @@
 
 mod app;
 mod cx;
+mod disk;
 mod home;
 mod message;
 
 pub use app::{App, Close, Peer, PeerInfo, Pressure, Timer};
 pub use cx::{Copier, Cx, Effect, Out};
+pub use disk::{DiskOperation, FileId, Outcome, Ticket};
 pub use home::{Map, VSHARDS, vshard};
 pub use message::{Code, Level, Message, Push};
 

@@ -92,12 +92,12 @@ impl Local {
         cx: &mut Cx<'_, Mail>,
         desk: &mut Desk,
         (peer, id): (Peer, u32),
-        offset: u64,
+        (offset, level): (u64, Level),
         parcel: &Parcel,
     ) {
         if self.members.get(peer).is_some() {
             let topic = desk.names.intern(parcel.text(0)).text;
-            cx.send(peer, Push::PubOk { id, topic, offset, level: Level::Memory });
+            cx.send(peer, Push::PubOk { id, topic, offset, level });
         }
     }
 

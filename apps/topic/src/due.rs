@@ -14,6 +14,14 @@ pub const TIMER: Timer = Timer(0);
 pub(crate) enum Chore {
     /// Tell who came and went in a topic at home here.
     Presence(usize),
+    /// Try again to write.
+    Retry,
+    /// Try again to read.
+    ReadAgain,
+    /// Look at what may go.
+    Retain,
+    /// Write marks that have risen.
+    Marks,
     /// Forget old ephemeral values of a topic that this shard listens to.
     Expire(u32),
 }

@@ -1,17 +1,11 @@
-//! The history of one topic: the newest records with dense offsets, their bodies in one ring of bytes that is reused, and
-//! what was published under which device's counter.
+//! The history of one topic: the newest records with dense offsets, their bodies in one ring of bytes that is reused.
 
-use std::collections::{HashMap, VecDeque};
-
-use ahash::RandomState;
+use std::collections::VecDeque;
 
 use crate::{limit::Limits, name::Name, record::Record};
 
 /// The smallest ring that is allocated: a few short messages.
 const RING_BYTES_MIN: usize = 1024;
-
-/// A publication's identity: user, device, the device's counter.
-type Key = (u32, u32, u64);
 
 /// The newest records of a topic.
 #[derive(Debug)]
@@ -20,7 +14,6 @@ pub(crate) struct History {
     first: u64,
     ring: Vec<u8>,
     tail: usize,
-    seen: HashMap<Key, u64, RandomState>,
 }
 
 #[derive(Debug)]
@@ -29,18 +22,18 @@ struct Entry {
     start: usize,
     len: u32,
     user: Name,
-    /// The device and its counter, if it counts. Holding the names keeps their numbers.
+    /// The device and its counter, if it counts.
     seq: Option<(Name, u64)>,
 }
 
 impl History {
-    pub(crate) fn new(hasher: RandomState) -> Self {
-        Self { records: VecDeque::new(), first: 1, ring: Vec::new(), tail: 0, seen: HashMap::with_hasher(hasher) }
+    pub(crate) fn new() -> Self {
+        Self { records: VecDeque::new(), first: 1, ring: Vec::new(), tail: 0 }
     }
 
     /// A history that goes on with the offset `first`, and has room for bodies of `ring_bytes` together.
-    pub(crate) fn resumed(hasher: RandomState, first: u64, ring_bytes: usize) -> Self {
-        Self { first, ring: vec![0; ring_bytes], ..Self::new(hasher) }
+    pub(crate) fn resumed(first: u64, ring_bytes: usize) -> Self {
+        Self { first, ring: vec![0; ring_bytes], ..Self::new() }
     }
 
     /// The oldest offset that is held, or the next one to come.
@@ -53,14 +46,15 @@ impl History {
         self.first + self.records.len() as u64 - 1
     }
 
+    /// The next message is not held: it is too long.
+    pub(crate) fn skip(&mut self) {
+        assert!(self.records.is_empty(), "only an empty history may skip");
+        self.first += 1;
+    }
+
     /// Bytes allocated for bodies.
     pub(crate) fn ring_bytes(&self) -> usize {
         self.ring.len()
-    }
-
-    /// The offset that this publication got, if the history still holds it.
-    pub(crate) fn find(&self, user: &Name, device: &Name, seq: u64) -> Option<u64> {
-        self.seen.get(&(user.id, device.id, seq)).copied()
     }
 
     /// Appends a record and gives its offset, or `None` when its body does not fit `ring_bytes_max`. Older records
@@ -84,9 +78,6 @@ impl History {
         self.ring[start..start + body.len()].copy_from_slice(body);
         self.tail = start + room_bytes(body.len());
         let offset = self.head() + 1;
-        if let Some((device, seq)) = &seq {
-            self.seen.insert((user.id, device.id, *seq), offset);
-        }
         let at_ms = self.records.back().map_or(at_ms, |last| last.at_ms.max(at_ms));
         let len = u32::try_from(body.len()).expect("bodies fit a frame");
         self.records.push_back(Entry { at_ms, start, len, user, seq });
@@ -112,10 +103,8 @@ impl History {
     }
 
     fn trim(&mut self) {
-        let Some(entry) = self.records.pop_front() else { return };
-        self.first += 1;
-        if let Some((device, seq)) = &entry.seq {
-            self.seen.remove(&(entry.user.id, device.id, *seq));
+        if self.records.pop_front().is_some() {
+            self.first += 1;
         }
     }
 
@@ -173,6 +162,8 @@ pub(crate) fn room_bytes(len: usize) -> usize {
 mod tests {
     use rand::{Rng, SeedableRng, rngs::StdRng};
 
+    use ahash::RandomState;
+
     use super::*;
     use crate::name::Names;
 
@@ -188,7 +179,7 @@ mod tests {
             let mut names = Names::new(hasher());
             let limits = Limits { history_records_max: rng.random_range(1..40), ..Limits::default() };
             let bytes_max = rng.random_range(1..8_000);
-            let mut history = History::new(hasher());
+            let mut history = History::new();
             let mut model: Vec<Vec<u8>> = Vec::new();
             for n in 0..500_u32 {
                 let body = vec![n as u8; rng.random_range(0..bytes_max.min(600))];
@@ -204,10 +195,8 @@ mod tests {
                 );
                 model.push(body);
                 assert_eq!(offset, Some(model.len() as u64));
-                assert_eq!(history.find(&user, &device, u64::from(n)), offset);
                 assert_eq!(history.head(), model.len() as u64);
                 assert!(history.ring_bytes() <= bytes_max.max(1));
-                assert_eq!(history.seen.len(), history.records.len());
                 for offset in history.first()..=history.head() {
                     let record = history.get(offset).expect("held");
                     assert_eq!(record.body, model[offset as usize - 1]);
@@ -220,7 +209,7 @@ mod tests {
     #[test]
     fn all_records_fit_while_the_ring_may_grow() {
         let mut names = Names::new(hasher());
-        let mut history = History::new(hasher());
+        let mut history = History::new();
         let limits = Limits::default();
         for _ in 0..2_000 {
             history.push(&limits, limits.history_bytes_max, 0, names.intern("ada"), None, &[7; 128]);

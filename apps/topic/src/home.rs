@@ -1,6 +1,10 @@
 //! The topics that are at home on this shard: the one place that gives offsets, keeps history and knows who is there.
 
+mod durable;
+mod gather;
 mod handover;
+mod recover;
+mod retain;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -8,30 +12,47 @@ use std::{
 };
 
 use ahash::RandomState;
-use handler::{Code, Cx, ShardId};
+use handler::{Code, Cx, Level, ShardId};
 use rand::Rng;
 use slab::Slab;
 
 use crate::{
     desk::Desk,
     due::Chore,
+    facts::Facts,
+    history::History,
+    home::{durable::Settled, gather::Reads},
+    journal::Journal,
     mail::{Letter, Listener, Mail, PageLetter, Parcel, Refusal, SubId},
+    name::Name,
     topic::Topic,
     watermark::Watermark,
 };
+
+pub(crate) use retain::NOBODY;
 
 /// All topics of this home.
 #[derive(Debug)]
 pub(crate) struct Home {
     topics: Slab<Box<Topic>>,
     by_name: HashMap<Arc<str>, usize, RandomState>,
-    /// Topics that nobody listens to, in the order in which they may go.
+    /// Topics in memory that nobody listens to, in the order in which they may go.
     idle: BTreeSet<(u64, usize)>,
+    /// Durable topics that nobody listens to, in the order in which their rings may go.
+    idle_rings: BTreeSet<(u64, usize)>,
     /// Counts what happens, for the order of `idle`.
     ticks: u64,
     history_bytes: usize,
     /// The topics were handed over: nothing gets an offset any more.
     closed: bool,
+    journal: Option<Box<Journal>>,
+    /// Topics whose messages are acknowledged from memory although there is a journal.
+    in_memory: Vec<String>,
+    facts: Facts,
+    reads: Reads,
+    settled: Vec<Settled>,
+    /// Topics and users whose marks have risen since they were written.
+    risen: BTreeSet<(Arc<str>, Arc<str>)>,
 }
 
 const FULL: Refusal = Refusal::full("too many topics");
@@ -45,9 +66,16 @@ impl Home {
             topics: Slab::new(),
             by_name: HashMap::with_hasher(hasher),
             idle: BTreeSet::new(),
+            idle_rings: BTreeSet::new(),
             ticks: 0,
             history_bytes: 0,
             closed: false,
+            journal: None,
+            in_memory: Vec::new(),
+            facts: Facts::default(),
+            reads: Reads::default(),
+            settled: Vec::new(),
+            risen: BTreeSet::new(),
         }
     }
 
@@ -70,7 +98,8 @@ impl Home {
         };
         topic.enter(from, listener);
         if let Some(since) = topic.idle_since.take() {
-            self.idle.remove(&(since, place));
+            let idle = if topic.level == Level::Durable { &mut self.idle_rings } else { &mut self.idle };
+            idle.remove(&(since, place));
         }
         let came = topic.presence.enter(desk.names.intern(parcel.text(1)).text);
         if came {
@@ -104,7 +133,10 @@ impl Home {
     ) {
         let Some(place) = self.find(parcel.text(0)) else { return };
         let topic = &self.topics[place];
-        let first = next.max(topic.history.first());
+        let first = next.max(topic.first());
+        if first < topic.history.first() {
+            return self.gather_forward(cx, desk, place, from, (listener, sub), (next, first));
+        }
         desk.scratch.clear();
         topic.pack_from(first, &mut desk.scratch);
         let records = cx.copy(&desk.scratch);
@@ -121,8 +153,10 @@ impl Home {
         seq: Option<u64>,
         parcel: Parcel,
     ) {
-        let letter = match self.publish(cx, desk, seq, &parcel) {
-            Ok(offset) => Letter::Published { peer, id, offset, parcel },
+        let letter = match self.publish(cx, desk, (from, peer, id), seq, &parcel) {
+            Ok(Some((offset, level))) => Letter::Published { peer, id, offset, level, parcel },
+            // It is told when it is on disk.
+            Ok(None) => return,
             Err(refusal) => Letter::Rejected { peer, id, refusal },
         };
         cx.mail(from, Mail(letter));
@@ -145,11 +179,19 @@ impl Home {
         }
     }
 
-    pub(crate) fn on_ack(&mut self, desk: &mut Desk, (delivered, read): (u64, u64), parcel: &Parcel) {
+    pub(crate) fn on_ack(
+        &mut self,
+        cx: &mut Cx<'_, Mail>,
+        desk: &mut Desk,
+        (delivered, read): (u64, u64),
+        parcel: &Parcel,
+    ) {
         let Some(place) = self.find(parcel.text(0)) else { return };
         let user = desk.names.intern(parcel.text(1));
         let topic = &mut self.topics[place];
-        topic.watermarks.raise(&user.text, topic.history.head(), delivered, read);
+        if topic.watermarks.raise(&user.text, topic.history.head(), delivered, read) {
+            self.plan_mark(cx, desk, place, &user.text);
+        }
     }
 
     pub(crate) fn on_browse(
@@ -165,9 +207,13 @@ impl Home {
         if let Some(place) = self.find(page.parcel.text(0)) {
             let topic = &self.topics[place];
             let end = before.unwrap_or(u64::MAX).clamp(1, topic.history.head() + 1);
-            page.first = topic.page_start(end, limit);
-            page.more = page.first > topic.history.first();
             (page.epoch, page.head) = (topic.epoch, topic.history.head());
+            page.first = topic.page_start(end, limit);
+            let reaches_back = end.saturating_sub(u64::from(limit)).max(topic.first()) < topic.history.first();
+            if reaches_back && page.first <= topic.history.first() {
+                return self.gather_back(cx, desk, (place, from), (peer, id), (end, limit), Box::new(page));
+            }
+            page.more = page.first > topic.first();
             desk.scratch.clear();
             for record in (page.first..end).filter_map(|offset| topic.history.get(offset)) {
                 record.pack(&mut desk.scratch);
@@ -202,45 +248,81 @@ impl Home {
         self.history_bytes
     }
 
+    pub(crate) fn places(&self) -> usize {
+        self.topics.iter().map(|(_, topic)| topic.index.len()).sum()
+    }
+
     pub(crate) fn listeners(&self) -> usize {
         self.topics.iter().map(|(_, topic)| topic.audiences.len()).sum()
     }
 
+    /// Gives a publication its place; `None`: it has one, and is told of it when it is on disk.
     fn publish(
         &mut self,
         cx: &mut Cx<'_, Mail>,
         desk: &mut Desk,
+        (from, peer, id): (ShardId, handler::Peer, u32),
         seq: Option<u64>,
         parcel: &Parcel,
-    ) -> Result<u64, Refusal> {
+    ) -> Result<Option<(u64, Level)>, Refusal> {
         let place = self.open(cx, desk, parcel.text(0)).ok_or(FULL)?;
         let user = desk.names.intern(parcel.text(1));
         let seq = seq.map(|seq| (desk.names.intern(parcel.text(2)), seq));
+        let topic = &self.topics[place];
         if let Some((device, seq)) = &seq
-            && let Some(offset) = self.topics[place].history.find(&user, device, *seq)
+            && let Some(offset) = topic.find(&user, device, *seq)
         {
             desk.stats.repeated += 1;
-            return Ok(offset);
+            if offset > topic.history.head() {
+                return Ok(self.publish_again((from, peer, id), offset, parcel));
+            }
+            return Ok(Some((offset, topic.level)));
         }
         if self.closed {
             self.tidy(desk, place);
             return Err(STOPPING);
         }
-        let ring_bytes_max = self.allowance(desk, place, parcel.body().len());
-        let topic = &mut self.topics[place];
-        let held = topic.history.ring_bytes();
-        let pushed = topic.history.push(&desk.limits, ring_bytes_max, cx.wall_ms, user, seq, parcel.body());
-        self.history_bytes = self.history_bytes - held + topic.history.ring_bytes();
-        let Some(offset) = pushed else {
+        if topic.level == Level::Durable {
+            let taken = self.publish_durable(cx, place, (from, peer, id), user, seq, parcel);
+            self.tidy(desk, place);
+            return taken.map(|()| None);
+        }
+        let at_ms = cx.wall_ms;
+        let offset = self.remember(desk, place, at_ms, user.clone(), seq.clone(), parcel.body());
+        let Some(offset) = offset else {
             self.tidy(desk, place);
             return Err(NO_ROOM);
         };
+        let topic = &mut self.topics[place];
+        if let Some((device, seq)) = &seq {
+            topic.seen.add(&user, device, *seq, offset, topic.history.first());
+        }
+        if let Some(record) = topic.history.get(offset) {
+            topic.deliver(cx, desk, &record);
+        }
         desk.stats.published += 1;
+        self.tidy(desk, place);
+        Ok(Some((offset, Level::Memory)))
+    }
+
+    /// Puts a message into a topic's ring; gives its offset, or `None` if there is no room for it.
+    fn remember(
+        &mut self,
+        desk: &mut Desk,
+        place: usize,
+        at_ms: u64,
+        user: Name,
+        seq: Option<(Name, u64)>,
+        body: &[u8],
+    ) -> Option<u64> {
+        let ring_bytes_max = self.allowance(desk, place, body.len());
+        let topic = &mut self.topics[place];
+        let held = topic.history.ring_bytes();
+        let offset = topic.history.push(&desk.limits, ring_bytes_max, at_ms, user, seq, body);
+        self.history_bytes = self.history_bytes - held + topic.history.ring_bytes();
         self.ticks += 1;
         topic.used = self.ticks;
-        topic.deliver(cx, desk, offset);
-        self.tidy(desk, place);
-        Ok(offset)
+        offset
     }
 
     /// The bytes to which a topic's ring may grow for a body. Topics that nobody listens to go first, so that it may.
@@ -250,7 +332,8 @@ impl Home {
             let held = self.topics[place].history.ring_bytes();
             let left = limits.history_total_bytes_max.saturating_sub(self.history_bytes);
             let allowance = limits.history_bytes_max.min(held + left / 8).max(held);
-            if body_bytes <= allowance || !self.evict(desk, Some(place)) {
+            let mut helped = || self.evict_ring(desk, place) || self.evict(desk, Some(place));
+            if body_bytes <= allowance || !helped() {
                 return allowance;
             }
         }
@@ -268,19 +351,32 @@ impl Home {
         if self.topics.len() >= desk.limits.topics_max && !self.evict(desk, None) {
             return None;
         }
-        let name: Arc<str> = name.into();
-        self.ticks += 1;
         let epoch = cx.rng.random_range(1..=u64::MAX);
-        let topic = Topic::new(name.clone(), epoch, desk.hasher.clone(), self.ticks);
+        Some(self.insert(desk, name, epoch))
+    }
+
+    fn insert(&mut self, desk: &Desk, name: &str, epoch: u64) -> usize {
+        let (level, name) = (self.level(name), Arc::<str>::from(name));
+        self.ticks += 1;
+        let topic = Topic::new(name.clone(), (epoch, level), desk.hasher.clone(), self.ticks);
         let place = self.topics.insert(Box::new(topic));
         self.by_name.insert(name, place);
-        Some(place)
+        place
+    }
+
+    /// How safe the messages of a topic are: on disk if there is a journal, unless it was asked for otherwise.
+    fn level(&self, name: &str) -> Level {
+        let is_meant = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => name == pattern,
+        };
+        if self.journal.is_none() || self.in_memory.iter().any(is_meant) { Level::Memory } else { Level::Durable }
     }
 
     /// Removes a topic without listeners and history, and queues one without listeners for removal.
     fn tidy(&mut self, desk: &mut Desk, place: usize) {
         let topic = &mut self.topics[place];
-        if !topic.audiences.is_empty() || topic.idle_since.is_some() {
+        if !topic.audiences.is_empty() || topic.idle_since.is_some() || topic.in_flight > 0 {
             return;
         }
         if topic.history.head() == 0 {
@@ -289,7 +385,33 @@ impl Home {
         self.ticks += 1;
         topic.used = self.ticks;
         topic.idle_since = Some(self.ticks);
-        self.idle.insert((self.ticks, place));
+        let idle = if topic.level == Level::Durable { &mut self.idle_rings } else { &mut self.idle };
+        idle.insert((self.ticks, place));
+    }
+
+    /// Frees the ring of the durable topic without listeners that was used least recently, but not `except`; whether
+    /// there was one. Its messages are on disk.
+    fn evict_ring(&mut self, desk: &mut Desk, except: usize) -> bool {
+        for _ in 0..=2 * self.idle_rings.len() {
+            let Some((since, place)) = self.idle_rings.pop_first() else { return false };
+            let topic = &mut self.topics[place];
+            if topic.used == since && except != place {
+                topic.idle_since = None;
+                self.forget_ring(place);
+                desk.stats.evicted += 1;
+                return true;
+            }
+            self.ticks += 1;
+            (topic.used, topic.idle_since) = (self.ticks, Some(self.ticks));
+            self.idle_rings.insert((self.ticks, place));
+        }
+        false
+    }
+
+    fn forget_ring(&mut self, place: usize) {
+        let history = &mut self.topics[place].history;
+        self.history_bytes -= history.ring_bytes();
+        *history = History::resumed(history.head() + 1, 0);
     }
 
     /// Removes the topic without listeners that was used least recently, but not `except`; whether there was one.

@@ -7,15 +7,18 @@
 //! the head comes after every letter it contains and before every letter it does not: the switch leaves no gap and
 //! repeats nothing. A reader that is too slow goes back from live to pulling, and costs no queue meanwhile.
 //!
-//! Everything is in memory: an acknowledgement says [`handler::Level::Memory`]. A server that is asked to stop hands its
-//! topics to the next run, see [`snapshot`].
+//! With a [`journal`] an acknowledgement says [`handler::Level::Durable`]: the message is on disk, and only then does any
+//! reader see it. Topics that were excepted are in memory; a server that is asked to stop hands them to the next run, see
+//! [`snapshot`].
 
 mod arrival;
 mod desk;
 mod due;
 mod ephemeral;
+mod facts;
 mod history;
 mod home;
+pub mod journal;
 mod limit;
 mod listening;
 mod local;
@@ -26,6 +29,7 @@ mod page;
 mod presence;
 mod record;
 mod section;
+mod seen;
 pub mod snapshot;
 mod stats;
 mod topic;
@@ -33,6 +37,7 @@ mod topics;
 mod watermark;
 
 pub use due::TIMER;
+pub use facts::{Change, FACT_KEY_BYTES_MAX, FACT_VALUE_BYTES_MAX};
 pub use limit::{
     BODY_BYTES_MAX, CHUNK_BYTES_MAX, EPHEMERAL_AGE_MAX, EPHEMERAL_BYTES_MAX, EPHEMERAL_VALUES_MAX, KEY_BYTES_MAX,
     Limits, PAGE_RECORDS_MAX, PRESENCE_NAMES_MAX, PRESENCE_WINDOW, TOPIC_BYTES_MAX,
@@ -40,6 +45,6 @@ pub use limit::{
 pub use mail::Mail;
 pub use page::Page;
 pub use record::Record;
-pub use stats::{Size, Stats};
+pub use stats::{JournalSize, Size, Stats};
 pub use topics::Topics;
 pub use watermark::Watermark;

@@ -70,6 +70,14 @@ pub struct Limits {
     /// Bytes of all histories on one shard. A history may grow by an eighth of what is left, so that the first few
     /// topics cannot take all of it.
     pub history_total_bytes_max: usize,
+    /// Bytes of one segment of the journal.
+    pub segment_bytes: u64,
+    /// Bytes of the journal of one shard; when it is longer its oldest messages go.
+    pub journal_bytes: u64,
+    /// Bytes of one topic's messages on disk; the oldest go.
+    pub retention_bytes: u64,
+    /// How old messages on disk get, in milliseconds.
+    pub retention_ms: u64,
 }
 
 impl Default for Limits {
@@ -81,6 +89,10 @@ impl Default for Limits {
             history_records_max: 1_000,
             history_bytes_max: 4 * 1024 * 1024,
             history_total_bytes_max: 256 * 1024 * 1024,
+            segment_bytes: 64 * 1024 * 1024,
+            journal_bytes: 8 * 1024 * 1024 * 1024,
+            retention_bytes: 256 * 1024 * 1024,
+            retention_ms: 30 * 24 * 3_600 * 1_000,
         }
     }
 }

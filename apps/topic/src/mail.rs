@@ -2,7 +2,7 @@
 //! shared memory, so that a letter costs one copy and no allocation.
 
 use bytes::Bytes;
-use handler::{Code, Cx, Peer, ShardId};
+use handler::{Code, Cx, Level, Peer, ShardId};
 
 use crate::limit::NAME_BYTES_MAX;
 
@@ -59,7 +59,7 @@ pub(crate) enum Letter {
     /// The subscription was not made.
     Refused { listener: Listener, sub: SubId, refusal: Refusal },
     /// The parcel of the `Publish`.
-    Published { peer: Peer, id: u32, offset: u64, parcel: Parcel },
+    Published { peer: Peer, id: u32, offset: u64, level: Level, parcel: Parcel },
     /// The message was not taken.
     Rejected { peer: Peer, id: u32, refusal: Refusal },
     /// Records from `first` on, for a pull from `next`.

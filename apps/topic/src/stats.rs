@@ -21,8 +21,41 @@ pub struct Stats {
     pub waved: u64,
     /// Requests that were refused.
     pub refused: u64,
-    /// Topics at home here that were forgotten to make room.
+    /// Topics at home here that were forgotten to make room, or whose messages were, if they are on disk.
     pub evicted: u64,
+    /// Answers that were gathered from the disk.
+    pub gathered: u64,
+    /// Batches that could not be read when they were needed.
+    pub unreadable: u64,
+    /// Batches of topics that went by age or bytes.
+    pub trimmed_batches: u64,
+    /// Marks that could not be written.
+    pub marks_lost: u64,
+}
+
+/// What a shard's journal is like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct JournalSize {
+    /// Why nothing can be written, if so.
+    pub trouble: Option<&'static str>,
+    /// Segments.
+    pub segments: usize,
+    /// Bytes of them that count.
+    pub bytes: u64,
+    /// Bytes of records that are still needed.
+    pub live_bytes: u64,
+    /// Bytes of records that wait for the disk.
+    pub waiting_bytes: usize,
+    /// Batches that this run has committed.
+    pub commits: u64,
+    /// Bytes that it has written for them.
+    pub bytes_written: u64,
+    /// Times that the disk did not take something.
+    pub troubles: u64,
+    /// Facts.
+    pub facts: usize,
+    /// Readers that wait for the disk.
+    pub readers: usize,
 }
 
 /// What is held on one shard.
@@ -46,4 +79,6 @@ pub struct Size {
     pub names: usize,
     /// Chores that wait for their time.
     pub chores: usize,
+    /// Entries that say where messages lie on disk.
+    pub places: usize,
 }

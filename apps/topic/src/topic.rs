@@ -4,15 +4,19 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 use bytes::Bytes;
-use handler::{Cx, ShardId};
+use handler::{Cx, Level, ShardId};
 
 use crate::{
     desk::Desk,
     due::Chore,
     history::History,
+    journal::Index,
     limit::{CHUNK_BYTES_MAX, PAGE_RECORDS_MAX},
     mail::{Letter, Listener, Mail, SubId},
+    name::Name,
     presence::Presence,
+    record::Record,
+    seen::Seen,
     watermark::Watermarks,
 };
 
@@ -20,7 +24,17 @@ use crate::{
 pub(crate) struct Topic {
     pub(crate) name: Arc<str>,
     pub(crate) epoch: u64,
+    /// How safe its messages are when they are acknowledged.
+    pub(crate) level: Level,
+    /// The newest messages. Those of a durable topic are all on disk.
     pub(crate) history: History,
+    /// Where messages lie on disk.
+    pub(crate) index: Index,
+    /// Messages that have an offset above the head and are on their way to disk.
+    pub(crate) in_flight: u64,
+    /// When the newest message was taken, with those on their way to disk.
+    pub(crate) newest_ms: u64,
+    pub(crate) seen: Seen,
     pub(crate) audiences: Vec<Audience>,
     pub(crate) presence: Presence,
     pub(crate) watermarks: Watermarks,
@@ -39,11 +53,16 @@ pub(crate) struct Audience {
 }
 
 impl Topic {
-    pub(crate) fn new(name: Arc<str>, epoch: u64, hasher: RandomState, used: u64) -> Self {
+    pub(crate) fn new(name: Arc<str>, (epoch, level): (u64, Level), hasher: RandomState, used: u64) -> Self {
         Self {
             name,
             epoch,
-            history: History::new(hasher),
+            level,
+            history: History::new(),
+            index: Index::default(),
+            in_flight: 0,
+            newest_ms: 0,
+            seen: Seen::new(hasher),
             audiences: Vec::new(),
             presence: Presence::default(),
             watermarks: Watermarks::default(),
@@ -84,23 +103,34 @@ impl Topic {
         }
     }
 
-    pub(crate) fn deliver(&self, cx: &mut Cx<'_, Mail>, desk: &mut Desk, offset: u64) {
-        let Some(record) = self.history.get(offset) else { return };
+    /// The oldest offset that there is, or the next one to come.
+    pub(crate) fn first(&self) -> u64 {
+        self.index.first().unwrap_or_else(|| self.history.first())
+    }
+
+    /// The offset that this publication got or is about to get, if the topic still holds it.
+    pub(crate) fn find(&self, user: &Name, device: &Name, seq: u64) -> Option<u64> {
+        self.seen.find(user, device, seq).filter(|offset| *offset >= self.first())
+    }
+
+    /// Tells everybody who listens about a new message.
+    pub(crate) fn deliver(&self, cx: &mut Cx<'_, Mail>, desk: &mut Desk, record: &Record<'_>) {
         for audience in &self.audiences {
             let parcel = desk.pack(cx, &[record.from], record.body);
-            let (listener, at_ms) = (audience.listener, record.at_ms);
+            let (listener, offset, at_ms) = (audience.listener, record.offset, record.at_ms);
             cx.mail(audience.shard, Mail(Letter::Deliver { listener, offset, at_ms, parcel }));
         }
     }
 
-    /// Packs records from `first` on until a chunk is full.
-    pub(crate) fn pack_from(&self, first: u64, out: &mut Vec<u8>) {
-        for record in (first..=self.history.head()).map_while(|offset| self.history.get(offset)) {
+    /// Packs records from `next` on until a chunk is full; gives the first offset that is not in it.
+    pub(crate) fn pack_from(&self, next: u64, out: &mut Vec<u8>) -> u64 {
+        for record in (next..=self.history.head()).map_while(|offset| self.history.get(offset)) {
             if !out.is_empty() && out.len() + record.packed_bytes() > CHUNK_BYTES_MAX {
-                return;
+                return record.offset;
             }
             record.pack(out);
         }
+        self.history.head() + 1
     }
 
     /// Where a page of at most `limit` records and a chunk's bytes starts that ends before `end`.

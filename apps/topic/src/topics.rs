@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use ahash::RandomState;
-use handler::{Cx, Message, Peer, PeerInfo, Pressure, ShardId, Timer};
+use handler::{Code, Cx, Message, Outcome, Peer, PeerInfo, Pressure, ShardId, Ticket, Timer};
 
 use crate::{
     desk::Desk,
     due::{Chore, TIMER},
-    home::Home,
+    facts::Change,
+    home::{Home, NOBODY},
+    journal::{RecoverError, Recovered, Segments},
     limit::Limits,
     local::Local,
-    mail::{Letter, Mail},
+    mail::{Letter, Mail, Refusal},
     page::Page,
     snapshot::{Restored, Share, Snapshot},
-    stats::{Size, Stats},
+    stats::{JournalSize, Size, Stats},
     watermark::Watermark,
 };
 
@@ -33,6 +35,75 @@ impl Topics {
         let hasher = RandomState::with_seeds(seed, !seed, seed.rotate_left(21), seed.rotate_left(42));
         let (local, home) = (Local::new(hasher.clone()), Home::new(hasher.clone()));
         Self { desk: Desk::new(limits, hasher), local, home }
+    }
+
+    /// Brings back what a shard's journal has, and journals from now on. Topics that `in_memory` means (names, or
+    /// beginnings of names with a `*` behind) are not journaled. All segments of a journal have `origin` in common.
+    ///
+    /// # Errors
+    /// The journal cannot be read, or is damaged.
+    pub fn recover(
+        &mut self,
+        (shard, origin): (ShardId, u64),
+        in_memory: Vec<String>,
+        source: &mut dyn Segments,
+    ) -> Result<Recovered, RecoverError> {
+        let segment_bytes = self.desk.limits.segment_bytes;
+        self.home.recover(&mut self.desk, (shard, origin), (segment_bytes, in_memory), source)
+    }
+
+    /// The shard runs: the journal may write.
+    pub fn on_start(&mut self, cx: &mut Cx<'_, Mail>) {
+        self.home.start(cx, &mut self.desk);
+    }
+
+    /// A disk operation ended.
+    pub fn on_disk(&mut self, cx: &mut Cx<'_, Mail>, ticket: Ticket, outcome: Outcome) {
+        self.home.on_disk(cx, &mut self.desk, ticket, outcome);
+    }
+
+    /// The shard has done what was to be done for now: what was gathered is written.
+    pub fn on_turn_end(&mut self, cx: &mut Cx<'_, Mail>) {
+        self.home.flush(cx);
+    }
+
+    /// Whether nothing waits for the disk.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.home.is_settled()
+    }
+
+    /// Changes facts about something that is at home here, named like a topic. They are true at once;
+    /// [`Topics::settled`] tells when they are on disk, or that they were taken back.
+    ///
+    /// # Errors
+    /// Why they were not taken: nothing has changed.
+    pub fn record(&mut self, name: &str, changes: &[Change], token: u64) -> Result<(), (Code, &'static str)> {
+        let refused = |refusal: Refusal| (refusal.code, refusal.message);
+        self.home.record(&name.into(), changes, token).map_err(refused)
+    }
+
+    /// The tokens of changes that were settled since it was last asked.
+    pub fn settled(&mut self) -> impl Iterator<Item = (u64, Result<(), (Code, &'static str)>)> {
+        let refused = |refusal: Refusal| (refusal.code, refusal.message);
+        let settled = self.home.take_settled().into_iter();
+        settled.filter(|settled| settled.token != NOBODY).map(move |it| (it.token, it.outcome.map_err(refused)))
+    }
+
+    /// A fact about something that is at home here.
+    #[must_use]
+    pub fn fact(&self, name: &str, key: &str) -> Option<&[u8]> {
+        self.home.fact(name, key).map(|value| &value[..])
+    }
+
+    /// The facts about something that is at home here whose keys begin with `prefix` and come after `after`, in order.
+    pub fn facts<'a>(
+        &'a self,
+        name: &str,
+        prefix: &str,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
+        self.home.facts().range(name, prefix, after)
     }
 
     /// A session opened.
@@ -88,7 +159,7 @@ impl Topics {
             }
             Letter::Publish { peer, id, seq, parcel } => home.on_publish(cx, desk, from, (peer, id), seq, parcel),
             Letter::Wave { peer, parcel } => home.on_wave(cx, desk, from, peer, &parcel),
-            Letter::Ack { delivered, read, parcel } => home.on_ack(desk, (delivered, read), &parcel),
+            Letter::Ack { delivered, read, parcel } => home.on_ack(cx, desk, (delivered, read), &parcel),
             Letter::Browse { peer, id, before, limit, parcel } => {
                 home.on_browse(cx, desk, from, (peer, id), (before, limit), parcel);
             }
@@ -99,8 +170,8 @@ impl Topics {
                 local.on_roster(cx, desk, (listener, sub), count, &names);
             }
             Letter::Refused { listener, sub, refusal } => local.on_refused(cx, desk, (listener, sub), refusal),
-            Letter::Published { peer, id, offset, parcel } => {
-                local.on_published(cx, desk, (peer, id), offset, &parcel);
+            Letter::Published { peer, id, offset, level, parcel } => {
+                local.on_published(cx, desk, (peer, id), (offset, level), &parcel);
             }
             Letter::Rejected { peer, id, refusal } => local.on_rejected(cx, desk, (peer, id), refusal),
             Letter::Chunk { listener, sub, next, first, head, records } => {
@@ -135,6 +206,10 @@ impl Topics {
             match chore {
                 Chore::Presence(place) => home.tell_presence(cx, desk, place),
                 Chore::Expire(alias) => local.expire(cx, desk, alias),
+                Chore::Retry => home.retry(cx),
+                Chore::ReadAgain => home.read_again(cx, desk),
+                Chore::Retain => home.retain(cx, desk),
+                Chore::Marks => home.write_marks(cx, desk),
             }
         }
         desk.due.arm(cx);
@@ -146,10 +221,8 @@ impl Topics {
         self.home.hand_over()
     }
 
-    /// Takes up the topics of an earlier run, of those that `keep` wants: it knows which are at home here.
-    ///
-    /// # Panics
-    /// If there are topics already.
+    /// Takes up the topics of an earlier run, of those that `keep` wants: it knows which are at home here. Those that are
+    /// in the journal stay as they are.
     pub fn take_up(&mut self, snapshot: &Snapshot, keep: impl Fn(&str) -> bool) -> Restored {
         self.home.take_up(&mut self.desk, snapshot, keep)
     }
@@ -178,6 +251,12 @@ impl Topics {
         self.home.topics()
     }
 
+    /// What the journal is like, if there is one.
+    #[must_use]
+    pub fn journal(&self) -> Option<JournalSize> {
+        self.home.journal_size()
+    }
+
     /// What is held here. It counts, so it is not for every turn.
     #[must_use]
     pub fn size(&self) -> Size {
@@ -191,6 +270,7 @@ impl Topics {
             pending: self.local.aliases.pending(),
             names: self.desk.names.held(),
             chores: self.desk.due.len(),
+            places: self.home.places(),
         }
     }
 }

@@ -20,16 +20,18 @@ pub(crate) struct Watermarks {
 }
 
 impl Watermarks {
-    /// Raises a user's marks, never beyond `head`. Too many users: the newest ones are not kept.
-    pub(crate) fn raise(&mut self, user: &Arc<str>, head: u64, delivered: u64, read: u64) {
+    /// Raises a user's marks, never beyond `head`; whether one has risen. Too many users: the newest ones are not kept.
+    pub(crate) fn raise(&mut self, user: &Arc<str>, head: u64, delivered: u64, read: u64) -> bool {
         let full = self.users.len() >= WATERMARKS_MAX;
         let mark = match self.users.get_mut(user) {
             Some(mark) => mark,
-            None if full || head == 0 => return,
+            None if full || head == 0 => return false,
             None => self.users.entry(user.clone()).or_default(),
         };
+        let before = *mark;
         mark.read = mark.read.max(read.min(head));
         mark.delivered = mark.delivered.max(delivered.min(head)).max(mark.read);
+        *mark != before
     }
 
     /// A user's marks.

@@ -104,7 +104,7 @@ impl World {
                 }),
                 Effect::Publish { peers, .. } => self.shards[usize::from(from)].pushes += peers.len() as u64,
                 Effect::Send { .. } => self.shards[usize::from(from)].pushes += 1,
-                Effect::WakeAt { .. } | Effect::Close { .. } => {}
+                Effect::WakeAt { .. } | Effect::Disk { .. } | Effect::Close { .. } => {}
             }
         }
         asked.peers.clear();

@@ -1,12 +1,15 @@
 //! Topics from one run to the next: what a home hands over when it stops, and what it takes up when it starts.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+
+use handler::Level;
 
 use super::Home;
 use crate::{
     desk::Desk,
     history::{History, room_bytes},
     section::{Record, Section},
+    seen::Seen,
     snapshot::{Restored, Share, Snapshot},
     topic::Topic,
 };
@@ -17,7 +20,8 @@ impl Home {
     pub(crate) fn hand_over(&mut self) -> Share {
         self.closed = true;
         let mut share = Share::with_capacity(self.history_bytes);
-        for (_, topic) in self.topics.iter().filter(|(_, topic)| topic.history.head() > 0) {
+        let in_memory = |topic: &Topic| topic.level == Level::Memory && topic.history.head() > 0;
+        for (_, topic) in self.topics.iter().filter(|(_, topic)| in_memory(topic)) {
             let (first, head) = (topic.history.first(), topic.history.head());
             let records = (first..=head).filter_map(|offset| {
                 let record = topic.history.get(offset)?;
@@ -31,15 +35,19 @@ impl Home {
 
     /// Takes up the topics that are at home here. Those that were published to last stay when there is not room for all.
     pub(crate) fn take_up(&mut self, desk: &mut Desk, snapshot: &Snapshot, keep: impl Fn(&str) -> bool) -> Restored {
-        assert_eq!(self.topics.len(), 0, "topics are taken up before there are any");
         let (mut topics, mut records) = (0, 0);
+        let on_disk: BTreeSet<usize> = self.topics.iter().map(|(place, _)| place).collect();
         for section in snapshot.sections().filter(|section| keep(section.name)) {
-            topics += 1;
-            records += section.count();
-            self.take_up_topic(desk, &section);
+            // What is in the journal is newer, and safer.
+            if self.find(section.name).is_none() {
+                topics += 1;
+                records += section.count();
+                self.take_up_topic(desk, &section);
+            }
         }
-        let held = self.topics.iter().map(|(_, topic)| topic.history.head() + 1 - topic.history.first());
-        let (topics_held, records_held) = (self.topics.len() as u64, held.sum());
+        let taken = self.topics.iter().filter(|(place, _)| !on_disk.contains(place));
+        let held = |topic: &Topic| topic.history.head() + 1 - topic.history.first();
+        let (topics_held, records_held) = taken.fold((0, 0), |(n, sum), (_, topic)| (n + 1, sum + held(topic)));
         Restored {
             topics: topics_held,
             records: records_held,
@@ -61,21 +69,22 @@ impl Home {
             }
         };
         let (skip, ring_bytes) = newest(section, limits.history_records_max, limits.history_bytes_max.min(left));
-        let mut history = History::resumed(desk.hasher.clone(), section.first + skip as u64, ring_bytes);
+        let mut history = History::resumed(section.first + skip as u64, ring_bytes);
+        let mut seen = Seen::new(desk.hasher.clone());
         for record in section.records().skip(skip) {
             let user = desk.names.intern(record.from);
             let seq = record.seq.map(|(device, seq)| (desk.names.intern(device), seq));
-            let pushed = history.push(&limits, ring_bytes, record.at_ms, user, seq, record.body);
-            assert!(pushed.is_some(), "the ring has room for exactly these");
+            let pushed = history.push(&limits, ring_bytes, record.at_ms, user.clone(), seq.clone(), record.body);
+            let offset = pushed.expect("the ring has room for exactly these");
+            if let Some((device, seq)) = &seq {
+                seen.add(&user, device, *seq, offset, section.first);
+            }
         }
         assert_eq!(history.head(), section.head, "offsets go on where they were");
         self.history_bytes += history.ring_bytes();
-        self.ticks += 1;
-        let name: Arc<str> = section.name.into();
-        let mut topic = Topic::new(name.clone(), section.epoch, desk.hasher.clone(), self.ticks);
-        topic.history = history;
-        let place = self.topics.insert(Box::new(topic));
-        self.by_name.insert(name, place);
+        let place = self.insert(desk, section.name, section.epoch);
+        let topic = &mut self.topics[place];
+        (topic.history, topic.seen) = (history, seen);
         self.tidy(desk, place);
     }
 }

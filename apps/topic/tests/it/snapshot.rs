@@ -59,7 +59,7 @@ impl Run {
                 match effect {
                     Effect::Mail { mail, .. } => letters.push_back(mail),
                     Effect::Send { push, .. } | Effect::Publish { push, .. } => told.push(push),
-                    Effect::WakeAt { .. } | Effect::Close { .. } => {}
+                    Effect::WakeAt { .. } | Effect::Disk { .. } | Effect::Close { .. } => {}
                 }
             }
         }

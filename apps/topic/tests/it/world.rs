@@ -356,6 +356,7 @@ impl World {
                 Effect::WakeAt { timer, at } => {
                     self.shards[shard].timers.insert(timer, at);
                 }
+                Effect::Disk { .. } => panic!("there is no journal"),
                 Effect::Close { .. } => panic!("topics close nobody"),
             }
         }

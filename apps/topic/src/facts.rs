@@ -1,0 +1,135 @@
+//! Facts about things that are at home here: small values under a name and a key, the newest of each.
+
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+
+use bytes::Bytes;
+
+/// Between a name and a key. Neither has it.
+const SEPARATOR: char = '\n';
+
+/// The longest key of a fact in bytes.
+pub const FACT_KEY_BYTES_MAX: usize = 600;
+
+/// The longest value of a fact in bytes.
+pub const FACT_VALUE_BYTES_MAX: usize = 16 * 1024;
+
+/// A change of a fact.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// Which fact of the thing.
+    pub key: String,
+    /// What is true from now on; `None`: nothing.
+    pub value: Option<Bytes>,
+}
+
+/// A value, and where its newest record lies.
+#[derive(Clone, Debug)]
+pub(crate) struct Fact {
+    pub(crate) value: Bytes,
+    /// The segment and the bytes of its record in it; segment 0: on its way to disk.
+    pub(crate) segment: u64,
+    pub(crate) bytes: u32,
+}
+
+/// All facts of a home.
+#[derive(Default, Debug)]
+pub(crate) struct Facts {
+    map: BTreeMap<Arc<str>, Fact>,
+}
+
+impl Facts {
+    pub(crate) fn get(&self, name: &str, key: &str) -> Option<&Bytes> {
+        self.map.get(&*full(name, key)).map(|fact| &fact.value)
+    }
+
+    /// The facts of a thing whose keys begin with `prefix` and come after `after`, in order.
+    pub(crate) fn range<'a>(
+        &'a self,
+        name: &str,
+        prefix: &str,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
+        let (begin, skip) = (full(name, prefix), name.len() + SEPARATOR.len_utf8());
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(full(name, after)),
+            _ => Bound::Included(begin.clone()),
+        };
+        self.map
+            .range::<str, _>((from.as_ref().map(|key| &**key), Bound::Unbounded))
+            .take_while(move |(key, _)| key.starts_with(&*begin))
+            .map(move |(key, fact)| (&key[skip..], &*fact.value))
+    }
+
+    /// Changes a fact; gives what it was.
+    pub(crate) fn set(&mut self, full: &Arc<str>, fact: Option<Fact>) -> Option<Fact> {
+        match fact {
+            Some(fact) => self.map.insert(full.clone(), fact),
+            None => self.map.remove(full),
+        }
+    }
+
+    pub(crate) fn get_full_mut(&mut self, full: &str) -> Option<&mut Fact> {
+        self.map.get_mut(full)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// The facts whose newest records lie in a segment.
+    pub(crate) fn of_segment(&self, segment: u64) -> impl Iterator<Item = (Arc<str>, Change)> {
+        let here = self.map.iter().filter(move |(_, fact)| fact.segment == segment);
+        here.filter_map(|(full, fact)| {
+            let (name, key) = full.split_once(SEPARATOR)?;
+            Some((name.into(), Change { key: key.to_owned(), value: Some(fact.value.clone()) }))
+        })
+    }
+
+    /// Name, key and value of all.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str, &Bytes)> {
+        self.map.iter().filter_map(|(full, fact)| {
+            let (name, key) = full.split_once(SEPARATOR)?;
+            Some((name, key, &fact.value))
+        })
+    }
+}
+
+/// Name and key in one.
+pub(crate) fn full(name: &str, key: &str) -> Arc<str> {
+    let mut full = String::with_capacity(name.len() + key.len() + SEPARATOR.len_utf8());
+    full.push_str(name);
+    full.push(SEPARATOR);
+    full.push_str(key);
+    full.into()
+}
+
+/// Whether a fact can have this name and key.
+pub(crate) fn fits(name: &str, change: &Change) -> bool {
+    name.len() <= crate::limit::TOPIC_BYTES_MAX
+        && !name.contains(SEPARATOR)
+        && change.key.len() <= FACT_KEY_BYTES_MAX
+        && !change.key.contains(SEPARATOR)
+        && change.value.as_ref().is_none_or(|value| value.len() <= FACT_VALUE_BYTES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_hold_one_things_facts_in_order() {
+        let mut facts = Facts::default();
+        for (name, key) in [("a", "m/1"), ("a", "m/2"), ("a", "m/3"), ("a", "n"), ("ab", "m/1"), ("b", "m/9")] {
+            let value = Bytes::from(format!("{name} {key}"));
+            facts.set(&full(name, key), Some(Fact { value, segment: 0, bytes: 0 }));
+        }
+        let keys = |prefix, after| facts.range("a", prefix, after).map(|(key, _)| key).collect::<Vec<_>>();
+        assert_eq!(keys("", None), ["m/1", "m/2", "m/3", "n"]);
+        assert_eq!(keys("m/", None), ["m/1", "m/2", "m/3"]);
+        assert_eq!(keys("m/", Some("m/1")), ["m/2", "m/3"]);
+        assert_eq!(keys("m/", Some("m/3")), [""; 0]);
+        assert_eq!(keys("m/", Some("a")), ["m/1", "m/2", "m/3"]);
+        assert_eq!(facts.get("b", "m/9").map(|value| &value[..]), Some(&b"b m/9"[..]));
+        assert_eq!(facts.get("b", "m/1"), None);
+    }
+}

@@ -1,0 +1,295 @@
+//! What is acknowledged when it is on disk: messages and facts wait in batches, and are told when theirs was committed.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use handler::{Code, Cx, Level, Outcome, Peer, ShardId, Ticket};
+
+use super::Home;
+use crate::{
+    desk::Desk,
+    due::Chore,
+    facts::{self, Change, Fact},
+    journal::{Batch, Event, Flight, Journal, Message, Place, Record, Trouble, Waiting},
+    mail::{Letter, Mail, Parcel, Refusal},
+    name::Name,
+    record,
+    stats::JournalSize,
+};
+
+const DISK_FULL: Refusal = unavailable("the disk is full");
+const READ_ONLY: Refusal = unavailable("the disk is read-only");
+const DISK_FAILED: Refusal = Refusal::new(Code::Unavailable, "the disk has failed");
+const DISK_SLOW: Refusal = Refusal { code: Code::ResourceExhausted, ..unavailable("the disk is too slow") };
+const BAD_FACT: Refusal = Refusal::new(Code::InvalidArgument, "a name, key or value is too long");
+
+/// When to try again what a disk did not take.
+const RETRY_MS: u32 = 2_000;
+
+const fn unavailable(message: &'static str) -> Refusal {
+    Refusal { code: Code::Unavailable, message, retry_ms: Some(RETRY_MS) }
+}
+
+/// Facts are on disk, or were taken back.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub(crate) token: u64,
+    pub(crate) outcome: Result<(), Refusal>,
+}
+
+impl From<Trouble> for Refusal {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Full => DISK_FULL,
+            Trouble::ReadOnly => READ_ONLY,
+            Trouble::Failed => DISK_FAILED,
+        }
+    }
+}
+
+impl Home {
+    /// What the journal is like, if there is one.
+    pub(crate) fn journal_size(&self) -> Option<JournalSize> {
+        let journal = self.journal.as_ref()?;
+        Some(JournalSize {
+            trouble: journal.trouble().map(|trouble| Refusal::from(trouble).message),
+            segments: journal.segments.len(),
+            bytes: journal.segments.values().map(|segment| segment.length).sum(),
+            live_bytes: journal.segments.values().map(|segment| segment.live).sum(),
+            waiting_bytes: journal.waiting_bytes(),
+            commits: journal.commits,
+            bytes_written: journal.bytes_written,
+            troubles: journal.troubles,
+            facts: self.facts.len(),
+            readers: self.reads.len(),
+        })
+    }
+
+    /// Begins to write. Called once, when the shard runs.
+    pub(crate) fn start(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk) {
+        if let Some(journal) = &mut self.journal {
+            journal.start(cx);
+            self.plan_retention(cx, desk);
+        }
+    }
+
+    /// Whether nothing waits for the disk.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.journal.as_ref().is_none_or(|journal| journal.is_settled())
+    }
+
+    /// Writes what was gathered.
+    pub(crate) fn flush(&mut self, cx: &mut Cx<'_, Mail>) {
+        if let Some(journal) = &mut self.journal {
+            journal.flush(cx);
+        }
+    }
+
+    pub(crate) fn take_settled(&mut self) -> Vec<Settled> {
+        std::mem::take(&mut self.settled)
+    }
+
+    /// Takes a message for a durable topic. It is answered and shown to readers when it is on disk.
+    pub(super) fn publish_durable(
+        &mut self,
+        cx: &mut Cx<'_, Mail>,
+        place: usize,
+        (to, peer, id): (ShardId, Peer, u32),
+        user: Name,
+        seq: Option<(Name, u64)>,
+        parcel: &Parcel,
+    ) -> Result<(), Refusal> {
+        let topic = &mut self.topics[place];
+        let Some(journal) = &mut self.journal else { return Err(DISK_FAILED) };
+        refuse_when_stuck(journal)?;
+        let offset = topic.history.head() + topic.in_flight + 1;
+        let at_ms = cx.wall_ms.max(topic.newest_ms);
+        let batch = journal.batch();
+        let name = batch.name(&topic.name, topic.epoch);
+        let bytes = batch.add(&Record::Message {
+            name,
+            offset,
+            at_ms,
+            seq: seq.as_ref().map(|(device, seq)| (&*device.text, *seq)),
+            from: &user.text,
+            body: parcel.body(),
+        });
+        if let Some((device, seq)) = &seq {
+            topic.seen.add(&user, device, *seq, offset, topic.first());
+        }
+        (topic.in_flight, topic.newest_ms) = (topic.in_flight + 1, at_ms);
+        let parcel = parcel.clone();
+        let message = Message { place, offset, at_ms, user, seq, bytes, to, peer, id, parcel };
+        batch.waiting.push(Waiting::Message(Box::new(message)));
+        Ok(())
+    }
+
+    /// A repeat of a publication that is on its way to disk is answered with it.
+    pub(super) fn publish_again(
+        &mut self,
+        (to, peer, id): (ShardId, Peer, u32),
+        offset: u64,
+        parcel: &Parcel,
+    ) -> Option<(u64, Level)> {
+        let waiting = Waiting::Repeat { to, peer, id, offset, parcel: parcel.clone() };
+        let Some(journal) = &mut self.journal else { return Some((offset, Level::Durable)) };
+        journal.wait(waiting).is_some().then_some((offset, Level::Durable))
+    }
+
+    /// Changes facts about something that is at home here. They are true at once, and settled when they are on disk;
+    /// if that fails they are taken back.
+    pub(crate) fn record(&mut self, name: &Arc<str>, changes: &[Change], token: u64) -> Result<(), Refusal> {
+        if !changes.iter().all(|change| facts::fits(name, change)) {
+            return Err(BAD_FACT);
+        }
+        let Some(journal) = &mut self.journal else {
+            for Change { key, value } in changes {
+                let fact = value.clone().map(|value| Fact { value, segment: 0, bytes: 0 });
+                self.facts.set(&facts::full(name, key), fact);
+            }
+            self.settled.push(Settled { token, outcome: Ok(()) });
+            return Ok(());
+        };
+        refuse_when_stuck(journal)?;
+        let batch = journal.batch();
+        let number = batch.name(name, 0);
+        let mut undo = Vec::with_capacity(changes.len());
+        for Change { key, value } in changes {
+            let bytes = batch.add(&Record::Fact { name: number, key, value: value.as_deref() });
+            let full = facts::full(name, key);
+            let fact = value.clone().map(|value| Fact { value, segment: 0, bytes });
+            let before = self.facts.set(&full, fact);
+            undo.push((full, before));
+        }
+        batch.waiting.push(Waiting::Facts { token, undo });
+        Ok(())
+    }
+
+    /// A disk operation ended.
+    pub(crate) fn on_disk(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk, ticket: Ticket, outcome: Outcome) {
+        let Some(journal) = &mut self.journal else { return };
+        for event in journal.on_disk(cx, ticket, outcome) {
+            match event {
+                Event::None => {}
+                Event::Committed(flight) => self.committed(cx, desk, flight),
+                Event::Refused(batches) => self.refused(cx, desk, batches),
+                Event::Read { segment, block, blocks } => self.on_read(cx, desk, (segment, block), blocks),
+            }
+        }
+        if let Some(at) = self.journal.as_ref().and_then(|journal| journal.retry_at()) {
+            desk.due.plan(cx, at, Chore::Retry);
+        }
+    }
+
+    /// The time to try again what trouble kept from being done.
+    pub(crate) fn retry(&mut self, cx: &mut Cx<'_, Mail>) {
+        if let Some(journal) = &mut self.journal {
+            journal.retry(cx);
+        }
+    }
+
+    fn committed(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk, flight: Flight) {
+        let Flight { batch, segment, block, blocks } = flight;
+        for waiting in batch.waiting {
+            match waiting {
+                Waiting::Message(message) => self.publish_committed(cx, desk, (segment, block, blocks), *message),
+                Waiting::Repeat { to, peer, id, offset, parcel } => {
+                    cx.mail(to, Mail(Letter::Published { peer, id, offset, level: Level::Durable, parcel }));
+                }
+                Waiting::Facts { token, undo } => {
+                    undo.into_iter().for_each(|(full, before)| self.fact_committed(segment, &full, before));
+                    self.settled.push(Settled { token, outcome: Ok(()) });
+                }
+            }
+        }
+    }
+
+    fn publish_committed(
+        &mut self,
+        cx: &mut Cx<'_, Mail>,
+        desk: &mut Desk,
+        (segment, block, blocks): (u64, u32, u32),
+        message: Message,
+    ) {
+        let Message { place, offset, at_ms, user, seq, bytes, to, peer, id, parcel } = message;
+        let topic = &mut self.topics[place];
+        topic.in_flight -= 1;
+        topic.index.add(Place { first: offset, newest_ms: at_ms, segment, block, blocks, bytes });
+        self.count_live(segment, i64::from(bytes));
+        if self.remember(desk, place, at_ms, user.clone(), seq, parcel.body()).is_none() {
+            // Too long for what memory is left: readers get it from the disk.
+            self.forget_ring(place);
+            self.topics[place].history.skip();
+        }
+        let topic = &self.topics[place];
+        assert_eq!(topic.history.head(), offset, "batches are committed in order");
+        let record = record::Record { offset, at_ms, from: &user.text, body: parcel.body() };
+        topic.deliver(cx, desk, &record);
+        desk.stats.published += 1;
+        cx.mail(to, Mail(Letter::Published { peer, id, offset, level: Level::Durable, parcel }));
+        self.tidy(desk, place);
+    }
+
+    /// A fact is on disk; what it replaced is needed no more.
+    fn fact_committed(&mut self, segment: u64, full: &str, before: Option<Fact>) {
+        if let Some(before) = before {
+            self.count_live(before.segment, -i64::from(before.bytes));
+        }
+        let fact = self.facts.get_full_mut(full).filter(|fact| fact.segment == 0);
+        if let Some(fact) = fact {
+            fact.segment = segment;
+            let bytes = i64::from(fact.bytes);
+            self.count_live(segment, bytes);
+        }
+    }
+
+    pub(super) fn count_live(&mut self, segment: u64, bytes: i64) {
+        let journal = self.journal.as_mut();
+        if let Some(segment) = journal.and_then(|journal| journal.segments.get_mut(&segment)) {
+            segment.live = segment.live.saturating_add_signed(bytes);
+        }
+    }
+
+    /// These batches are not on disk: nothing in them has happened.
+    fn refused(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk, batches: Vec<Batch>) {
+        let trouble = self.journal.as_ref().and_then(|journal| journal.trouble());
+        let refusal = trouble.map_or(DISK_FAILED, Refusal::from);
+        for waiting in batches.into_iter().rev().flat_map(|batch| batch.waiting.into_iter().rev()) {
+            match waiting {
+                Waiting::Message(message) => {
+                    let Message { place, user, seq, to, peer, id, .. } = *message;
+                    let topic = &mut self.topics[place];
+                    topic.in_flight -= 1;
+                    if let Some((device, seq)) = &seq {
+                        topic.seen.remove(&user, device, *seq);
+                    }
+                    cx.mail(to, Mail(Letter::Rejected { peer, id, refusal }));
+                    self.tidy(desk, place);
+                }
+                Waiting::Repeat { to, peer, id, .. } => cx.mail(to, Mail(Letter::Rejected { peer, id, refusal })),
+                Waiting::Facts { token, undo } => {
+                    for (full, before) in undo.into_iter().rev() {
+                        self.facts.set(&full, before);
+                    }
+                    self.settled.push(Settled { token, outcome: Err(refusal) });
+                }
+            }
+        }
+    }
+
+    pub(crate) fn fact(&self, name: &str, key: &str) -> Option<&Bytes> {
+        self.facts.get(name, key)
+    }
+
+    pub(crate) fn facts(&self) -> &facts::Facts {
+        &self.facts
+    }
+}
+
+fn refuse_when_stuck(journal: &Journal) -> Result<(), Refusal> {
+    match journal.trouble() {
+        Some(trouble) => Err(trouble.into()),
+        None if journal.takes_records() => Ok(()),
+        None => Err(DISK_SLOW),
+    }
+}

@@ -1,0 +1,46 @@
+//! What makes an acknowledgement mean *on disk*: a journal of segments for every shard, written in batches that are
+//! committed together, and an index of where each topic's messages lie.
+//!
+//! All numbers are little endian; a block has 4,096 bytes.
+//!
+//! ```text
+//! segment   header, then batches, each from the beginning of a block on; zeros behind the last one
+//! header    magic "ringjrnl"  version:u32=1  shard:u16  zero:u16  origin:u64  number:u64  previous:u64  own:u64
+//!           crc:u32, then zeros up to the end of the block                     crc: of the 48 bytes before it
+//! batch     magic:u32  bytes:u32  records:u32  crc:u32  record[records], then zeros up to the end of the block
+//!           bytes: of the records; crc: of origin:u64, number:u64 and place:u64 of the batch, of the 12 bytes
+//!           before it, and of the records
+//! record    kind:u8, and by kind
+//!   1 name     epoch:u64  len:u16  name                   from here on the next number of this batch means this name
+//!   2 message  name:u16  offset:u64  at_ms:u64  seq:u64  from_len:u16  device_len:u16  body_len:u32  from  device  body
+//!   3 fact     name:u16  key_len:u16  value_len:u32  key  value
+//! ```
+//!
+//! A message that was published without a counter has `device_len` 0xffff and `seq` 0; a fact that was taken back has
+//! `value_len` 0xffffffff. The name of a topic comes with the epoch of its history, the name of anything else with 0.
+//!
+//! What keeps it honest:
+//!
+//! - A batch is written once, from a block on that holds nothing else, and synced before anything in it is acknowledged
+//!   or shown to a reader. One batch is under way at a time: what lies behind a batch that was not synced is nothing.
+//! - The checksum knows where the batch belongs: bytes of another file or place are no batch.
+//! - `previous` is how many bytes of the segment before count. A batch whose write failed lies behind that, whatever
+//!   became of its bytes, and so does a tail that was torn when the power went. `own` is the same for a segment that
+//!   was written anew by a compaction.
+//! - In the last segment the first thing that is no batch ends the journal, if no batch follows. If one does, or in any
+//!   segment before, something that was on disk has changed: that is reported and never skipped.
+
+mod batch;
+mod format;
+mod place;
+mod recovery;
+mod segment;
+mod writer;
+
+pub(crate) use batch::{Batch, Message, Waiting};
+pub use format::{BLOCK_BYTES, Header, Record};
+pub(crate) use place::{Index, Place};
+pub use recovery::{At, Damage, Found, RecoverError, Recovered, Segments, walk};
+pub(crate) use recovery::{messages, walk_segments};
+pub use segment::{name_of, number_of};
+pub(crate) use writer::{Event, Flight, Journal, Trouble};

@@ -1,0 +1,122 @@
+//! Where the messages of one topic lie in the journal: an entry per batch that has some.
+
+use std::collections::VecDeque;
+
+/// Messages of a topic in one batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Place {
+    /// The offset of the first one.
+    pub(crate) first: u64,
+    /// When the last one was taken, milliseconds since 1970.
+    pub(crate) newest_ms: u64,
+    /// The segment.
+    pub(crate) segment: u64,
+    /// Where the batch begins in it, in blocks.
+    pub(crate) block: u32,
+    /// How many blocks the batch has.
+    pub(crate) blocks: u32,
+    /// Bytes of these messages' records.
+    pub(crate) bytes: u32,
+}
+
+/// All places of a topic, oldest first.
+#[derive(Default, Debug)]
+pub(crate) struct Index {
+    places: VecDeque<Place>,
+    bytes: u64,
+}
+
+impl Index {
+    /// A message was committed.
+    pub(crate) fn add(&mut self, message: Place) {
+        self.bytes += u64::from(message.bytes);
+        match self.places.back_mut() {
+            Some(last) if (last.segment, last.block) == (message.segment, message.block) => {
+                last.bytes += message.bytes;
+                last.newest_ms = message.newest_ms;
+            }
+            _ => self.places.push_back(message),
+        }
+    }
+
+    /// The oldest offset that is on disk.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.places.front().map(|place| place.first)
+    }
+
+    pub(crate) fn oldest(&self) -> Option<&Place> {
+        self.places.front()
+    }
+
+    /// Where the message with this offset lies, if it is not older than all that there are.
+    pub(crate) fn find(&self, offset: u64) -> Option<&Place> {
+        let after = self.places.partition_point(|place| place.first <= offset);
+        self.places.get(after.checked_sub(1)?)
+    }
+
+    /// The oldest batch goes.
+    pub(crate) fn drop_oldest(&mut self) -> Option<Place> {
+        let place = self.places.pop_front()?;
+        self.bytes -= u64::from(place.bytes);
+        Some(place)
+    }
+
+    /// All goes.
+    pub(crate) fn clear(&mut self) -> impl Iterator<Item = Place> + '_ {
+        self.bytes = 0;
+        self.places.drain(..)
+    }
+
+    /// Bytes of all messages.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Bytes of those messages that lie in a segment.
+    pub(crate) fn bytes_in(&self, segment: u64) -> u64 {
+        let start = self.places.partition_point(|place| place.segment < segment);
+        let here = self.places.range(start..).take_while(|place| place.segment == segment);
+        here.map(|place| u64::from(place.bytes)).sum()
+    }
+
+    /// How many batches have messages of this topic.
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(first: u64, segment: u64, block: u32) -> Place {
+        Place { first, newest_ms: first, segment, block, blocks: 1, bytes: 10 }
+    }
+
+    #[test]
+    fn messages_of_one_batch_share_an_entry() {
+        let mut index = Index::default();
+        assert_eq!((index.first(), index.find(1)), (None, None));
+        for (first, segment, block) in [(5, 1, 1), (6, 1, 1), (7, 1, 2), (8, 2, 1), (9, 2, 1)] {
+            index.add(place(first, segment, block));
+        }
+        assert_eq!((index.len(), index.bytes(), index.first()), (3, 50, Some(5)));
+        let found = |offset| index.find(offset).map(|place| (place.segment, place.block));
+        assert_eq!(
+            [4, 5, 6, 7, 8, 9].map(found),
+            [None, Some((1, 1)), Some((1, 1)), Some((1, 2)), Some((2, 1)), Some((2, 1))]
+        );
+    }
+
+    #[test]
+    fn the_oldest_goes_first() {
+        let mut index = Index::default();
+        for (first, segment, block) in [(5, 1, 1), (6, 2, 1), (7, 2, 2), (8, 3, 1)] {
+            index.add(place(first, segment, block));
+        }
+        assert_eq!(index.drop_oldest().map(|place| place.first), Some(5));
+        assert_eq!((index.first(), index.bytes()), (Some(6), 30));
+        assert_eq!((index.clear().count(), index.len()), (3, 0));
+        assert_eq!((index.first(), index.bytes()), (None, 0));
+    }
+}

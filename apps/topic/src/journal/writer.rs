@@ -1,0 +1,433 @@
+//! The end of a journal that grows: batches are committed one after the other, segments follow each other, and trouble
+//! with the disk is waited out or final.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    time::{Duration, Instant},
+};
+
+use ahash::RandomState;
+use bytes::Bytes;
+use handler::{Cx, DiskOperation, FileId, Outcome, ShardId, Ticket};
+
+use super::{
+    batch::{BATCH_BYTES, Batch, Waiting},
+    format::{BLOCK_BYTES, Header},
+    segment::{draft_of, name_of},
+};
+use crate::mail::Mail;
+
+/// Bytes of records that wait for the disk. More are refused: the disk is slower than those who publish.
+const WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// When a full or read-only disk is tried again.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+const _: () = assert!(WAITING_BYTES_MAX >= 8 * BATCH_BYTES, "there is something to commit while a batch is under way");
+
+/// Why nothing can be written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Trouble {
+    /// There is no space left. It is tried again.
+    Full,
+    /// The file system is mounted read-only. It is tried again.
+    ReadOnly,
+    /// The disk failed: what it says from here on is not believed until the next start.
+    Failed,
+}
+
+/// A segment that has what is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Segment {
+    /// Bytes that count.
+    pub(crate) length: u64,
+    /// Bytes of records in it that are still needed.
+    pub(crate) live: u64,
+}
+
+/// A batch that is being written, or has been.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub(crate) batch: Batch,
+    pub(crate) segment: u64,
+    pub(crate) block: u32,
+    pub(crate) blocks: u32,
+}
+
+/// What came of a disk operation.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Nothing that others must know.
+    None,
+    /// A batch is on disk.
+    Committed(Flight),
+    /// Nothing more can be written: these batches are not on disk.
+    Refused(Vec<Batch>),
+    /// Blocks were read, or not.
+    Read { segment: u64, block: u32, blocks: io::Result<Bytes> },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Purpose {
+    OpenDraft,
+    Reserve,
+    WriteHeader,
+    Publish,
+    Commit,
+    OpenToRead { segment: u64 },
+    Read { segment: u64, block: u32 },
+    Other,
+}
+
+#[derive(Debug)]
+enum State {
+    /// A new segment is being made.
+    Making,
+    /// Batches can be written.
+    Ready,
+    /// Nothing can be written.
+    Stuck { trouble: Trouble, retry_at: Option<Instant> },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Current {
+    number: u64,
+    file: FileId,
+    /// Where the next batch goes.
+    at: u64,
+}
+
+/// The journal of one shard.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    shard: ShardId,
+    origin: u64,
+    segment_bytes: u64,
+    state: State,
+    current: Option<Current>,
+    /// The number of the segment that is made next, and how many bytes of the one before count.
+    next: (u64, u64),
+    draft: Option<FileId>,
+    pub(crate) segments: BTreeMap<u64, Segment>,
+    files: BTreeMap<u64, Reading>,
+    open: Batch,
+    queue: VecDeque<Batch>,
+    queued_bytes: usize,
+    flight: Option<Flight>,
+    purposes: BTreeMap<u64, Purpose>,
+    tickets: u64,
+    hasher: RandomState,
+    pub(crate) commits: u64,
+    pub(crate) bytes_written: u64,
+    pub(crate) troubles: u64,
+}
+
+/// A file that is read.
+#[derive(Debug)]
+enum Reading {
+    Opening(Vec<(u32, u32)>),
+    Open(FileId),
+}
+
+impl Journal {
+    pub(crate) fn new(
+        (shard, origin): (ShardId, u64),
+        segment_bytes: u64,
+        segments: BTreeMap<u64, Segment>,
+        hasher: RandomState,
+    ) -> Self {
+        let next = segments.last_key_value().map_or((1, 0), |(number, last)| (number + 1, last.length));
+        Self {
+            shard,
+            origin,
+            segment_bytes,
+            state: State::Making,
+            current: None,
+            next,
+            draft: None,
+            segments,
+            files: BTreeMap::new(),
+            open: Batch::new(hasher.clone()),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            flight: None,
+            purposes: BTreeMap::new(),
+            tickets: 0,
+            hasher,
+            commits: 0,
+            bytes_written: 0,
+            troubles: 0,
+        }
+    }
+
+    /// What all segments have in common.
+    pub(crate) fn origin(&self) -> u64 {
+        self.origin
+    }
+
+    /// Makes the first segment of this run.
+    pub(crate) fn start(&mut self, cx: &mut Cx<'_, Mail>) {
+        self.make(cx);
+    }
+
+    /// Why nothing can be written, if so.
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
+        match self.state {
+            State::Stuck { trouble, .. } => Some(trouble),
+            State::Making | State::Ready => None,
+        }
+    }
+
+    /// Whether records are taken; if not, there is trouble or the disk is too slow.
+    pub(crate) fn takes_records(&self) -> bool {
+        self.trouble().is_none() && self.queued_bytes + self.open.len() < WAITING_BYTES_MAX
+    }
+
+    /// Bytes of records that wait for the disk.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.queued_bytes
+            + self.open.len()
+            + self.flight.as_ref().map_or(0, |flight| flight.blocks as usize * BLOCK_BYTES)
+    }
+
+    /// Whether nothing waits for the disk.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.open.is_empty() && self.queue.is_empty() && self.flight.is_none()
+    }
+
+    /// The batch that is being filled.
+    pub(crate) fn batch(&mut self) -> &mut Batch {
+        if self.open.is_full() {
+            self.close_batch();
+        }
+        &mut self.open
+    }
+
+    /// Lets something wait until all that was recorded before is on disk; gives it back if that is so already.
+    pub(crate) fn wait(&mut self, waiting: Waiting) -> Option<Waiting> {
+        let last = if self.open.is_empty() { self.queue.back_mut() } else { Some(&mut self.open) };
+        match last.or(self.flight.as_mut().map(|flight| &mut flight.batch)) {
+            Some(batch) => batch.waiting.push(waiting),
+            None => return Some(waiting),
+        }
+        None
+    }
+
+    fn close_batch(&mut self) {
+        let batch = std::mem::replace(&mut self.open, Batch::new(self.hasher.clone()));
+        self.queued_bytes += batch.len();
+        self.queue.push_back(batch);
+    }
+
+    /// Writes the next batch, if there is one and none is under way. While one is, the next one grows: that is all that
+    /// group commit needs.
+    pub(crate) fn flush(&mut self, cx: &mut Cx<'_, Mail>) {
+        if !matches!(self.state, State::Ready) || self.flight.is_some() {
+            return;
+        }
+        if self.queue.is_empty() && !self.open.is_empty() {
+            self.close_batch();
+        }
+        let Some(current) = &mut self.current else { return };
+        let Some(batch) = self.queue.front() else { return };
+        if current.at + batch.span() as u64 > self.segment_bytes && current.at > BLOCK_BYTES as u64 {
+            return self.roll(cx);
+        }
+        let Some(mut batch) = self.queue.pop_front() else { return };
+        self.queued_bytes -= batch.len();
+        let Current { number, file, at } = *current;
+        let header = Header { shard: self.shard.0, origin: self.origin, number, previous: 0, own: 0 };
+        let bytes = batch.seal(header.seed(at));
+        let blocks = |bytes: u64| u32::try_from(bytes / BLOCK_BYTES as u64).expect("a segment is below 16 TiB");
+        let (block, blocks) = (blocks(at), blocks(bytes.len() as u64));
+        self.flight = Some(Flight { batch, segment: number, block, blocks });
+        self.disk(cx, Purpose::Commit, DiskOperation::Write { file, offset: at, bytes });
+    }
+
+    /// The next segment.
+    fn roll(&mut self, cx: &mut Cx<'_, Mail>) {
+        if let Some(Current { number, file, at }) = self.current.take() {
+            self.next = (number + 1, at);
+            self.disk(cx, Purpose::Other, DiskOperation::Close { file });
+        }
+        self.make(cx);
+    }
+
+    fn make(&mut self, cx: &mut Cx<'_, Mail>) {
+        self.state = State::Making;
+        let name = draft_of(self.next.0);
+        self.disk(cx, Purpose::OpenDraft, DiskOperation::Open { name, create: true });
+    }
+
+    /// Tries again what trouble kept from being done.
+    pub(crate) fn retry(&mut self, cx: &mut Cx<'_, Mail>) {
+        if let State::Stuck { retry_at: Some(at), .. } = self.state
+            && at <= cx.now
+        {
+            self.make(cx);
+        }
+    }
+
+    /// When to call [`Journal::retry`].
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
+        match self.state {
+            State::Stuck { retry_at, .. } => retry_at,
+            State::Making | State::Ready => None,
+        }
+    }
+
+    /// Reads blocks of a segment; [`Event::Read`] brings them.
+    pub(crate) fn read(&mut self, cx: &mut Cx<'_, Mail>, segment: u64, (block, blocks): (u32, u32)) {
+        match self.files.get_mut(&segment) {
+            Some(Reading::Opening(wanted)) => wanted.push((block, blocks)),
+            Some(Reading::Open(file)) => {
+                let file = *file;
+                self.start_read(cx, file, segment, (block, blocks));
+            }
+            None => {
+                self.files.insert(segment, Reading::Opening(vec![(block, blocks)]));
+                let operation = DiskOperation::Open { name: name_of(segment), create: false };
+                self.disk(cx, Purpose::OpenToRead { segment }, operation);
+            }
+        }
+    }
+
+    fn start_read(&mut self, cx: &mut Cx<'_, Mail>, file: FileId, segment: u64, (block, blocks): (u32, u32)) {
+        let (offset, len) = (u64::from(block) * BLOCK_BYTES as u64, blocks as usize * BLOCK_BYTES);
+        self.disk(cx, Purpose::Read { segment, block }, DiskOperation::Read { file, offset, len });
+    }
+
+    fn disk(&mut self, cx: &mut Cx<'_, Mail>, purpose: Purpose, operation: DiskOperation) {
+        self.tickets += 1;
+        self.purposes.insert(self.tickets, purpose);
+        cx.disk(Ticket(self.tickets), operation);
+    }
+
+    /// A disk operation ended.
+    pub(crate) fn on_disk(&mut self, cx: &mut Cx<'_, Mail>, ticket: Ticket, outcome: Outcome) -> Vec<Event> {
+        let Some(purpose) = self.purposes.remove(&ticket.0) else { return Vec::new() };
+        let event = match (purpose, outcome) {
+            (Purpose::OpenDraft, Outcome::Opened { file, .. }) => {
+                self.draft = Some(file);
+                let bytes = self.segment_bytes;
+                self.disk(cx, Purpose::Reserve, DiskOperation::Allocate { file, bytes });
+                Event::None
+            }
+            (Purpose::Reserve, outcome) => self.reserved(cx, outcome),
+            (Purpose::WriteHeader, Outcome::Done) => {
+                let (from, to) = (draft_of(self.next.0), name_of(self.next.0));
+                self.disk(cx, Purpose::Publish, DiskOperation::Rename { from, to });
+                Event::None
+            }
+            (Purpose::Publish, Outcome::Done) => self.made(cx),
+            (Purpose::Commit, Outcome::Done) => self.committed(cx),
+            (Purpose::OpenToRead { segment }, outcome) => return self.opened_to_read(cx, segment, outcome),
+            (Purpose::Read { segment, block }, outcome) => {
+                let blocks = match outcome {
+                    Outcome::Read(bytes) => Ok(bytes),
+                    Outcome::Failed(error) => Err(error),
+                    Outcome::Opened { .. } | Outcome::Done => Err(io::ErrorKind::Other.into()),
+                };
+                Event::Read { segment, block, blocks }
+            }
+            (Purpose::Other, _) => Event::None,
+            (_, Outcome::Failed(error)) => self.failed(cx, &error),
+            (_, Outcome::Opened { .. } | Outcome::Read(_) | Outcome::Done) => Event::None,
+        };
+        vec![event]
+    }
+
+    /// Where the file system cannot reserve room, a full disk shows itself later.
+    fn reserved(&mut self, cx: &mut Cx<'_, Mail>, outcome: Outcome) -> Event {
+        if let Outcome::Failed(error) = &outcome
+            && error.kind() != io::ErrorKind::Unsupported
+        {
+            return self.failed(cx, error);
+        }
+        let Some(file) = self.draft else { return Event::None };
+        let (number, previous) = self.next;
+        let header = Header { shard: self.shard.0, origin: self.origin, number, previous, own: 0 };
+        let bytes = header.write().into();
+        self.disk(cx, Purpose::WriteHeader, DiskOperation::Write { file, offset: 0, bytes });
+        Event::None
+    }
+
+    fn made(&mut self, cx: &mut Cx<'_, Mail>) -> Event {
+        let Some(file) = self.draft.take() else { return Event::None };
+        let at = BLOCK_BYTES as u64;
+        self.current = Some(Current { number: self.next.0, file, at });
+        self.segments.insert(self.next.0, Segment { length: at, live: 0 });
+        self.state = State::Ready;
+        self.flush(cx);
+        Event::None
+    }
+
+    fn committed(&mut self, cx: &mut Cx<'_, Mail>) -> Event {
+        let (Some(flight), Some(current)) = (self.flight.take(), &mut self.current) else { return Event::None };
+        let bytes = u64::from(flight.blocks) * BLOCK_BYTES as u64;
+        current.at += bytes;
+        if let Some(segment) = self.segments.get_mut(&current.number) {
+            segment.length = current.at;
+        }
+        self.commits += 1;
+        self.bytes_written += bytes;
+        self.flush(cx);
+        Event::Committed(flight)
+    }
+
+    /// A batch that failed is behind what counts of its segment: the next one says so before anything else is written.
+    fn failed(&mut self, cx: &mut Cx<'_, Mail>, error: &io::Error) -> Event {
+        let trouble = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Trouble::Full,
+            io::ErrorKind::ReadOnlyFilesystem => Trouble::ReadOnly,
+            _ => Trouble::Failed,
+        };
+        self.troubles += 1;
+        if let Some(file) = self.draft.take() {
+            self.disk(cx, Purpose::Other, DiskOperation::Close { file });
+            self.disk(cx, Purpose::Other, DiskOperation::Remove { name: draft_of(self.next.0) });
+        }
+        if let Some(Current { number, file, at }) = self.current.take() {
+            self.next = (number + 1, at);
+            self.disk(cx, Purpose::Other, DiskOperation::Close { file });
+        }
+        let retry_at = (trouble != Trouble::Failed).then(|| cx.now + RETRY_AFTER);
+        self.state = State::Stuck { trouble, retry_at };
+        self.queued_bytes = 0;
+        let flight = self.flight.take().map(|flight| flight.batch);
+        let open = std::mem::replace(&mut self.open, Batch::new(self.hasher.clone()));
+        Event::Refused(flight.into_iter().chain(self.queue.drain(..)).chain([open]).collect())
+    }
+
+    fn opened_to_read(&mut self, cx: &mut Cx<'_, Mail>, segment: u64, outcome: Outcome) -> Vec<Event> {
+        let Some(Reading::Opening(wanted)) = self.files.remove(&segment) else { return Vec::new() };
+        match outcome {
+            Outcome::Opened { file, .. } => {
+                self.files.insert(segment, Reading::Open(file));
+                wanted.into_iter().for_each(|blocks| self.start_read(cx, file, segment, blocks));
+                Vec::new()
+            }
+            Outcome::Failed(error) => {
+                let read = |block| Event::Read { segment, block, blocks: Err(error.kind().into()) };
+                wanted.into_iter().map(|(block, _)| read(block)).collect()
+            }
+            Outcome::Read(_) | Outcome::Done => Vec::new(),
+        }
+    }
+
+    /// Removes the oldest segment; whether there was one that nothing is written to.
+    pub(crate) fn remove_oldest(&mut self, cx: &mut Cx<'_, Mail>) -> bool {
+        let Some((number, _)) = self.segments.first_key_value() else { return false };
+        let number = *number;
+        if number >= self.next.0 || self.current.is_some_and(|current| current.number == number) {
+            return false;
+        }
+        self.segments.remove(&number);
+        if let Some(Reading::Open(file)) = self.files.remove(&number) {
+            self.disk(cx, Purpose::Other, DiskOperation::Close { file });
+        }
+        self.disk(cx, Purpose::Other, DiskOperation::Remove { name: name_of(number) });
+        true
+    }
+}
