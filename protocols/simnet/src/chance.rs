@@ -30,6 +30,11 @@ impl Chance {
         // As u64: a range of usize would throw other numbers on another machine.
         self.0.random_range(1..=max as u64) as usize
     }
+
+    /// Noise.
+    pub(crate) fn fill(&mut self, bytes: &mut [u8]) {
+        self.0.fill(bytes);
+    }
 }
 
 /// How long `len` bytes take at a rate; no time at all without a rate.

@@ -1,7 +1,9 @@
-//! The tests of `simnet` from outside: what a link does to packets, and a pipe to bytes.
+//! The tests of `simnet` from outside: what a link does to packets, a pipe to bytes, and a
+//! power loss to files.
 
 #![allow(clippy::unwrap_used)]
 
+mod disk;
 mod duplex;
 mod link;
 mod pipe;
