@@ -157,7 +157,7 @@ async fn perform(shared: &Shared, operation: DiskOperation) -> io::Result<Outcom
         DiskOperation::Rename { from, to } => rename(from, to).await,
         DiskOperation::Remove { path } => {
             glommio::io::remove(&path).await?;
-            Ok(Outcome::Done)
+            sync_directory_of(&path).await
         }
     }
 }
@@ -191,7 +191,11 @@ async fn close(shared: &Shared, id: FileId) -> io::Result<Outcome> {
 
 async fn rename(from: PathBuf, to: PathBuf) -> io::Result<Outcome> {
     glommio::io::rename(&from, &to).await?;
-    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    sync_directory_of(&to).await
+}
+
+async fn sync_directory_of(path: &Path) -> io::Result<Outcome> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let directory = Directory::open(parent).await?;
     let synced = directory.sync().await;
     directory.close().await?;

@@ -87,7 +87,7 @@ pub enum DiskOperation {
         /// The new name.
         to: PathBuf,
     },
-    /// Remove a file.
+    /// Remove a file, then sync the directory.
     Remove {
         /// Which.
         path: PathBuf,

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use handler::{App, Close, Code, Cx, Message, Peer, PeerInfo, Pressure, Push, ShardId, Timer};
+use handler::{App, Close, Code, Cx, Message, Outcome, Peer, PeerInfo, Pressure, Push, ShardId, Ticket, Timer};
 use topic::{
     Limits, Mail, Topics,
+    journal::{RecoverError, Recovered, Segments},
     snapshot::{Restored, Share, Snapshot},
 };
 
@@ -38,10 +39,26 @@ impl Chat {
         self.topics.hand_over()
     }
 
-    /// Takes up the rooms of an earlier run, of those that `keep` wants: it knows which are at home here.
+    /// Brings back what a shard's journal has, and journals from now on; see [`Topics::recover`].
     ///
-    /// # Panics
-    /// If there are rooms already.
+    /// # Errors
+    /// The journal cannot be read, or is damaged.
+    pub fn recover(
+        &mut self,
+        at: (ShardId, u64),
+        in_memory: Vec<String>,
+        source: &mut dyn Segments,
+    ) -> Result<Recovered, RecoverError> {
+        self.topics.recover(at, in_memory, source)
+    }
+
+    /// The shard runs.
+    pub fn on_start(&mut self, cx: &mut Cx<'_, Mail>) {
+        self.topics.on_start(cx);
+    }
+
+    /// Takes up the rooms of an earlier run, of those that `keep` wants: it knows which are at home here. Those that are
+    /// in the journal stay as they are.
     pub fn take_up(&mut self, snapshot: &Snapshot, keep: impl Fn(&str) -> bool) -> Restored {
         self.topics.take_up(snapshot, keep)
     }
@@ -101,6 +118,14 @@ impl App for Chat {
             Some(body) => cx.send(page.peer, Push::Res { id: page.id, body }),
             None => refuse(cx, page.peer, Some(page.id), Code::Internal, "the history cannot be read"),
         }
+    }
+
+    fn on_disk(&mut self, cx: &mut Cx<'_, Mail>, ticket: Ticket, outcome: Outcome) {
+        self.topics.on_disk(cx, ticket, outcome);
+    }
+
+    fn on_turn_end(&mut self, cx: &mut Cx<'_, Mail>) {
+        self.topics.on_turn_end(cx);
     }
 
     fn on_timer(&mut self, cx: &mut Cx<'_, Mail>, timer: Timer) {

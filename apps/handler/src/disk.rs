@@ -60,7 +60,7 @@ pub enum DiskOperation {
         /// The new name.
         to: String,
     },
-    /// Remove a file.
+    /// Remove a file, and have that on disk.
     Remove {
         /// Which.
         name: String,

@@ -78,6 +78,10 @@ impl Shard {
         if self.ground.drain.as_ref().is_some_and(|drain| !drain.told && drain.hurry <= io.now()) {
             self.part(io);
         }
+        if self.ground.drain.as_ref().is_some_and(|drain| !drain.told) {
+            // What was to be on disk first may be so now.
+            self.check_barrier(io);
+        }
         let Some(drain) = &mut self.ground.drain else { return };
         let late = drain.until <= io.now();
         if !drain.done && (late || (drain.told && self.connections.len() == 0)) {
@@ -108,7 +112,9 @@ impl Shard {
             self.pass_barrier(io, Round::Reader);
         } else if home && reader && !drain.told {
             self.apply(io);
-            self.part(io);
+            if self.ground.chat.topics().is_settled() {
+                self.part(io);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::{
     connection::Connection,
     dialect::Dialect,
+    disk,
     mail::Mail,
     metrics::Drop,
     shard::{Ground, Shard, Timer},
@@ -45,6 +46,11 @@ impl Shard {
             Effect::WakeAt { timer, at } => {
                 self.ground.chat_timers.insert(timer, at);
                 self.ground.set(io.now(), at, Timer::Chat(timer));
+            }
+            Effect::Disk { ticket, operation } => {
+                let Some(journals) = &self.ground.setup.journal else { return };
+                let operation = disk::operation(operation, |name| journals.path(io.shard(), name));
+                io.disk(engine::Ticket(ticket.0), operation);
             }
             Effect::Close { peer, reason } => {
                 if let Some(mut connection) = self.connections.take_peer(peer) {

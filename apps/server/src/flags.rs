@@ -32,8 +32,35 @@ pub enum Command {
     },
     /// Print a token, signed with the secret of the configuration or of the data directory.
     Token(TokenFlags),
+    /// Look into the journals of a data directory that no server uses.
+    #[command(subcommand)]
+    Journal(JournalCommand),
     /// Say whether this machine can run the server: kernel, io_uring, limits; names what blocks it.
     Probe,
+}
+
+/// What is done with journals.
+#[derive(Subcommand, Debug)]
+pub enum JournalCommand {
+    /// Print what is in the journals: segments, topics with their offsets, facts; with --records every record, as JSON
+    /// lines.
+    Inspect {
+        /// The data directory.
+        #[arg(value_name = "DIR")]
+        data: PathBuf,
+        /// Print every record.
+        #[arg(long)]
+        records: bool,
+        /// Print nothing but this topic.
+        #[arg(long, value_name = "NAME")]
+        topic: Option<String>,
+    },
+    /// Check every byte: `ok` and what there is, or all that is wrong and exit code 1. Nothing is changed.
+    Verify {
+        /// The data directory.
+        #[arg(value_name = "DIR")]
+        data: PathBuf,
+    },
 }
 
 /// The flags that set a part of the configuration.

@@ -5,8 +5,8 @@ use std::{env, process::ExitCode};
 use clap::Parser;
 use ringshard::{
     command,
-    flags::{Command, Flags},
-    probe, serve, token,
+    flags::{Command, Flags, JournalCommand},
+    inspect, probe, serve, token,
 };
 
 #[global_allocator]
@@ -24,6 +24,10 @@ fn main() -> ExitCode {
             Ok(token) => command::print(&format!("{token}\n")),
             Err(error) => command::fail(&error),
         },
+        Command::Journal(JournalCommand::Inspect { data, records, topic }) => {
+            inspect::inspect(&data, records, topic.as_deref())
+        }
+        Command::Journal(JournalCommand::Verify { data }) => inspect::verify(&data),
         Command::Probe => probe::run(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod endpoint;
+mod journal;
 mod label;
 mod process;
 mod quantum;
@@ -23,6 +24,7 @@ use serde::Serialize;
 pub use self::{
     catalogue::Kind,
     endpoint::{Counted, EndpointStats, Figure},
+    journal::JournalStats,
     quantum::QuantumStats,
     quic::QuicStats,
 };
@@ -147,6 +149,10 @@ struct ShardJson {
     half_open: u64,
     sessions: u64,
     topics: u64,
+    journal_bytes: u64,
+    journal_commits: u64,
+    /// Why nothing can be published durably, if so.
+    journal_trouble: Option<&'static str>,
     messages_in: u64,
     messages_out: u64,
     messages_in_per_sec: f64,
@@ -173,6 +179,9 @@ pub fn shards_json(stats: &Stats, at_ms: u64) -> String {
         half_open: view.server.half_open.get(),
         sessions: view.server.sessions_open.get(),
         topics: view.server.topics.get(),
+        journal_bytes: view.server.journal.figure("bytes"),
+        journal_commits: view.server.journal.figure("commits_total"),
+        journal_trouble: view.server.journal.trouble(),
         messages_in: view.server.messages_in.get(),
         messages_out: view.server.messages_out.get(),
         messages_in_per_sec: rounded(rate.messages_in, 10.0),

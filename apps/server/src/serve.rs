@@ -21,6 +21,7 @@ use crate::{
     data::{Data, DataError},
     housekeeping::{Chore, Housekeeper},
     job::{Answer, Asked},
+    journal::{self, JournalError, Journals},
     log::{self, LogError, Logger},
     mail::Mail,
     metrics::{ShardView, Stats},
@@ -44,6 +45,9 @@ pub enum ServeError {
     /// The data directory.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The journals in it.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The accounts in it.
     #[error(transparent)]
     Accounts(#[from] OpenError),
@@ -354,6 +358,7 @@ fn setup(
     let mut rng = StdRng::from_os_rng();
     let mut quantum = setup::Quantum::new(multiplier, quantum, &mut rng);
     quantum.reset_key = setup::reset_key(&secret, "quantum");
+    let hash_seed = rng.random();
     let mut quic = setup::Quic::new(multiplier, at, certificates.der(), &mut rng);
     quic.reset = quic::token::ResetKey::new(&setup::reset_key(&secret, "quic"));
     Ok(Setup {
@@ -361,14 +366,28 @@ fn setup(
         keys: session::Keys::new(&secret),
         stats: (0..shards).map(|_| Arc::default()).collect(),
         figures: OnceLock::new(),
-        hash_seed: rng.random(),
+        hash_seed,
         tls: Some((SECURE, tls)),
         quantum: Some(quantum),
         quic: config.quic.enabled.then_some(quic),
         policy: routes::policy(config.quic.enabled.then_some(at.0.port())),
         certificates: Some(Arc::clone(certificates)),
+        journal: journals(config, data, shards, hash_seed)?,
         snapshot: ArcSwapOption::new(snapshot::read(data)?.map(Arc::new)),
     })
+}
+
+/// The journals of the run before, if there are to be any.
+fn journals(config: &Config, data: &Data, shards: u16, hash_seed: u64) -> Result<Option<Journals>, ServeError> {
+    let journal = &config.journal;
+    if !journal.enabled {
+        if data.path().join(journal::FOLDER).exists() {
+            tracing::warn!("there are journals of an earlier run, which are left alone: journal.enabled is false");
+        }
+        return Ok(None);
+    }
+    let at = (journal.segment_bytes as u64, journal.in_memory.list());
+    Ok(Some(Journals::open(data, shards, at, || setup::new_chat(config, hash_seed))?))
 }
 
 fn chores(certificates: &Arc<Certificates>, data: &Arc<Data>, figures: &Arc<Stats>) -> Vec<Chore> {

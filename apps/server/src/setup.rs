@@ -6,6 +6,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use chat::Chat;
 use engine::{Io, Listener, ShardId};
 use http::HeaderValue;
 use quantum::{Algorithm, Endpoint, EndpointConfig, FecMode, Router, Transport, token::TokenKey};
@@ -20,6 +21,7 @@ use crate::{
     carrier,
     certificate::Certificates,
     config::{Config, Congestion, Fec},
+    journal::Journals,
     lane::BULK_MAX,
     mail::Mail,
     metrics::{ServerStats, Stats, shards_json},
@@ -48,7 +50,9 @@ pub struct Setup {
     pub policy: HeaderValue,
     /// The certificate in use.
     pub certificates: Option<Arc<Certificates>>,
-    /// The topics of the run before, until every shard has taken up its own.
+    /// Where the journal of each shard is, and what was in it, until the shard has taken it up.
+    pub journal: Option<Journals>,
+    /// The topics of the run before that were in memory, until every shard has taken up its own.
     pub snapshot: ArcSwapOption<Snapshot>,
 }
 
@@ -323,17 +327,35 @@ impl Setup {
         }
     }
 
-    pub(crate) fn topic_limits(&self) -> topic::Limits {
-        let limits = &self.config.limits;
-        topic::Limits {
-            topics_max: limits.topics_max,
-            subs_max: limits.subs_per_session,
-            history_records_max: limits.history_messages,
-            history_bytes_max: limits.history_bytes,
-            ..topic::Limits::default()
-        }
+    /// The apps of a shard, with nothing in them.
+    pub(crate) fn chat(&self) -> Chat {
+        new_chat(&self.config, self.hash_seed)
     }
+}
 
+/// The apps of a shard, with nothing in them. The seed keeps hashes secret from whoever chooses names.
+#[must_use]
+pub fn new_chat(config: &Config, hash_seed: u64) -> Chat {
+    Chat::new(topic_limits(config), config.limits.text_chars, hash_seed)
+}
+
+fn topic_limits(config: &Config) -> topic::Limits {
+    let limits = &config.limits;
+    let journal = &config.journal;
+    topic::Limits {
+        segment_bytes: journal.segment_bytes as u64,
+        journal_bytes: journal.shard_bytes as u64,
+        retention_bytes: journal.topic_bytes as u64,
+        retention_ms: u64::try_from(journal.message_ttl.as_millis()).unwrap_or(u64::MAX),
+        topics_max: limits.topics_max,
+        subs_max: limits.subs_per_session,
+        history_records_max: limits.history_messages,
+        history_bytes_max: limits.history_bytes,
+        ..topic::Limits::default()
+    }
+}
+
+impl Setup {
     pub(crate) fn socket_limits(&self) -> websocket::Limits {
         let bytes = self.config.limits.frame_bytes;
         websocket::Limits { message_max: bytes, frame_max: bytes }

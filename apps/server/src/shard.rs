@@ -15,6 +15,7 @@ use handler::{App as _, Close, Map, Out, Pressure};
 use crate::{
     arena::Copies,
     connection::{Connection, Kind},
+    disk,
     drain::Drain,
     line::Line,
     mail::Mail,
@@ -82,6 +83,8 @@ impl Reactor for Shard {
             Ok(quic) => self.ground.wires.quic = quic.map(Box::new),
             Err(error) => tracing::error!(%error, "QUIC is not spoken"),
         }
+        self.ground.chat(io, |chat, cx| chat.on_start(cx));
+        self.apply(io);
         io.mail(ShardId::CONTROL, Mail::Ready);
     }
 
@@ -106,7 +109,11 @@ impl Reactor for Shard {
         self.apply(io);
     }
 
-    fn on_disk(&mut self, _io: &mut Io<Mail>, _ticket: Ticket, _outcome: Outcome) {}
+    fn on_disk(&mut self, io: &mut Io<Mail>, ticket: Ticket, outcome: Outcome) {
+        let (ticket, outcome) = (handler::Ticket(ticket.0), disk::outcome(outcome));
+        self.ground.chat(io, |chat, cx| chat.on_disk(cx, ticket, outcome));
+        self.apply(io);
+    }
 
     fn on_mail(&mut self, io: &mut Io<Mail>, from: ShardId, mail: Mail) {
         match mail {
@@ -127,6 +134,7 @@ impl Reactor for Shard {
 
     fn on_turn_end(&mut self, io: &mut Io<Mail>) {
         self.expire(io);
+        self.ground.chat(io, |chat, cx| chat.on_turn_end(cx));
         self.apply(io);
         let transmits = self.transmit(io);
         self.gauge();
@@ -144,7 +152,8 @@ impl Shard {
         let stats = setup.stats(id);
         let limits = setup.config.limits.clone();
         let map = Map::even(shards);
-        let mut chat = Chat::new(setup.topic_limits(), limits.text_chars, setup.hash_seed);
+        let recovered = setup.journal.as_ref().and_then(|journals| journals.take(id));
+        let mut chat = recovered.unwrap_or_else(|| setup.chat());
         if let Some(snapshot) = setup.snapshot.load_full() {
             let here = handler::ShardId(id.0);
             snapshot::tell(id, chat.take_up(&snapshot, |topic| map.home(topic) == here));
@@ -210,7 +219,9 @@ impl Shard {
         if let Some(quic) = &self.ground.wires.quic {
             stats.quic.show(&quic.endpoint);
         }
-        stats.topics.set(self.ground.chat.topics().count() as u64);
+        let topics = self.ground.chat.topics();
+        stats.topics.set(topics.count() as u64);
+        stats.journal.show(topics);
     }
 
     pub(crate) fn with(

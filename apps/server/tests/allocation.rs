@@ -44,6 +44,7 @@ impl Bench {
             quic: None,
             policy: http::HeaderValue::from_static("default-src 'self'"),
             certificates: None,
+            journal: None,
             snapshot: Default::default(),
         };
         let shard = Shard::new(ShardId(0), 1, now, Arc::new(setup));

@@ -170,6 +170,7 @@ fn an_idle_session_is_small() {
         quic: None,
         policy: http::HeaderValue::from_static("default-src 'self'"),
         certificates: None,
+        journal: None,
         snapshot: Default::default(),
     };
     let now = Instant::now();

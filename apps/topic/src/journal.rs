@@ -31,6 +31,7 @@
 //!   segment before, something that was on disk has changed: that is reported and never skipped.
 
 mod batch;
+mod copy;
 mod format;
 mod place;
 mod recovery;
@@ -38,6 +39,7 @@ mod segment;
 mod writer;
 
 pub(crate) use batch::{Batch, Message, Waiting};
+pub use copy::Copyist;
 pub use format::{BLOCK_BYTES, Header, Record};
 pub(crate) use place::{Index, Place};
 pub use recovery::{At, Damage, Found, RecoverError, Recovered, Segments, walk};

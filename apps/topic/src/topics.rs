@@ -251,6 +251,12 @@ impl Topics {
         self.home.topics()
     }
 
+    /// Changes whenever [`Topics::journal`] may have; 0: there is no journal.
+    #[must_use]
+    pub fn journal_revision(&self) -> u64 {
+        self.home.journal_revision()
+    }
+
     /// What the journal is like, if there is one.
     #[must_use]
     pub fn journal(&self) -> Option<JournalSize> {

@@ -24,7 +24,7 @@ const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 const PATHS: &str = "\
 /healthz     200 while the process lives
-/readyz      200 when every shard serves, 503 while starting and draining
+/readyz      200 when every shard serves, 503 while starting and draining and while a journal takes nothing
 /metrics     figures for Prometheus
 /shards      figures of each shard, JSON
 /config      the configuration in effect, TOML, without secrets
@@ -87,7 +87,7 @@ pub(super) fn to(method: &str, target: &str, foreign: bool, state: &State) -> An
         _ if !reads => Answer::not_allowed("GET, HEAD"),
         "/" => Answer::text(200, PATHS),
         "/healthz" => Answer::text(200, "ok\n"),
-        "/readyz" => ready(state.readiness.phase()),
+        "/readyz" => ready(state),
         "/metrics" => {
             state.refresh();
             Answer { kind: EXPOSITION, ..Answer::text(200, metrics::text(&state.stats)) }
@@ -98,10 +98,15 @@ pub(super) fn to(method: &str, target: &str, foreign: bool, state: &State) -> An
     }
 }
 
-fn ready(phase: Phase) -> Answer {
-    match phase {
+fn ready(state: &State) -> Answer {
+    match state.readiness.phase() {
         Phase::Starting => Answer::text(503, "starting\n"),
-        Phase::Ready => Answer::text(200, "ready\n"),
+        Phase::Ready => {
+            let shards = state.stats.shards().iter().enumerate();
+            let troubles = shards.filter_map(|(shard, view)| Some((shard, view.server.journal.trouble()?)));
+            let troubles: String = troubles.map(|(shard, why)| format!("shard {shard}: {why}\n")).collect();
+            if troubles.is_empty() { Answer::text(200, "ready\n") } else { Answer::text(503, troubles) }
+        }
         Phase::Draining => Answer::text(503, "draining\n"),
     }
 }

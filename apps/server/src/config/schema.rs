@@ -8,7 +8,7 @@ use std::{
 
 use toml::de::DeValue;
 
-use super::setting::{self, Congestion, CpuList, Fec, Format, Level, Origins, Secret, Setting};
+use super::setting::{self, Congestion, CpuList, Fec, Format, Level, Origins, Secret, Setting, TopicNames};
 
 /// What the schema says about one key.
 #[derive(Debug)]
@@ -211,6 +211,24 @@ schema! {
         http_head_secs: Duration = secs(10), secs(1) => secs(300);
         /// Seconds that an HTTP connection may be kept without a request.
         http_idle_secs: Duration = secs(60), secs(1) => secs(3600);
+    }
+
+    /// The journal in the data directory: what makes an acknowledgement mean "on disk".
+    journal: Journal {
+        /// Whether messages are on disk before they are acknowledged and shown. Without it, topics are in memory: a stop
+        /// in good order keeps them, a crash does not.
+        enabled: bool = true;
+        /// Topics that are kept in memory all the same, acknowledged sooner and lost by a crash: names, or beginnings of
+        /// names with a * behind, as ["chat/lobby", "chat/tmp-*"].
+        in_memory: TopicNames = TopicNames::default();
+        /// How long messages are kept. Readers who were away for longer are told of the gap.
+        message_ttl: Duration = secs(30 * 24 * 3600), secs(60) => secs(100 * 365 * 24 * 3600);
+        /// Bytes of one topic's messages on disk; beyond it its oldest go.
+        topic_bytes: usize = 256 * MIB, MIB => 1024 * 1024 * MIB;
+        /// Bytes of one shard's journal; beyond it the oldest messages go, whatever their topic.
+        shard_bytes: usize = 8 * 1024 * MIB, 4 * MIB => 64 * 1024 * 1024 * MIB;
+        /// Bytes of one file of the journal. They are reserved at once; what is not needed any more goes by whole files.
+        segment_bytes: usize = 64 * MIB, MIB => 1024 * MIB;
     }
 
     /// Quantum, on UDP on the port of the secure listener.

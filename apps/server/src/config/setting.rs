@@ -276,6 +276,42 @@ impl Setting for Origins {
     }
 }
 
+/// Names of topics, or beginnings of names with a `*` behind.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Debug, Default)]
+pub struct TopicNames(Vec<String>);
+
+impl TopicNames {
+    /// The names.
+    #[must_use]
+    pub fn list(&self) -> &[String] {
+        &self.0
+    }
+
+    fn collect<'a>(parts: impl Iterator<Item = Option<&'a str>>) -> Option<Self> {
+        let is_name = |name: &&str| {
+            let stem = name.strip_suffix('*').unwrap_or(name);
+            !name.is_empty() && stem.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._~-".contains(&b))
+        };
+        parts.map(|part| part.map(str::trim).filter(is_name).map(str::to_owned)).collect::<Option<_>>().map(Self)
+    }
+}
+
+impl Setting for TopicNames {
+    const EXPECTED: &'static str = "a list of topics, as [\"chat/lobby\", \"chat/tmp-*\"]; in text with commas between";
+
+    fn from_text(_key: &str, text: &str) -> Option<Self> {
+        Self::collect(text.split(',').filter(|_| !text.trim().is_empty()).map(Some))
+    }
+
+    fn from_value(_key: &str, value: &DeValue<'_>) -> Option<Self> {
+        Self::collect(value.as_array()?.iter().map(|one| one.get_ref().as_str()))
+    }
+
+    fn write(&self, _key: &str) -> Option<String> {
+        Some(format!("[{}]", self.0.iter().map(|one| quoted(one)).collect::<Vec<_>>().join(", ")))
+    }
+}
+
 /// Bytes that sign tokens. Neither `Debug` nor the printed configuration shows them.
 #[derive(Clone, PartialEq, Eq, PartialOrd)]
 pub struct Secret(Vec<u8>);

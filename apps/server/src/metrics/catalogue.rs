@@ -7,7 +7,7 @@ use engine::Counter;
 use super::{
     CODES, DatagramDrop, Drop, ServerStats, ShardView, Stats, Status, Transport,
     endpoint::{Counted, EndpointStats},
-    line, load, process,
+    journal, line, load, process,
 };
 
 /// One value of each shard: the name behind `ringshard_`, the help, whether it only rises, and where it is.
@@ -101,6 +101,12 @@ pub fn text(stats: &Stats) -> String {
         head(&mut out, name, help, *kind);
         for (index, shard) in stats.shards().iter().enumerate() {
             line!(out, "ringshard_{name}{{shard=\"{index}\"}} {}", pick(&shard.server).get());
+        }
+    }
+    for (at, (name, help, kind, _)) in journal::FIGURES.iter().enumerate() {
+        head(&mut out, &format!("journal_{name}"), help, *kind);
+        for (index, shard) in stats.shards().iter().enumerate() {
+            line!(out, "ringshard_journal_{name}{{shard=\"{index}\"}} {}", shard.server.journal.figures.at(at).get());
         }
     }
     endpoint_figures(&mut out, stats.shards(), |shard| &shard.server.quantum);

@@ -4,6 +4,7 @@ use engine::Counter;
 use handler::Code;
 
 use super::{
+    journal::JournalStats,
     label::{DatagramDrop, Drop, Family, Status, Transport, code_index},
     quantum::QuantumStats,
     quic::QuicStats,
@@ -24,6 +25,8 @@ pub struct ServerStats {
     pub quantum: QuantumStats,
     /// What the QUIC endpoint has counted.
     pub quic: QuicStats,
+    /// What the journal has counted.
+    pub journal: JournalStats,
     /// Datagrams passed on to the shard that has their connection.
     pub steer_forwarded: Counter,
     /// TLS handshakes that were completed.

@@ -194,6 +194,7 @@ fn setup(shards: u16, history: usize, quantum: setup::Quantum, quic: Option<setu
         quic,
         policy: http::HeaderValue::from_static("default-src 'self'"),
         certificates: None,
+        journal: None,
         snapshot: Default::default(),
     }
 }

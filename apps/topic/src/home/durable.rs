@@ -48,6 +48,10 @@ impl From<Trouble> for Refusal {
 }
 
 impl Home {
+    pub(crate) fn journal_revision(&self) -> u64 {
+        self.journal.as_ref().map_or(0, |journal| journal.revision)
+    }
+
     /// What the journal is like, if there is one.
     pub(crate) fn journal_size(&self) -> Option<JournalSize> {
         let journal = self.journal.as_ref()?;
@@ -173,6 +177,7 @@ impl Home {
                 Event::None => {}
                 Event::Committed(flight) => self.committed(cx, desk, flight),
                 Event::Refused(batches) => self.refused(cx, desk, batches),
+                Event::Removed => self.let_segments_go(cx, desk),
                 Event::Read { segment, block, blocks } => self.on_read(cx, desk, (segment, block), blocks),
             }
         }

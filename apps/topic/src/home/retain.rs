@@ -21,9 +21,6 @@ const MARK: &str = "mark/";
 /// The token of changes that nobody waits for.
 pub(crate) const NOBODY: u64 = u64::MAX;
 
-/// Segments that are let go at once, so that a turn stays short.
-const SEGMENTS_PER_LOOK: usize = 16;
-
 impl Home {
     pub(super) fn plan_retention(&self, cx: &mut Cx<'_, Mail>, desk: &mut Desk) {
         desk.due.plan(cx, cx.now + EVERY, Chore::Retain);
@@ -44,13 +41,14 @@ impl Home {
                 self.trim(desk, *place);
             }
         }
-        for _ in 0..SEGMENTS_PER_LOOK {
-            self.crowd_out(desk, &places);
-            if !self.let_oldest_go(cx) {
-                break;
-            }
-        }
+        self.let_segments_go(cx, desk);
         self.plan_retention(cx, desk);
+    }
+
+    /// Lets the oldest segment go if it may. The next one follows when it is gone.
+    pub(super) fn let_segments_go(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk) {
+        self.crowd_out(desk);
+        self.let_oldest_go(cx);
     }
 
     /// The oldest batch of a topic goes.
@@ -66,7 +64,7 @@ impl Home {
     }
 
     /// When the journal is too long, the oldest segment's messages go, whatever their age.
-    fn crowd_out(&mut self, desk: &mut Desk, places: &[usize]) {
+    fn crowd_out(&mut self, desk: &mut Desk) {
         let Some(journal) = &self.journal else { return };
         let bytes: u64 = journal.segments.values().map(|segment| segment.length).sum();
         let Some((oldest, _)) = journal.segments.first_key_value() else { return };
@@ -74,32 +72,29 @@ impl Home {
         if bytes <= desk.limits.journal_bytes || journal.segments.len() < 2 {
             return;
         }
+        let places: Vec<usize> = self.topics.iter().map(|(place, _)| place).collect();
         for place in places {
-            while self.topics[*place].index.oldest().is_some_and(|place| place.segment == oldest) {
-                self.trim(desk, *place);
+            while self.topics[place].index.oldest().is_some_and(|place| place.segment == oldest) {
+                self.trim(desk, place);
             }
         }
     }
 
-    /// Lets the oldest segment go when no message in it is needed; facts in it are written anew first. Whether it went.
-    fn let_oldest_go(&mut self, cx: &mut Cx<'_, Mail>) -> bool {
-        let Some(journal) = &self.journal else { return false };
-        let Some((number, segment)) = journal.segments.first_key_value().map(|(number, segment)| (*number, *segment))
-        else {
-            return false;
-        };
-        if journal.segments.len() < 2 {
-            return false;
-        }
-        if segment.live == 0 {
+    /// Lets the oldest segment go when no message in it is needed; facts in it are written anew first.
+    fn let_oldest_go(&mut self, cx: &mut Cx<'_, Mail>) {
+        let Some(journal) = &mut self.journal else { return };
+        let oldest = journal.segments.first_key_value().map(|(number, segment)| (*number, segment.live));
+        let Some((number, live)) = oldest.filter(|_| journal.segments.len() > 1) else { return };
+        if live == 0 {
             self.reads.forget(number);
-            return self.journal.as_mut().is_some_and(|journal| journal.remove_oldest(cx));
+            journal.remove_oldest(cx);
+            return;
         }
+        let takes_records = journal.takes_records();
         let in_messages: u64 = self.topics.iter().map(|(_, topic)| topic.index.bytes_in(number)).sum();
-        if in_messages == 0 && journal.takes_records() {
+        if in_messages == 0 && takes_records {
             self.carry_facts(number);
         }
-        false
     }
 
     /// Writes the facts of a segment anew, so that it can go.

@@ -64,6 +64,8 @@ pub(crate) enum Event {
     Committed(Flight),
     /// Nothing more can be written: these batches are not on disk.
     Refused(Vec<Batch>),
+    /// The oldest segment is gone.
+    Removed,
     /// Blocks were read, or not.
     Read { segment: u64, block: u32, blocks: io::Result<Bytes> },
 }
@@ -75,6 +77,7 @@ enum Purpose {
     WriteHeader,
     Publish,
     Commit,
+    Remove,
     OpenToRead { segment: u64 },
     Read { segment: u64, block: u32 },
     Other,
@@ -117,7 +120,11 @@ pub(crate) struct Journal {
     flight: Option<Flight>,
     purposes: BTreeMap<u64, Purpose>,
     tickets: u64,
+    /// The oldest segment is being removed. One at a time, so that a crash never leaves a hole.
+    removing: bool,
     hasher: RandomState,
+    /// Counts what happens, for whoever shows it.
+    pub(crate) revision: u64,
     pub(crate) commits: u64,
     pub(crate) bytes_written: u64,
     pub(crate) troubles: u64,
@@ -154,7 +161,9 @@ impl Journal {
             flight: None,
             purposes: BTreeMap::new(),
             tickets: 0,
+            removing: false,
             hasher,
+            revision: 1,
             commits: 0,
             bytes_written: 0,
             troubles: 0,
@@ -306,6 +315,7 @@ impl Journal {
 
     /// A disk operation ended.
     pub(crate) fn on_disk(&mut self, cx: &mut Cx<'_, Mail>, ticket: Ticket, outcome: Outcome) -> Vec<Event> {
+        self.revision += 1;
         let Some(purpose) = self.purposes.remove(&ticket.0) else { return Vec::new() };
         let event = match (purpose, outcome) {
             (Purpose::OpenDraft, Outcome::Opened { file, .. }) => {
@@ -330,6 +340,11 @@ impl Journal {
                     Outcome::Opened { .. } | Outcome::Done => Err(io::ErrorKind::Other.into()),
                 };
                 Event::Read { segment, block, blocks }
+            }
+            // One that could not be removed is found at the next start.
+            (Purpose::Remove, _) => {
+                self.removing = false;
+                Event::Removed
             }
             (Purpose::Other, _) => Event::None,
             (_, Outcome::Failed(error)) => self.failed(cx, &error),
@@ -420,14 +435,15 @@ impl Journal {
     pub(crate) fn remove_oldest(&mut self, cx: &mut Cx<'_, Mail>) -> bool {
         let Some((number, _)) = self.segments.first_key_value() else { return false };
         let number = *number;
-        if number >= self.next.0 || self.current.is_some_and(|current| current.number == number) {
+        if self.removing || number >= self.next.0 || self.current.is_some_and(|current| current.number == number) {
             return false;
         }
         self.segments.remove(&number);
         if let Some(Reading::Open(file)) = self.files.remove(&number) {
             self.disk(cx, Purpose::Other, DiskOperation::Close { file });
         }
-        self.disk(cx, Purpose::Other, DiskOperation::Remove { name: name_of(number) });
+        self.removing = true;
+        self.disk(cx, Purpose::Remove, DiskOperation::Remove { name: name_of(number) });
         true
     }
 }
