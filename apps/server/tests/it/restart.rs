@@ -136,8 +136,10 @@ impl Publisher {
     }
 }
 
-fn settings(shards: &'static str) -> [(&'static str, &'static str); 6] {
+/// Settings of a server whose topics are in a journal, or in memory.
+fn settings(shards: &'static str, journal: &'static str) -> [(&'static str, &'static str); 7] {
     [
+        ("RINGSHARD_JOURNAL_ENABLED", journal),
         ("RINGSHARD_SERVER_SHARDS", shards),
         ("RINGSHARD_SERVER_DRAIN_SECS", "20"),
         ("RINGSHARD_LIMITS_MESSAGES_PER_SEC", "10000"),
@@ -166,21 +168,99 @@ fn load(server: &Server, publishers: &mut [Publisher], messages: u64, signal: &s
 }
 
 #[test]
-fn what_was_acknowledged_survives_restarts_under_load_on_other_shards() {
+fn what_was_acknowledged_in_memory_survives_restarts_under_load_on_other_shards() {
+    survive_restarts(MEMORY);
+}
+
+#[test]
+fn what_was_acknowledged_on_disk_survives_restarts_under_load_on_other_shards() {
+    survive_restarts(DURABLE);
+}
+
+fn survive_restarts(journal: &'static str) {
+    let in_memory = journal == MEMORY;
     let mut publishers: Vec<Publisher> = (0..PUBLISHERS).map(Publisher::new).collect();
-    let mut server = Server::start(&settings("2"));
+    let mut server = Server::start(&settings("2", journal));
     for (run, shards) in ["3", "1", "2"].into_iter().enumerate() {
         load(&server, &mut publishers, 2_000, "TERM");
         assert!(server.ended(PATIENCE).success(), "{}", server.log());
-        assert!(server.data().join("topics.snapshot").exists(), "{}", server.log());
+        assert_eq!(server.data().join("topics.snapshot").exists(), in_memory, "{}", server.log());
         for publisher in &publishers {
             assert_eq!(publisher.farewells, run as u64 + 1, "publisher {} was not told to go", publisher.number);
         }
-        server = server.next(&settings(shards));
+        server = server.next(&settings(shards, journal));
         assert!(!server.data().join("topics.snapshot").exists(), "it is used once");
         publishers.iter_mut().for_each(|publisher| publisher.catch_up(&server));
     }
     everything_is_there_once(&server, &mut publishers);
+}
+
+/// Killed again and again in the middle of its work, on other shards each time: `RINGSHARD_CRASHES=200` for as many.
+#[test]
+fn what_was_acknowledged_on_disk_survives_crashes_under_load() {
+    let crashes = std::env::var("RINGSHARD_CRASHES").map_or(20, |count| count.parse().expect("a number"));
+    let mut publishers: Vec<Publisher> = (0..PUBLISHERS).map(Publisher::new).collect();
+    let mut server = Server::start(&settings("2", DURABLE));
+    let mut latest = Duration::ZERO;
+    for crash in 0..crashes {
+        load(&server, &mut publishers, 300, "KILL");
+        assert!(!server.ended(PATIENCE).success());
+        server = server.next(&settings(["2", "2", "3", "3", "1"][crash % 5], DURABLE));
+        latest = latest.max(first_acknowledgement(&server, crash));
+        publishers.iter_mut().for_each(|publisher| publisher.catch_up(&server));
+    }
+    everything_is_there_once(&server, &mut publishers);
+    println!("{crashes} crashes; at the latest {latest:?} from the restart to an acknowledgement");
+    server.signal("TERM");
+    assert!(server.ended(PATIENCE).success(), "{}", server.log());
+    let verify = verify(&server);
+    assert!(verify.status.success() && verify.stdout.starts_with(b"ok: "), "{verify:?}");
+}
+
+/// How long after the server said that it is ready a message is on disk.
+fn first_acknowledgement(server: &Server, crash: usize) -> Duration {
+    let ready = Instant::now();
+    let (mut client, ..) = Client::enter(server.plain, Speech::Frames, "first", "chat/first", None, None);
+    let seq = crash as u64 + 1;
+    client.publish("chat/first", seq, "here");
+    while !matches!(client.hear(PATIENCE), Some(Heard::PubOk { seq: answered, .. }) if answered == seq) {}
+    ready.elapsed()
+}
+
+/// `ringshard journal verify` on the data of a server that has ended.
+fn verify(server: &Server) -> std::process::Output {
+    let binary = env!("CARGO_BIN_EXE_ringshard");
+    std::process::Command::new(binary).args(["journal", "verify"]).arg(server.data()).output().expect("it runs")
+}
+
+#[test]
+fn a_damaged_journal_is_told_and_not_used() {
+    let mut publishers = [Publisher::new(0)];
+    let mut server = Server::start(&settings("1", DURABLE));
+    load(&server, &mut publishers, 200, "KILL");
+    server.ended(PATIENCE);
+    let origin = fs::read_dir(server.data().join("journal")).expect("there").flatten();
+    let folder = origin.map(|entry| entry.path()).find(|path| path.is_dir()).expect("journals");
+    let path = folder.join("000/000000000001.seg");
+    let mut bytes = fs::read(&path).expect("written");
+    bytes[4096 + 100] ^= 1;
+    fs::write(&path, &bytes).expect("written");
+    let output = crate::process::command(server.data(), "127.0.0.1:0").envs(settings("1", DURABLE)).output();
+    let output = output.expect("it runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("000000000001.seg: at byte 4096: its checksum does not match, but a batch follows"),
+        "{text}"
+    );
+    assert_eq!(fs::read(&path).expect("there"), bytes, "nothing was changed");
+    let found = verify(&server);
+    assert!(!found.status.success() && String::from_utf8_lossy(&found.stdout).contains("at byte 4096"), "{found:?}");
+    bytes[4096 + 100] ^= 1;
+    fs::write(&path, &bytes).expect("written");
+    assert!(verify(&server).status.success());
+    let server = server.next(&settings("1", DURABLE));
+    publishers[0].catch_up(&server);
 }
 
 /// The whole history of every room: no text twice, and all that was acknowledged.
@@ -211,16 +291,16 @@ fn everything_is_there_once(server: &Server, publishers: &mut [Publisher]) {
 }
 
 #[test]
-fn after_a_crash_nothing_old_comes_back() {
+fn after_a_crash_nothing_that_was_in_memory_comes_back() {
     let mut publishers: Vec<Publisher> = (0..4).map(Publisher::new).collect();
-    let mut server = Server::start(&settings("2"));
+    let mut server = Server::start(&settings("2", MEMORY));
     load(&server, &mut publishers, 200, "TERM");
     assert!(server.ended(PATIENCE).success());
-    server = server.next(&settings("2"));
+    server = server.next(&settings("2", MEMORY));
     load(&server, &mut publishers, 200, "KILL");
     assert!(!server.ended(PATIENCE).success());
     assert!(!server.data().join("topics.snapshot").exists());
-    server = server.next(&settings("3"));
+    server = server.next(&settings("3", MEMORY));
     for publisher in &publishers {
         let (epoch, after) = (publisher.epoch, Some(publisher.last));
         let (_, new, head) = Client::enter(server.plain, Speech::Socket, "user-9", &publisher.room, epoch, after);
@@ -233,7 +313,7 @@ fn after_a_crash_nothing_old_comes_back() {
 #[test]
 fn a_snapshot_that_cannot_be_written_is_told_and_makes_the_exit_code_1() {
     let mut publishers = [Publisher::new(0)];
-    let mut server = Server::start(&settings("2"));
+    let mut server = Server::start(&settings("2", MEMORY));
     fs::create_dir(server.data().join("topics.snapshot.new")).expect("in the way");
     load(&server, &mut publishers, 10, "TERM");
     assert_eq!(server.ended(PATIENCE).code(), Some(1));
@@ -243,7 +323,7 @@ fn a_snapshot_that_cannot_be_written_is_told_and_makes_the_exit_code_1() {
 #[test]
 fn a_damaged_snapshot_is_set_aside_and_told() {
     let mut publishers = [Publisher::new(0)];
-    let mut server = Server::start(&settings("2"));
+    let mut server = Server::start(&settings("2", MEMORY));
     load(&server, &mut publishers, 10, "TERM");
     assert!(server.ended(PATIENCE).success());
     let path = server.data().join("topics.snapshot");
@@ -251,7 +331,7 @@ fn a_damaged_snapshot_is_set_aside_and_told() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&path, &bytes).expect("written");
-    let server = server.next(&settings("2"));
+    let server = server.next(&settings("2", MEMORY));
     assert!(server.log().contains("its checksum does not match"), "{}", server.log());
     assert!(!path.exists());
     assert_eq!(fs::read(server.data().join("topics.snapshot.damaged")).expect("set aside"), bytes);
@@ -262,14 +342,14 @@ fn a_damaged_snapshot_is_set_aside_and_told() {
 #[test]
 fn a_start_that_fails_keeps_the_snapshot() {
     let mut publishers = [Publisher::new(0)];
-    let mut server = Server::start(&settings("2"));
+    let mut server = Server::start(&settings("2", MEMORY));
     load(&server, &mut publishers, 10, "TERM");
     assert!(server.ended(PATIENCE).success());
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("bound").to_string();
     let output = crate::process::command(server.data(), &address).output().expect("it runs");
     assert_eq!(output.status.code(), Some(1));
-    let server = server.next(&settings("2"));
+    let server = server.next(&settings("2", MEMORY));
     publishers[0].catch_up(&server);
 }
 
@@ -289,6 +369,9 @@ fn config_shows_what_a_reload_changed_and_nothing_else() {
     assert_eq!(changed.len(), 1, "a drain still takes as long as at the start: {changed:?}");
     assert_eq!(changed[0].0, "level = \"info\"");
 }
+
+const MEMORY: &str = "false";
+const DURABLE: &str = "true";
 
 /// Publications that a publisher has in flight.
 const WINDOW: usize = 16;
