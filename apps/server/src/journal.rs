@@ -194,6 +194,13 @@ impl Journals {
         chat.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// What a shard's journal had, for its next beginning.
+    pub fn put(&self, shard: ShardId, chat: Chat) {
+        if let Some(place) = self.chats.get(usize::from(shard.0)) {
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(chat);
+        }
+    }
+
     /// A file of a shard.
     #[must_use]
     pub fn path(&self, shard: ShardId, name: &str) -> PathBuf {

@@ -9,6 +9,7 @@ mod end;
 mod kernel;
 mod oracle;
 mod plant;
+mod platter;
 mod quantum;
 mod quic;
 mod trace;
@@ -21,9 +22,11 @@ use std::{
     time::Duration,
 };
 
+use engine::ShardId;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use ringshard::{
     config::Config,
+    journal::Journals,
     setup::{self, Setup},
 };
 
@@ -31,6 +34,7 @@ use client::{Client, Mood};
 use kernel::{Kernel, WALL_MS};
 use oracle::Oracle;
 use plant::Plant;
+use platter::Platter;
 
 /// Worlds of a run. All differ; each takes some 20 ms.
 const WORLDS: u64 = 500;
@@ -53,11 +57,19 @@ struct Outcome {
     quic_moves: u64,
     /// How often a client gave up a connection that was there and did not answer.
     deaf: u64,
+    /// How often the machine went down, and what was journaled.
+    crashes: u64,
+    committed: u64,
 }
 
 /// Whether clients speak QUIC in this world. What happens in the others follows from the seed ([`quic`]).
 fn has_quic(seed: u64) -> bool {
     seed.is_multiple_of(2)
+}
+
+/// Whether topics are in a journal in this world, so that all survives when the machine goes down.
+fn has_journal(seed: u64) -> bool {
+    !seed.is_multiple_of(3)
 }
 
 struct World {
@@ -75,9 +87,17 @@ impl World {
         let history = if rng.random_bool(0.2) { rng.random_range(5..40) } else { 1_000 };
         let keys = quantum::Keys::new(&mut rng);
         let (server, quic) = has_quic(seed).then(|| quic::Keys::new(keys.server.multiplier, &mut rng)).unzip();
-        let setup = Arc::new(setup(shards, history, keys.server, server));
+        let mut setup = setup(shards, history, keys.server, server);
+        let mut platters: Vec<Platter> = Vec::new();
+        if has_journal(seed) {
+            platters.extend((0..shards).map(|_| Platter::new(&mut rng)));
+            let ids = (0..shards).map(ShardId);
+            let chats = platters.iter_mut().zip(ids).map(|(platter, id)| kernel::recovered(&setup, id, platter));
+            setup.journal = Some(Journals::elsewhere(chats.collect()));
+        }
+        let setup = Arc::new(setup);
         let delay = Duration::from_micros(rng.random_range(1..20_000));
-        let mut kernel = Kernel::new(rng.random(), shards, &setup, plant, delay, keys.clock);
+        let mut kernel = Kernel::new(rng.random(), shards, &setup, plant, delay, (keys.clock, platters));
         let rooms = rng.random_range(1..=3);
         let clients = (0..rng.random_range(3..=9)).map(|number| {
             let user = format!("user{number}");
@@ -86,7 +106,9 @@ impl World {
             Client::new(number, &topic, (user, token), &mut rng, &mut kernel, (&keys.client, quic.as_ref()))
         });
         let clients = clients.collect();
-        Self { setup, rng, kernel, clients, oracle: Oracle::new(history as u64) }
+        // What is on disk is known for ever.
+        let history = if has_journal(seed) { u64::MAX / 2 } else { history as u64 };
+        Self { setup, rng, kernel, clients, oracle: Oracle::new(history) }
     }
 
     /// Lets time pass until `until`, from one event to the next.
@@ -153,6 +175,8 @@ impl World {
             resumed: self.quic_figure("resumed_total"),
             quic_moves: self.quic_figure("moves_total"),
             deaf: self.clients.iter().map(|client| client.deaf).sum(),
+            crashes: 0,
+            committed: self.setup.stats.iter().map(|stats| stats.journal.figure("commits_total")).sum(),
         }
     }
 }
@@ -161,13 +185,27 @@ impl World {
 fn live(seed: u64, plant: Option<Plant>) -> Outcome {
     let mut world = World::new(seed, plant);
     let trouble = Duration::from_secs(world.rng.random_range(5..40));
+    let mut crashes = 0;
+    if has_journal(seed) {
+        for _ in 0..world.rng.random_range(0..=3) {
+            let at = trouble.mul_f64(world.rng.random_range(0.05..0.95));
+            world.run_until(at.max(world.kernel.now - world.kernel.start));
+            if world.rng.random_bool(0.3) {
+                let lasts = Duration::from_millis(world.rng.random_range(1..4_000));
+                world.kernel.fill_a_disk(lasts);
+            } else {
+                crashes += 1;
+                world.kernel.crash(&world.setup);
+            }
+        }
+    }
     world.run_until(trouble);
     world.set(Mood::Calm);
     world.run_until(trouble + CALM);
     let World { kernel, clients, .. } = &mut world;
     clients.iter_mut().for_each(|client| client.say_last(kernel));
     world.run_until(trouble + CALM + LAST);
-    world.settle()
+    Outcome { crashes, ..world.settle() }
 }
 
 /// Runs a world; its panic message is prefixed with its seed.
@@ -183,6 +221,8 @@ fn setup(shards: u16, history: usize, quantum: setup::Quantum, quic: Option<setu
     config.limits.messages_per_sec = 1_000;
     config.limits.messages_burst = 1_000;
     config.limits.history_messages = history;
+    // So that segments follow each other in a short life.
+    config.journal.segment_bytes = 64 * 1024;
     Setup {
         config,
         keys: session::Keys::new(&[7; 32]),
@@ -209,6 +249,7 @@ fn every_world_ends_well() {
     let (mut acknowledged, mut heard, mut gaps) = (0, 0, 0);
     let (mut passed_on, mut lost, mut recovered, mut moves) = (0, 0, 0, 0);
     let (mut connected, mut resumed, mut quic_moves, mut deaf) = (0, 0, 0, 0);
+    let (mut crashes, mut committed) = (0, 0);
     for seed in 0..worlds {
         let outcome = attempt(seed, None).unwrap_or_else(|why| panic!("seed {seed}: {why} (replay with SEED={seed})"));
         acknowledged += outcome.acknowledged;
@@ -218,16 +259,23 @@ fn every_world_ends_well() {
         lost += outcome.lost;
         recovered += outcome.recovered;
         moves += outcome.moves;
-        connected += outcome.connected;
         resumed += outcome.resumed;
         quic_moves += outcome.quic_moves;
-        deaf += outcome.deaf;
+        if outcome.crashes == 0 {
+            // Whoever was in a handshake when the machine went down waits for nothing.
+            connected += outcome.connected;
+            deaf += outcome.deaf;
+        }
+        crashes += outcome.crashes;
+        committed += outcome.committed;
     }
     println!("{worlds} worlds: {acknowledged} messages acknowledged, {heard} heard, {gaps} gaps told");
     println!(
         "over Quantum: {lost} packets lost, {recovered} recovered, {moves} moves, {passed_on} datagrams passed on"
     );
     println!("over QUIC: {connected} handshakes, {resumed} with a ticket, {quic_moves} moves, {deaf} given up");
+    println!("{crashes} times the machine went down; {committed} commits since");
+    assert!(worlds < 100 || (crashes > 0 && committed > 0), "no world had a journal");
     assert!(acknowledged > 0 && heard > 0, "nothing happened");
     let bad_ways = [passed_on, lost, recovered, moves, connected, resumed, quic_moves];
     assert!(worlds < 100 || bad_ways.iter().all(|count| *count > 0), "the ways were too good: {bad_ways:?}");

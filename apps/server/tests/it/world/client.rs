@@ -7,7 +7,7 @@ use std::{
 
 use bytes::{Buf, BytesMut};
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use session::{Client as Say, Codec, Credential, Hello, Server, SubState, Subscription};
+use session::{Client as Say, Code, Codec, Credential, Hello, Server, SubState, Subscription};
 use simnet::{Arrival, PipeConfig};
 use tcp::frame::Deframer;
 use websocket::Event;
@@ -85,6 +85,8 @@ pub(crate) struct Client {
     stalled: bool,
     /// Since when it has been waiting for the answer to a ping, or to its hello.
     asked: Option<Instant>,
+    /// Something was not taken: it is said again later.
+    refused: bool,
     /// How often it has waited too long on a connection over QUIC.
     pub(crate) deaf: u64,
 }
@@ -162,6 +164,7 @@ impl Client {
             crowd: 0,
             stalled: false,
             asked: None,
+            refused: false,
             deaf: 0,
         }
     }
@@ -205,6 +208,10 @@ impl Client {
         if self.is_deaf(kernel) {
             self.deaf += 1;
             return self.hang_up(kernel);
+        }
+        if std::mem::take(&mut self.refused) && self.is_online() {
+            (0..self.outbox.len()).for_each(|place| self.send_pub(kernel, place));
+            return;
         }
         let dice = match self.mood {
             Mood::Troubled => self.rng.random_range(0..100),
@@ -561,7 +568,11 @@ impl Client {
             }
             Server::Presence { count, .. } => self.crowd = count,
             Server::Goaway { .. } => self.goaways += 1,
-            Server::Err { code, message, .. } => oracle.refused(code, &message),
+            Server::Err { code, message, .. } => {
+                self.refused |= code == Code::Unavailable;
+                self.next = self.next.min(kernel.now + Duration::from_secs(2));
+                oracle.refused(code, &message);
+            }
             Server::SubOk { .. }
             | Server::UnsubOk { .. }
             | Server::Res { .. }

@@ -23,6 +23,7 @@ use simnet::{Arrival, Duplex, PipeConfig, Side};
 use super::{
     clock::Stopped,
     plant::Plant,
+    platter::Platter,
     trace::Trace,
     way::{Parcel, Way},
 };
@@ -32,6 +33,17 @@ pub(crate) const WALL_MS: u64 = 1_800_000_000_000;
 
 /// Where the shards are for datagrams.
 pub(crate) const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 255, 0, 1)), 8443);
+
+/// The apps of a shard with what is on its disk.
+pub(crate) fn recovered(setup: &Setup, id: ShardId, platter: &mut Platter) -> chat::Chat {
+    let mut chat = ringshard::setup::new_chat(&setup.config, setup.hash_seed);
+    let at = (handler::ShardId(id.0), ORIGIN);
+    chat.recover(at, Vec::new(), platter).expect("what was on disk is as it was");
+    chat
+}
+
+/// What the segments of a world have in common.
+const ORIGIN: u64 = 7;
 
 /// Shards, the mail between them, and the connections of clients.
 pub(crate) struct Kernel {
@@ -59,6 +71,7 @@ pub(crate) struct Kernel {
 struct Node {
     shard: Shard,
     io: Io<Mail>,
+    platter: Option<Platter>,
     /// Mail on its way here, by sender; mail of one sender keeps its order.
     boxes: Vec<VecDeque<(Instant, Mail)>>,
     generations: Vec<u32>,
@@ -100,7 +113,7 @@ impl Kernel {
         setup: &Arc<Setup>,
         plant: Option<Plant>,
         mail_delay_max: Duration,
-        clock: Arc<Clock>,
+        (clock, platters): (Arc<Clock>, Vec<Platter>),
     ) -> Self {
         let stopped = Stopped::new();
         let start = Instant::now();
@@ -124,11 +137,13 @@ impl Kernel {
             stopped,
             rng: StdRng::seed_from_u64(rng.random()),
         };
+        let mut platters = platters.into_iter();
         for id in 0..shards {
             let id = ShardId(id);
             kernel.nodes.push(Node {
                 shard: Shard::new(id, shards, start, Arc::clone(setup)),
                 io: Io::new(id, shards, start, WALL_MS, rng.random()),
+                platter: platters.next(),
                 boxes: (0..=shards).map(|_| VecDeque::new()).collect(),
                 generations: Vec::new(),
                 free: Vec::new(),
@@ -251,6 +266,46 @@ impl Kernel {
         }
     }
 
+    /// The machine goes down and comes up again: connections, memory and what was not on disk are gone.
+    pub(crate) fn crash(&mut self, setup: &Arc<Setup>) {
+        let (now, shards) = (self.now, u16::try_from(self.nodes.len()).expect("few"));
+        self.closing.clear();
+        for number in self.alive.clone() {
+            let wire = &mut self.wires[number];
+            if !std::mem::replace(&mut wire.closed, true) {
+                wire.queue.clear();
+                wire.duplex.reset(now, Side::Server);
+                let node = &mut self.nodes[wire.shard];
+                node.generations[wire.stream.index as usize] += 1;
+                node.free.push(wire.stream.index);
+            }
+        }
+        for index in 0..self.nodes.len() {
+            let id = ShardId(u16::try_from(index).expect("few"));
+            let node = &mut self.nodes[index];
+            let platter = node.platter.as_mut().expect("it has a disk");
+            platter.crash();
+            let journals = setup.journal.as_ref().expect("it has a journal");
+            journals.put(id, recovered(setup, id, platter));
+            node.boxes.iter_mut().for_each(VecDeque::clear);
+            node.shard = Shard::new(id, shards, now, Arc::clone(setup));
+            node.io = Io::new(id, shards, now, WALL_MS, self.rng.random());
+            self.trace.note(b'!', index as u64, &[]);
+        }
+        for index in 0..self.nodes.len() {
+            self.turn(index, |shard, io| shard.on_start(io));
+        }
+    }
+
+    /// A shard's disk has no room for a while.
+    pub(crate) fn fill_a_disk(&mut self, lasts: Duration) {
+        let index = self.rng.random_range(0..self.nodes.len());
+        let until = self.now + lasts;
+        if let Some(platter) = &mut self.nodes[index].platter {
+            platter.fill(until);
+        }
+    }
+
     pub(crate) fn all_gone(&self) -> bool {
         self.nodes.iter().all(|node| node.gone)
     }
@@ -271,7 +326,8 @@ impl Kernel {
         let blind = self.plant == Some(Plant::LostWake);
         let nodes = self.nodes.iter().filter(|node| !node.gone).flat_map(|node| {
             let mail = node.boxes.iter().filter_map(|mail| mail.front().map(|(at, _)| *at)).filter(|_| !blind);
-            mail.chain(node.io.deadline().filter(|_| !blind))
+            let disk = node.platter.as_ref().and_then(Platter::deadline);
+            mail.chain(node.io.deadline().into_iter().chain(disk).filter(|_| !blind))
         });
         let wires = self.alive.iter().filter_map(|number| self.wires[*number].duplex.deadline());
         nodes.chain(wires).chain(self.ways.iter().filter_map(Way::deadline)).min()
@@ -291,6 +347,7 @@ impl Kernel {
             self.close_deferred();
             self.deliver_bytes();
             self.deliver_datagrams();
+            self.deliver_disk();
             self.wake();
             if self.trace.count == before {
                 self.nodes.iter_mut().for_each(|node| node.awake = false);
@@ -349,6 +406,16 @@ impl Kernel {
                 self.turn(shard, |shard, io| {
                     shard.on_datagrams(io, Socket(0), Datagrams { peer, segment, ecn: 0, bytes: &mut bytes });
                 });
+            }
+        }
+    }
+
+    fn deliver_disk(&mut self) {
+        for index in 0..self.nodes.len() {
+            while let Some((ticket, outcome)) = self.nodes[index].platter.as_mut().and_then(|disk| disk.poll(self.now))
+            {
+                self.trace.note(b'k', index as u64, &ticket.0.to_le_bytes());
+                self.turn(index, |shard, io| shard.on_disk(io, ticket, outcome));
             }
         }
     }
@@ -456,9 +523,11 @@ impl Kernel {
             Effect::StopAccepting => self.nodes[index].accepting = false,
             Effect::Exit => self.exit(index),
             Effect::Train { train, bytes, .. } => self.depart(train, &bytes),
-            Effect::Connect { .. } | Effect::Disk { .. } => {
-                panic!("the server does not do this yet")
+            Effect::Disk { ticket, operation } => {
+                let now = self.now;
+                self.nodes[index].platter.as_mut().expect("it has a disk").start(now, ticket, operation);
             }
+            Effect::Connect { .. } => panic!("the server does not do this yet"),
         }
     }
 
