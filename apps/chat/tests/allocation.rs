@@ -1,9 +1,9 @@
-//! Checking a message costs no allocation.
+//! Checking a message costs no allocation, nor does looking for words in a text that has none.
 
 use std::{alloc::System, time::Instant};
 
 use bytes::{Bytes, BytesMut};
-use chat::Chat;
+use chat::{Chat, Verdict, WordList};
 use handler::{App, Cx, Map, Message, Out, Peer, PeerInfo, ShardId};
 use rand::{SeedableRng, rngs::StdRng};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -36,6 +36,14 @@ fn a_text_is_checked_without_an_allocation() {
     let region = Region::new(ALLOCATOR);
     for _ in 0..1_000 {
         say(&body);
+    }
+    let change = region.change();
+    assert_eq!((change.allocations, change.reallocations), (0, 0), "{change:?}");
+
+    let list = WordList::parse("abc\n国人\treject").expect("a list");
+    let region = Region::new(ALLOCATOR);
+    for text in ["plain, or É with a mark e\u{301}", "全角ＡＢ、ｶﾞ and \u{1f600}", "abcd 中国的人", ""] {
+        assert_eq!(list.check(text), Verdict::Clean);
     }
     let change = region.change();
     assert_eq!((change.allocations, change.reallocations), (0, 0), "{change:?}");

@@ -8,12 +8,14 @@ mod app;
 mod cx;
 mod disk;
 mod home;
+mod id;
 mod message;
 
 pub use app::{App, Close, Peer, PeerInfo, Pressure, Timer};
 pub use cx::{Copier, Cx, Effect, Out};
 pub use disk::{DiskOperation, FileId, Outcome, Ticket};
 pub use home::{Map, VSHARDS, vshard};
+pub use id::{TimeId, TimeIds};
 pub use message::{Code, Level, Message, Push};
 
 /// One shard, counted from 0 without holes; the same number as the engine's.
