@@ -1,9 +1,19 @@
 //! Chat rooms: topics `chat/<room>` whose messages are texts.
+//!
+//! [`conversation`] is the model of more than open rooms: functions of facts and of what is asked, without topics, shards
+//! or disks.
 
 mod body;
 mod chat;
+pub mod conversation;
+mod facts;
 mod history;
+mod list;
+mod name;
 mod room;
 
 pub use body::TEXT_CHARS_MAX;
 pub use chat::Chat;
+pub use facts::{Change, Facts, Refusal, Who, apply};
+pub use list::PAGE_LINES_MAX;
+pub use name::{GROUP_NAME_CHARS_MAX, USER_CHARS_MAX, group_name, is_user};
