@@ -3,7 +3,7 @@
 //! [`conversation`] is the model of more than open rooms: functions of facts and of what is asked, without topics, shards
 //! or disks.
 
-mod body;
+pub mod body;
 mod chat;
 pub mod conversation;
 mod facts;
