@@ -10,7 +10,9 @@ mod facts;
 mod history;
 mod list;
 mod name;
+pub mod rate;
 mod room;
+pub mod search;
 
 pub use body::TEXT_CHARS_MAX;
 pub use chat::Chat;
