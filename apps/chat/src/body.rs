@@ -12,6 +12,7 @@
 
 mod amend;
 mod file;
+mod text;
 
 use std::borrow::Cow;
 
@@ -21,6 +22,7 @@ use serde_json::value::RawValue;
 pub use self::{
     amend::{Amend, AmendLimits, EDIT_MS_MAX, Original, RECALL_MS_MAX, may_amend},
     file::{FILE_NAME_CHARS_MAX, File, MIME_BYTES_MAX, URL_BYTES_MAX},
+    text::Text,
 };
 use crate::name::is_user;
 
@@ -87,21 +89,6 @@ pub enum Media {
     Video,
 }
 
-/// A text that was found well-formed and neither empty nor too long, as it is in the JSON: in quotes and escaped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Text<'a>(&'a str);
-
-impl<'a> Text<'a> {
-    /// The text itself; a copy only if something in it is escaped.
-    #[must_use]
-    pub fn plain(self) -> Cow<'a, str> {
-        match self.0.contains('\\') {
-            true => serde_json::from_str::<String>(self.0).map_or(Cow::Borrowed(""), Cow::Owned),
-            false => Cow::Borrowed(self.0.trim_matches('"')),
-        }
-    }
-}
-
 /// The fields as they are written. What few messages have is not read here: a plain text should cost what it costs.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -142,7 +129,7 @@ pub(crate) fn check(body: &[u8], chars_max: usize) -> Result<(), &'static str> {
 pub fn read(body: &[u8], chars_max: usize) -> Result<Body<'_>, &'static str> {
     let fields: Fields<'_> =
         serde_json::from_slice(body).map_err(|_| "a message is {\"type\":\"text\",\"text\":\"...\"}")?;
-    let text = fields.text.map(|text| check_text(text, chars_max)).transpose()?;
+    let text = fields.text.map(|text| text::check(text, chars_max)).transpose()?;
     let what = match (&*fields.kind, text, fields.file, fields.offset) {
         ("text", Some(text), None, None) => What::Text(text),
         ("text", ..) => return Err("a text has `text` and neither `file` nor `offset`"),
@@ -173,16 +160,6 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
     T::deserialize(deserializer).map(Some)
 }
 
-fn check_text(text: &RawValue, chars_max: usize) -> Result<Text<'_>, &'static str> {
-    let quoted = text.get();
-    let text = quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"')).ok_or("`text` is a string")?;
-    match count(text).ok_or("`text` has half a surrogate pair")? {
-        0 => Err("`text` is empty"),
-        n if n <= chars_max => Ok(Text(quoted)),
-        _ => Err("`text` has too many characters"),
-    }
-}
-
 fn media<'a>(kind: Media, file: &'a RawValue, caption: Option<Text<'a>>) -> Result<What<'a>, &'static str> {
     let file: File<'_> = serde_json::from_str(file.get())
         .map_err(|_| "`file` is {url, name, bytes, mime, width?, height?, duration_ms?}")?;
@@ -211,33 +188,6 @@ fn check_client_id(id: &RawValue) -> Result<&str, &'static str> {
 pub(crate) fn check_ephemeral(body: &[u8]) -> Result<(), &'static str> {
     let value: &RawValue = serde_json::from_slice(body).map_err(|_| "the body is not JSON")?;
     if value.get().starts_with('{') { Ok(()) } else { Err("the body is not an object") }
-}
-
-/// Characters of a JSON string that was found well-formed; `None`: it has half a surrogate pair. Unescaping it would
-/// cost a copy.
-fn count(text: &str) -> Option<usize> {
-    let mut chars = text.chars();
-    let mut count = 0;
-    while let Some(char) = chars.next() {
-        count += 1;
-        if char != '\\' || chars.next()? != 'u' {
-            continue;
-        }
-        match unit(&mut chars)? {
-            0xd800..0xdc00 => {
-                let low = (chars.next()? == '\\' && chars.next()? == 'u').then(|| unit(&mut chars)).flatten()?;
-                (0xdc00..0xe000).contains(&low).then_some(())?;
-            }
-            0xdc00..0xe000 => return None,
-            _ => {}
-        }
-    }
-    Some(count)
-}
-
-/// The four hexadecimal digits of `\u`.
-fn unit(chars: &mut std::str::Chars<'_>) -> Option<u32> {
-    (0..4).try_fold(0, |unit, _| Some(unit * 16 + chars.next()?.to_digit(16)?))
 }
 
 #[cfg(test)]
@@ -330,9 +280,8 @@ mod tests {
 
     #[test]
     fn edits_and_recalls_name_a_message() {
-        let text = Text("\"x\"");
         let edit = read(r#"{"type":"edit","offset":3,"text":"x","mentions":["ada"]}"#).map(|body| body.what);
-        assert_eq!(edit, Ok(What::Edit { offset: 3, text }));
+        assert!(matches!(edit, Ok(What::Edit { offset: 3, text }) if text.plain() == "x"));
         let recall = read(r#"{"type":"recall","offset":3,"client_id":"a"}"#).map(|body| body.what);
         assert_eq!(recall, Ok(What::Recall { offset: 3 }));
         for bad in [

@@ -1,11 +1,12 @@
 //! Chat rooms: topics `chat/<room>` whose messages are texts.
 //!
-//! [`conversation`] is the model of more than open rooms: functions of facts and of what is asked, without topics, shards
-//! or disks.
+//! [`conversation`], [`directory`], [`body`], [`rate`] and [`search`] are the model of a whole messenger, of which rooms
+//! use the texts so far: functions of facts and of what is asked, without topics, shards or disks.
 
 pub mod body;
 mod chat;
 pub mod conversation;
+pub mod directory;
 mod facts;
 mod history;
 mod list;

@@ -31,7 +31,8 @@ pub fn may_read(facts: &impl Facts, on: &Conversation, who: &Who<'_>) -> Result<
     }
 }
 
-/// Whether a user may write to a conversation now. Whether one of two has blocked the other, only their directories know.
+/// Whether a user may write to a conversation now. Whether one of two has blocked the other, only their directories know:
+/// see [`crate::directory::blocks`].
 ///
 /// # Errors
 /// Why not, and when it may again.

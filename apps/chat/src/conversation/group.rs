@@ -55,7 +55,7 @@ pub struct Member {
     pub role: Role,
     /// Since when.
     pub joined_ms: u64,
-    /// The newest message at that time: what came before was not for this member to read.
+    /// The newest message at that time. What came before may be read, and is not unread.
     pub joined_offset: u64,
     /// May not write until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
