@@ -1,69 +1,193 @@
-//! What a message says: `{"type":"text","text":".."}`, checked without a copy.
+//! What a message says: `{"type":"text","text":".."}` and its kin, checked without a copy.
+//!
+//! | type | has |
+//! |---|---|
+//! | `text` | `text` |
+//! | `image`, `file`, `audio`, `video` | `file`, a [`File`]; perhaps `text`, its caption |
+//! | `edit` | `offset` of a message of one's own, and the `text` that it has from now on |
+//! | `recall` | `offset` of a message that is no more |
+//! | `system` | what the server says, see [`crate::conversation::Event`]; nobody else writes it |
+//!
+//! All but `system` may have a `client_id`, all but `recall` also `mentions`, messages also `reply_to`, an offset.
+
+mod amend;
+mod file;
+mod text;
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+
+pub use self::{
+    amend::{Amend, AmendLimits, EDIT_MS_MAX, Original, RECALL_MS_MAX, may_amend},
+    file::{FILE_NAME_CHARS_MAX, File, MIME_BYTES_MAX, URL_BYTES_MAX},
+    text::Text,
+};
+use crate::name::is_user;
 
 /// The longest text in characters, unless the configuration has another limit.
 pub const TEXT_CHARS_MAX: usize = 5_000;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Body<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    text: &'a RawValue,
+/// Users that one message mentions: each of them is told.
+pub const MENTIONS_MAX: usize = 50;
+
+/// Bytes of a client's own id of a message.
+pub const CLIENT_ID_BYTES_MAX: usize = 64;
+
+/// A message that may be published.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Body<'a> {
+    /// What it says or does.
+    pub what: What<'a>,
+    /// The message that it answers.
+    pub reply_to: Option<u64>,
+    /// Users that it is about.
+    pub mentions: Vec<Cow<'a, str>>,
+    /// The client's own id of it.
+    pub client_id: Option<&'a str>,
 }
 
-/// Whether this is a message that may be published; if not, why. Readers get what was checked and nothing else, so a
-/// field that is not known is refused too.
+/// What a message says or does.
+#[derive(Clone, PartialEq, Debug)]
+pub enum What<'a> {
+    /// Words.
+    Text(Text<'a>),
+    /// A file.
+    Media {
+        /// How it is shown.
+        kind: Media,
+        /// Which.
+        file: File<'a>,
+        /// Words to it.
+        caption: Option<Text<'a>>,
+    },
+    /// Another message, or its caption, has another text.
+    Edit {
+        /// Which message.
+        offset: u64,
+        /// The new text.
+        text: Text<'a>,
+    },
+    /// Another message is no more.
+    Recall {
+        /// Which message.
+        offset: u64,
+    },
+}
+
+/// How a file is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Media {
+    /// As a picture.
+    Image,
+    /// As a name to click.
+    File,
+    /// To be heard.
+    Audio,
+    /// To be seen and heard.
+    Video,
+}
+
+/// The fields as they are written. What few messages have is not read here: a plain text should cost what it costs.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    text: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    file: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "present")]
+    offset: Option<u64>,
+    #[serde(default, deserialize_with = "present")]
+    reply_to: Option<u64>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    mentions: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    client_id: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Whether this is a text that may be published; if not, why. Readers get what was checked and nothing else, so a field
+/// that is not known is refused too. Texts alone: whether an edit or a recall may be is not said in the message.
 pub(crate) fn check(body: &[u8], chars_max: usize) -> Result<(), &'static str> {
-    let body: Body<'_> =
+    match read(body, chars_max)?.what {
+        What::Text(_) => Ok(()),
+        What::Media { .. } | What::Edit { .. } | What::Recall { .. } => Err("unknown type of message"),
+    }
+}
+
+/// Reads a message of a client; a plain text costs no allocation.
+///
+/// # Errors
+/// Why it may not be published, whatever the state of its conversation.
+pub fn read(body: &[u8], chars_max: usize) -> Result<Body<'_>, &'static str> {
+    let fields: Fields<'_> =
         serde_json::from_slice(body).map_err(|_| "a message is {\"type\":\"text\",\"text\":\"...\"}")?;
-    if body.kind != "text" {
-        return Err("unknown type of message");
+    let text = fields.text.map(|text| text::check(text, chars_max)).transpose()?;
+    let what = match (&*fields.kind, text, fields.file, fields.offset) {
+        ("text", Some(text), None, None) => What::Text(text),
+        ("text", ..) => return Err("a text has `text` and neither `file` nor `offset`"),
+        ("image", caption, Some(file), None) => media(Media::Image, file, caption)?,
+        ("file", caption, Some(file), None) => media(Media::File, file, caption)?,
+        ("audio", caption, Some(file), None) => media(Media::Audio, file, caption)?,
+        ("video", caption, Some(file), None) => media(Media::Video, file, caption)?,
+        ("image" | "file" | "audio" | "video", ..) => return Err("such a message has `file` and no `offset`"),
+        ("edit", Some(text), None, Some(offset)) if fields.reply_to.is_none() => What::Edit { offset, text },
+        ("edit", ..) => return Err("an edit has `offset` and `text`, and neither `file` nor `reply_to`"),
+        ("recall", None, None, Some(offset)) if fields.reply_to.is_none() && fields.mentions.is_none() => {
+            What::Recall { offset }
+        }
+        ("recall", ..) => return Err("a recall has `offset` and nothing else"),
+        ("system", ..) => return Err("only the server says `system`"),
+        _ => return Err("unknown type of message"),
+    };
+    if fields.offset == Some(0) || fields.reply_to == Some(0) {
+        return Err("offsets start at 1");
     }
-    let text = body.text.get().strip_prefix('"').and_then(|text| text.strip_suffix('"')).ok_or("`text` is a string")?;
-    match count(text).ok_or("`text` has half a surrogate pair")? {
-        0 => Err("`text` is empty"),
-        n if n <= chars_max => Ok(()),
-        _ => Err("`text` has too many characters"),
+    let mentions = fields.mentions.map_or(Ok(Vec::new()), check_mentions)?;
+    let client_id = fields.client_id.map(check_client_id).transpose()?;
+    Ok(Body { what, reply_to: fields.reply_to, mentions, client_id })
+}
+
+/// A field that is there has a value: `null` is not taken for an absent one.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+fn media<'a>(kind: Media, file: &'a RawValue, caption: Option<Text<'a>>) -> Result<What<'a>, &'static str> {
+    let file: File<'_> = serde_json::from_str(file.get())
+        .map_err(|_| "`file` is {url, name, bytes, mime, width?, height?, duration_ms?}")?;
+    file.check(kind)?;
+    Ok(What::Media { kind, file, caption })
+}
+
+fn check_mentions(names: &RawValue) -> Result<Vec<Cow<'_, str>>, &'static str> {
+    let names: Vec<Name<'_>> = serde_json::from_str(names.get()).map_err(|_| "`mentions` is a list of names")?;
+    if names.len() > MENTIONS_MAX {
+        return Err("a message mentions at most 50 users");
     }
+    let all = names.iter().all(|name| is_user(&name.0));
+    if all { Ok(names.into_iter().map(|name| name.0).collect()) } else { Err("`mentions` are names of users") }
+}
+
+/// Letters that need no escape, so that the id is compared as it is.
+fn check_client_id(id: &RawValue) -> Result<&str, &'static str> {
+    let id = id.get().strip_prefix('"').and_then(|id| id.strip_suffix('"')).ok_or("`client_id` is a string")?;
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._~:-".contains(&byte);
+    let good = (1..=CLIENT_ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(known);
+    if good { Ok(id) } else { Err("`client_id` is 1 to 64 of a-z A-Z 0-9 . _ ~ : -") }
 }
 
 /// Whether this is an ephemeral value: any JSON object, since nobody keeps it.
 pub(crate) fn check_ephemeral(body: &[u8]) -> Result<(), &'static str> {
     let value: &RawValue = serde_json::from_slice(body).map_err(|_| "the body is not JSON")?;
     if value.get().starts_with('{') { Ok(()) } else { Err("the body is not an object") }
-}
-
-/// Characters of a JSON string that was found well-formed; `None`: it has half a surrogate pair. Unescaping it would
-/// cost a copy.
-fn count(text: &str) -> Option<usize> {
-    let mut chars = text.chars();
-    let mut count = 0;
-    while let Some(char) = chars.next() {
-        count += 1;
-        if char != '\\' || chars.next()? != 'u' {
-            continue;
-        }
-        match unit(&mut chars)? {
-            0xd800..0xdc00 => {
-                let low = (chars.next()? == '\\' && chars.next()? == 'u').then(|| unit(&mut chars)).flatten()?;
-                (0xdc00..0xe000).contains(&low).then_some(())?;
-            }
-            0xdc00..0xe000 => return None,
-            _ => {}
-        }
-    }
-    Some(count)
-}
-
-/// The four hexadecimal digits of `\u`.
-fn unit(chars: &mut std::str::Chars<'_>) -> Option<u32> {
-    (0..4).try_fold(0, |unit, _| Some(unit * 16 + chars.next()?.to_digit(16)?))
 }
 
 #[cfg(test)]
@@ -108,5 +232,75 @@ mod tests {
         ] {
             assert!(super::check(bad, TEXT_CHARS_MAX).is_err(), "{}", String::from_utf8_lossy(bad));
         }
+    }
+
+    fn read(body: &str) -> Result<Body<'_>, &'static str> {
+        super::read(body.as_bytes(), TEXT_CHARS_MAX)
+    }
+
+    #[test]
+    fn a_text_may_answer_and_mention() {
+        let body =
+            r#"{"type":"text","text":"\u0041da \"x\"","reply_to":7,"mentions":["ada","张伟"],"client_id":"0190-a.b"}"#;
+        let body = read(body).expect("a message");
+        let What::Text(text) = body.what else { panic!("a text") };
+        assert_eq!(text.plain(), "Ada \"x\"");
+        assert_eq!(
+            (body.reply_to, &body.mentions[..], body.client_id),
+            (Some(7), &["ada".into(), "张伟".into()][..], Some("0190-a.b"))
+        );
+        let many = |n: usize| format!(r#"{{"type":"text","text":"x","mentions":[{}]}}"#, vec!["\"a\""; n].join(","));
+        assert!(read(&many(MENTIONS_MAX)).is_ok() && read(&many(MENTIONS_MAX + 1)).is_err());
+        for bad in [
+            r#""reply_to":0"#,
+            r#""reply_to":-1"#,
+            r#""reply_to":null"#,
+            r#""offset":3"#,
+            r#""mentions":["a b"]"#,
+            r#""mentions":"ada""#,
+            r#""mentions":[7]"#,
+            r#""client_id":"""#,
+            r#""client_id":"a b""#,
+            r#""client_id":7"#,
+            r#""file":null"#,
+        ] {
+            let body = format!(r#"{{"type":"text","text":"x",{bad}}}"#);
+            assert!(read(&body).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_not_escaped_is_not_copied() {
+        for text in ["x", "ü", "a b"] {
+            let body = format!(r#"{{"type":"text","text":"{text}"}}"#);
+            let What::Text(read) = read(&body).expect("a message").what else { panic!("a text") };
+            assert!(matches!(read.plain(), Cow::Borrowed(plain) if plain == text));
+        }
+    }
+
+    #[test]
+    fn edits_and_recalls_name_a_message() {
+        let edit = read(r#"{"type":"edit","offset":3,"text":"x","mentions":["ada"]}"#).map(|body| body.what);
+        assert!(matches!(edit, Ok(What::Edit { offset: 3, text }) if text.plain() == "x"));
+        let recall = read(r#"{"type":"recall","offset":3,"client_id":"a"}"#).map(|body| body.what);
+        assert_eq!(recall, Ok(What::Recall { offset: 3 }));
+        for bad in [
+            r#"{"type":"edit","text":"x"}"#,
+            r#"{"type":"edit","offset":3}"#,
+            r#"{"type":"edit","offset":3,"text":""}"#,
+            r#"{"type":"edit","offset":3,"text":"x","reply_to":1}"#,
+            r#"{"type":"recall"}"#,
+            r#"{"type":"recall","offset":0}"#,
+            r#"{"type":"recall","offset":3,"text":"x"}"#,
+            r#"{"type":"recall","offset":3,"mentions":[]}"#,
+            r#"{"type":"system","event":"joined","user":"ada","by":"ada"}"#,
+            r#"{"type":"system","text":"x"}"#,
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        assert!(
+            super::check(br#"{"type":"recall","offset":3}"#, TEXT_CHARS_MAX).is_err(),
+            "not without its conversation"
+        );
     }
 }

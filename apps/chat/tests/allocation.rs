@@ -31,11 +31,14 @@ fn a_text_is_checked_without_an_allocation() {
         out.effects.clear();
     };
     let body = Bytes::from_static(br#"{"type":"text","text":"a \"quote\", a line\n and \ud83d\ude00"}"#);
+    let answer = Bytes::from_static(br#"{"type":"text","text":"yes","reply_to":7,"client_id":"0190-a.b"}"#);
     say(b"");
     say(&body);
+    say(&answer);
     let region = Region::new(ALLOCATOR);
     for _ in 0..1_000 {
         say(&body);
+        say(&answer);
     }
     let change = region.change();
     assert_eq!((change.allocations, change.reallocations), (0, 0), "{change:?}");

@@ -1,4 +1,9 @@
-//! A room on one shard: what may be said, what is heard, and what the history gives back.
+//! A room on one shard: what may be said, what is heard, and what the history gives back. And the model of a messenger:
+//! groups, users' directories, messages.
 
+mod contact;
+mod group;
+mod inbox;
 mod room;
 mod shard;
+mod walk;

@@ -1,0 +1,149 @@
+//! Becoming a member of a group and ceasing to be one.
+
+use std::cmp::Reverse;
+
+use handler::Code;
+
+use super::{
+    decide::{Call, Decision, Scene},
+    draft::{Done, Draft},
+    group::{self, Ban, GROUP_BANS_MAX, GROUP_MEMBERS_MAX, Group, Member, Role, ban_key, bans_prefix, members_prefix},
+    notice::Event,
+    rank::{at_least, outranks},
+};
+use crate::{
+    facts::{Facts, Refusal, parse},
+    name::is_user,
+};
+
+pub(super) fn join<F: Facts>(facts: &F, id: &str, call: &Call<'_>, group: Group) -> Result<Decision, Refusal> {
+    let user = call.who.user;
+    if !is_user(user) {
+        return Err(Refusal::denied("only an account may be a member"));
+    }
+    if let Some(ban) = group::ban(facts, id, user, call.at_ms)? {
+        return Err(Refusal::denied_until("you are banned", call.at_ms, ban.until_ms));
+    }
+    if !group.open {
+        return Err(Refusal::denied("a member has to invite you"));
+    }
+    room_for(&group, 1)?;
+    let mut draft = Draft::new(id, call, Some(group.clone()), group);
+    forget_ban(&mut draft, facts, id, user);
+    draft.enter(user, Role::Member);
+    draft.say(&Event::Joined { user });
+    Ok(draft.done(&Done {}))
+}
+
+pub(super) fn invite<F: Facts>(scene: &Scene<'_, F>, users: &[String]) -> Result<Decision, Refusal> {
+    let Scene { facts, id, call, group, me } = scene;
+    // Whoever could come by itself may be brought by anybody.
+    if !group.open {
+        at_least(me.role, Role::Admin)?;
+    }
+    let mut new = Vec::new();
+    for user in newcomers(call, users)? {
+        if group::ban(*facts, id, &user, call.at_ms)?.is_some() {
+            return Err(Refusal::new(Code::FailedPrecondition, format!("{user} is banned")));
+        }
+        if group::member(*facts, id, &user)?.is_none() {
+            new.push(user);
+        }
+    }
+    room_for(group, new.len())?;
+    let mut draft = scene.draft();
+    for user in &new {
+        forget_ban(&mut draft, *facts, id, user);
+        draft.enter(user, Role::Member);
+    }
+    if !new.is_empty() {
+        draft.say(&Event::Invited { users: &new });
+    }
+    Ok(draft.done(&Done {}))
+}
+
+pub(super) fn leave<F: Facts>(scene: &Scene<'_, F>) -> Result<Decision, Refusal> {
+    let Scene { facts, id, call, group, me } = scene;
+    let user = call.who.user;
+    let mut draft = scene.draft();
+    draft.exit(user);
+    draft.say(&Event::Left { user });
+    if draft.group.members == 0 {
+        close(&mut draft, *facts, id, call.at_ms);
+        return Ok(draft.done(&Done {}));
+    }
+    if me.role == Role::Owner {
+        let (heir, member) = heir(*facts, id, user)?;
+        // Nobody is above an owner: a silence could not be ended.
+        draft.put_member(&heir, &Member { role: Role::Owner, muted_until_ms: None, ..member });
+        draft.say(&Event::Role { user: &heir, role: Role::Owner });
+        draft.group.owner = heir;
+    }
+    // Leaving and joining again must not end a silence: until it is over, who was muted stays away.
+    if let Some(until) = me.muted(call.at_ms).filter(|_| group.bans < GROUP_BANS_MAX) {
+        let new = facts.get(&ban_key(id, user)).is_none();
+        draft.put_ban(user, &Ban { by: user.to_owned(), at_ms: call.at_ms, until_ms: Some(until) }, new);
+    }
+    Ok(draft.done(&Done {}))
+}
+
+pub(super) fn remove<F: Facts>(scene: &Scene<'_, F>, user: &str) -> Result<Decision, Refusal> {
+    at_least(scene.me.role, Role::Admin)?;
+    outranks(scene.me.role, scene.member(user)?.role)?;
+    let mut draft = scene.draft();
+    draft.exit(user);
+    draft.say(&Event::Removed { user });
+    Ok(draft.done(&Done {}))
+}
+
+/// The users of an operation, each once, all of them registered.
+pub(super) fn newcomers(call: &Call<'_>, users: &[String]) -> Result<Vec<String>, Refusal> {
+    let mut users = users.to_vec();
+    users.sort();
+    users.dedup();
+    match users.iter().find(|user| !(call.is_account)(user)) {
+        None => Ok(users),
+        Some(user) => Err(Refusal::new(Code::NotFound, format!("there is no user {user}"))),
+    }
+}
+
+fn room_for(group: &Group, more: usize) -> Result<(), Refusal> {
+    if group.members as usize + more <= GROUP_MEMBERS_MAX as usize {
+        Ok(())
+    } else {
+        Err(Refusal::full(format!("a group has at most {GROUP_MEMBERS_MAX} members")))
+    }
+}
+
+/// A ban that ended is in nobody's way, but a member has none.
+fn forget_ban(draft: &mut Draft<'_>, facts: &impl Facts, id: &str, user: &str) {
+    if facts.get(&ban_key(id, user)).is_some() {
+        draft.drop_ban(user);
+    }
+}
+
+/// Who gets the group when its owner leaves: the admin who is longest in it, else the member.
+fn heir(facts: &impl Facts, id: &str, owner: &str) -> Result<(String, Member), Refusal> {
+    let prefix = members_prefix(id);
+    let mut best: Option<(&str, Member)> = None;
+    for (key, value) in facts.range(&prefix, None) {
+        let (user, member) = (key.get(prefix.len()..).unwrap_or_default(), parse::<Member>(value)?);
+        let order = |member: &Member| (Reverse(member.role), member.joined_ms, member.joined_offset);
+        // Keys come in order, so that of two who came together the first name stays.
+        if user != owner && best.as_ref().is_none_or(|(_, other)| order(&member) < order(other)) {
+            best = Some((user, member));
+        }
+    }
+    let lost = || Refusal::new(Code::Internal, "the group counts members that it has not");
+    best.map(|(user, member)| (user.to_owned(), member)).ok_or_else(lost)
+}
+
+/// The last member has left: what remains is a mark that the id was used.
+fn close(draft: &mut Draft<'_>, facts: &impl Facts, id: &str, at_ms: u64) {
+    let prefix = bans_prefix(id);
+    for (key, _) in facts.range(&prefix, None) {
+        draft.drop_ban(key.get(prefix.len()..).unwrap_or_default());
+    }
+    draft.group.owner.clear();
+    draft.group.closed_ms = Some(at_ms);
+}

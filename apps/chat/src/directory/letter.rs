@@ -1,0 +1,68 @@
+//! What one home tells a user's home.
+
+/// News for a user's directory. One that comes twice changes nothing the second time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Letter {
+    /// Another user asks to be a contact.
+    Request {
+        /// Who.
+        from: String,
+        /// When; it names the request.
+        at_ms: u64,
+        /// What the asker says.
+        text: String,
+    },
+    /// The request to another user was accepted.
+    Accept {
+        /// By whom.
+        from: String,
+        /// Which request.
+        at_ms: u64,
+    },
+    /// The request to another user was not.
+    Decline {
+        /// By whom.
+        from: String,
+        /// Which request.
+        at_ms: u64,
+    },
+    /// The request of another user is taken back.
+    Withdraw {
+        /// By whom.
+        from: String,
+        /// Which request.
+        at_ms: u64,
+    },
+    /// Another user is no contact any longer, or never was.
+    Remove {
+        /// Who.
+        from: String,
+        /// Which request had led to it.
+        at_ms: u64,
+    },
+    /// The user is in a conversation from now on.
+    Listed {
+        /// Its topic.
+        topic: String,
+        /// When.
+        at_ms: u64,
+        /// The newest message at that time; what came before is not unread.
+        offset: u64,
+    },
+    /// The user is in a conversation no longer.
+    Unlisted {
+        /// Its topic.
+        topic: String,
+        /// When.
+        at_ms: u64,
+    },
+    /// How far the user has come in a conversation, as its home knows it: never beyond its end.
+    Marked {
+        /// Its topic.
+        topic: String,
+        /// All up to here has arrived.
+        delivered: u64,
+        /// All up to here was seen.
+        read: u64,
+    },
+}
