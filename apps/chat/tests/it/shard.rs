@@ -50,7 +50,7 @@ impl Shard {
                     Effect::Publish { peers, push } => {
                         self.told.extend(out.peers[peers].iter().map(|peer| (*peer, push.clone())));
                     }
-                    Effect::WakeAt { .. } | Effect::Close { .. } => {}
+                    Effect::WakeAt { .. } | Effect::Disk { .. } | Effect::Close { .. } => {}
                 }
             }
         }
