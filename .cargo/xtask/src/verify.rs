@@ -17,14 +17,20 @@ const STEPS: &[Step] = &[
     ("clients", clients),
 ];
 
+/// What takes longer, and runs only by its name.
+const LONG: &[Step] = &[("crashes", crashes), ("power", power)];
+
 /// Runs all steps, or those that are named.
 pub(crate) fn run(names: &[String]) -> Result<(), String> {
-    if let Some(name) = names.iter().find(|name| STEPS.iter().all(|(step, _)| step != name)) {
-        let steps = STEPS.iter().map(|(step, _)| *step).collect::<Vec<_>>().join(", ");
+    let all = || STEPS.iter().chain(LONG);
+    if let Some(name) = names.iter().find(|name| all().all(|(step, _)| step != name)) {
+        let steps = all().map(|(step, _)| *step).collect::<Vec<_>>().join(", ");
         return Err(format!("verify has no step `{name}`; its steps: {steps}"));
     }
     machine::install(machine::BUILD)?;
-    for (name, step) in STEPS.iter().filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name)) {
+    let wanted = |name: &str| names.iter().any(|wanted| wanted == name);
+    let steps = STEPS.iter().filter(|(name, _)| names.is_empty() || wanted(name));
+    for (name, step) in steps.chain(LONG.iter().filter(|(name, _)| wanted(name))) {
         let start = Instant::now();
         eprintln!("verify: {name}");
         step().map_err(|why| format!("step `{name}` failed: {why}"))?;
@@ -41,6 +47,19 @@ fn doc() -> Result<(), String> {
     let mut command = Command::new(machine::cargo());
     command.args(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings");
     machine::run(command.current_dir(machine::root()))
+}
+
+/// The server, killed two hundred times in the middle of its work.
+fn crashes() -> Result<(), String> {
+    let test = ["test", "--locked", "-p", "ringshard", "--test", "it", "on_disk_survives_crashes", "--", "--nocapture"];
+    machine::run(Command::new(machine::cargo()).args(test).env("RINGSHARD_CRASHES", "200").current_dir(machine::root()))
+}
+
+/// Ten thousand power losses in simulated lives with a journal.
+fn power() -> Result<(), String> {
+    let test = ["test", "--locked", "-p", "topic", "--test", "it", "power", "--", "--nocapture"];
+    let mut command = Command::new(machine::cargo());
+    machine::run(command.args(test).env("RINGSHARD_POWER_LOSSES", "10000").current_dir(machine::root()))
 }
 
 /// Instructions per message, counted by callgrind.

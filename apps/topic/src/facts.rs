@@ -68,6 +68,15 @@ impl Facts {
         }
     }
 
+    pub(crate) fn get_full(&self, full: &str) -> Option<&Fact> {
+        self.map.get(full)
+    }
+
+    /// Bytes of the newest records that lie in a segment.
+    pub(crate) fn bytes_in(&self, segment: u64) -> u64 {
+        self.map.values().filter(|fact| fact.segment == segment).map(|fact| u64::from(fact.bytes)).sum()
+    }
+
     pub(crate) fn get_full_mut(&mut self, full: &str) -> Option<&mut Fact> {
         self.map.get_mut(full)
     }

@@ -1,5 +1,6 @@
 //! The topics that are at home on this shard: the one place that gives offsets, keeps history and knows who is there.
 
+mod compact;
 mod durable;
 mod gather;
 mod handover;
@@ -53,6 +54,9 @@ pub(crate) struct Home {
     settled: Vec<Settled>,
     /// Topics and users whose marks have risen since they were written.
     risen: BTreeSet<(Arc<str>, Arc<str>)>,
+    compaction: Option<compact::Compaction>,
+    /// Segments that were written anew in this run, or could not be: once is enough.
+    compacted: BTreeSet<u64>,
 }
 
 const FULL: Refusal = Refusal::full("too many topics");
@@ -76,6 +80,8 @@ impl Home {
             reads: Reads::default(),
             settled: Vec::new(),
             risen: BTreeSet::new(),
+            compaction: None,
+            compacted: BTreeSet::new(),
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Stats {
     pub unreadable: u64,
     /// Batches of topics that went by age or bytes.
     pub trimmed_batches: u64,
+    /// Segments that were written anew.
+    pub compacted: u64,
     /// Marks that could not be written.
     pub marks_lost: u64,
 }

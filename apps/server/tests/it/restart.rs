@@ -5,7 +5,7 @@ mod client;
 use std::{
     collections::BTreeMap,
     fs,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -55,11 +55,10 @@ impl Publisher {
     }
 
     fn connect(&mut self, server: &Server) -> Client {
-        let speech = if self.number.is_multiple_of(2) { Speech::Socket } else { Speech::Frames };
+        let speech = [Speech::Socket, Speech::Frames, Speech::Quantum][self.number % 3];
         let user = format!("user-{}", self.number);
         let after = if self.epoch.is_some() { Some(self.last) } else { None };
-        let (client, epoch, head) =
-            Client::enter(server.plain, speech, &user, &self.room, self.epoch, after.or(Some(0)));
+        let (client, epoch, head) = Client::enter(server, speech, &user, &self.room, self.epoch, after.or(Some(0)));
         assert!(self.epoch.is_none_or(|known| known == epoch), "{} has another epoch", self.room);
         assert!(head >= self.last && self.acknowledged.values().all(|offset| *offset <= head));
         self.epoch = Some(epoch);
@@ -67,7 +66,7 @@ impl Publisher {
     }
 
     /// Publishes and reads until the server says goodbye; `said` counts what it got acknowledged.
-    fn run(&mut self, mut client: Client, said: &AtomicU64) {
+    fn run(&mut self, mut client: Client, said: &AtomicU64, gone: &AtomicBool) {
         for (seq, text) in self.waiting.clone() {
             client.publish(&self.room, seq, &text);
         }
@@ -81,7 +80,7 @@ impl Publisher {
                 self.waiting.insert(self.seq, text);
             }
             assert!(Instant::now() < until, "the server does not say goodbye");
-            match client.hear(PATIENCE) {
+            match client.hear_unless(PATIENCE, gone) {
                 Some(Heard::Goaway) => {
                     self.farewells += 1;
                     goodbye = true;
@@ -153,10 +152,11 @@ fn settings(shards: &'static str, journal: &'static str) -> [(&'static str, &'st
 /// room where nobody got an answer is not kept over a stop: it would rightly have another epoch.
 fn load(server: &Server, publishers: &mut [Publisher], messages: u64, signal: &str) {
     let said: Vec<AtomicU64> = publishers.iter().map(|_| AtomicU64::new(0)).collect();
+    let gone = &AtomicBool::new(false);
     thread::scope(|scope| {
         for (publisher, said) in publishers.iter_mut().zip(&said) {
             let client = publisher.connect(server);
-            scope.spawn(move || publisher.run(client, said));
+            scope.spawn(move || publisher.run(client, said, gone));
         }
         let until = Instant::now() + PATIENCE;
         let heard = || said.iter().map(|said| said.load(Ordering::Relaxed));
@@ -164,6 +164,7 @@ fn load(server: &Server, publishers: &mut [Publisher], messages: u64, signal: &s
             thread::sleep(Duration::from_millis(1));
         }
         server.signal(signal);
+        gone.store(signal == "KILL", Ordering::Relaxed);
     });
 }
 
@@ -220,7 +221,7 @@ fn what_was_acknowledged_on_disk_survives_crashes_under_load() {
 /// How long after the server said that it is ready a message is on disk.
 fn first_acknowledgement(server: &Server, crash: usize) -> Duration {
     let ready = Instant::now();
-    let (mut client, ..) = Client::enter(server.plain, Speech::Frames, "first", "chat/first", None, None);
+    let (mut client, ..) = Client::enter(server, Speech::Frames, "first", "chat/first", None, None);
     let seq = crash as u64 + 1;
     client.publish("chat/first", seq, "here");
     while !matches!(client.hear(PATIENCE), Some(Heard::PubOk { seq: answered, .. }) if answered == seq) {}
@@ -303,7 +304,7 @@ fn after_a_crash_nothing_that_was_in_memory_comes_back() {
     server = server.next(&settings("3", MEMORY));
     for publisher in &publishers {
         let (epoch, after) = (publisher.epoch, Some(publisher.last));
-        let (_, new, head) = Client::enter(server.plain, Speech::Socket, "user-9", &publisher.room, epoch, after);
+        let (_, new, head) = Client::enter(&server, Speech::Socket, "user-9", &publisher.room, epoch, after);
         assert!(Some(new) != epoch && head == 0, "{} goes on at {head}", publisher.room);
     }
     server.signal("TERM");
@@ -335,7 +336,7 @@ fn a_damaged_snapshot_is_set_aside_and_told() {
     assert!(server.log().contains("its checksum does not match"), "{}", server.log());
     assert!(!path.exists());
     assert_eq!(fs::read(server.data().join("topics.snapshot.damaged")).expect("set aside"), bytes);
-    let (_, epoch, head) = Client::enter(server.plain, Speech::Frames, "user-9", "chat/room-0", None, None);
+    let (_, epoch, head) = Client::enter(&server, Speech::Frames, "user-9", "chat/room-0", None, None);
     assert!(Some(epoch) != publishers[0].epoch && head == 0);
 }
 

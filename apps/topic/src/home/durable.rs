@@ -177,8 +177,12 @@ impl Home {
                 Event::None => {}
                 Event::Committed(flight) => self.committed(cx, desk, flight),
                 Event::Refused(batches) => self.refused(cx, desk, batches),
+                Event::Compact(outcome) => self.on_compact(cx, desk, outcome),
                 Event::Removed => self.let_segments_go(cx, desk),
-                Event::Read { segment, block, blocks } => self.on_read(cx, desk, (segment, block), blocks),
+                Event::Read { segment, block, blocks } => {
+                    self.on_read(cx, desk, (segment, block), blocks);
+                    self.settle_compaction(cx, desk);
+                }
             }
         }
         if let Some(at) = self.journal.as_ref().and_then(|journal| journal.retry_at()) {

@@ -74,6 +74,11 @@ impl Reads {
         self.cached_bytes = self.cache.iter().map(|(_, bytes)| bytes.len()).sum();
     }
 
+    /// Whether somebody waits for a batch of a segment.
+    pub(super) fn waits_for(&self, segment: u64) -> bool {
+        self.waiting.range((segment, 0)..=(segment, u32::MAX)).next().is_some()
+    }
+
     /// Those who wait.
     pub(super) fn len(&self) -> usize {
         self.waiting.values().map(Vec::len).sum::<usize>() + self.again.len()

@@ -42,6 +42,8 @@ impl Home {
             }
         }
         self.let_segments_go(cx, desk);
+        self.compacted.retain(|number| self.journal.as_ref().is_some_and(|it| it.segments.contains_key(number)));
+        self.compact(cx);
         self.plan_retention(cx, desk);
     }
 
@@ -85,6 +87,9 @@ impl Home {
         let Some(journal) = &mut self.journal else { return };
         let oldest = journal.segments.first_key_value().map(|(number, segment)| (*number, segment.live));
         let Some((number, live)) = oldest.filter(|_| journal.segments.len() > 1) else { return };
+        if self.compaction.as_ref().is_some_and(|it| it.is_of(number)) {
+            return;
+        }
         if live == 0 {
             self.reads.forget(number);
             journal.remove_oldest(cx);

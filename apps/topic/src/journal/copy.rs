@@ -1,12 +1,19 @@
-//! A journal written anew in one piece: what was found in others goes to whoever is its home now.
+//! Records written anew: what was found in other journals for whoever is its home now, or what is needed of a segment.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use super::{
     batch::BATCH_BYTES,
     format::{BLOCK_BYTES, HEAD_BYTES, Header, Record, seal},
+    place::Place,
     recovery::Found,
 };
+
+/// Names in one batch, so that their numbers fit.
+const NAMES_MAX: usize = 1 << 15;
 
 /// Writes the segments of one shard.
 #[derive(Debug)]
@@ -17,7 +24,13 @@ pub struct Copyist {
     batch: Vec<u8>,
     count: u32,
     names: HashMap<Arc<str>, (u16, u64)>,
-    names_count: u16,
+    /// The names of this batch and their epochs, by number.
+    numbers: Vec<(Arc<str>, u64)>,
+    /// Bytes of the segment that were taken away by [`Copyist::take_piece`].
+    taken: usize,
+    /// Messages of the batch that is being filled, and where those before lie.
+    messages: Vec<(u16, Place)>,
+    places: BTreeMap<(Arc<str>, u64), Vec<Place>>,
 }
 
 impl Copyist {
@@ -31,8 +44,32 @@ impl Copyist {
             batch: vec![0; HEAD_BYTES],
             count: 0,
             names: HashMap::new(),
-            names_count: 0,
+            numbers: Vec::new(),
+            taken: 0,
+            messages: Vec::new(),
+            places: BTreeMap::new(),
         }
+    }
+
+    /// The same segment once more, however long it gets; it is taken in pieces.
+    pub(crate) fn again(header: Header) -> Self {
+        Self { header, segment_bytes: usize::MAX, taken: BLOCK_BYTES, ..Self::new(header.shard, header.origin, 0) }
+    }
+
+    /// What is there of the segment that was not taken yet.
+    pub(crate) fn take_piece(&mut self) -> Vec<u8> {
+        self.taken += self.segment.len();
+        std::mem::take(&mut self.segment)
+    }
+
+    /// Nothing more comes.
+    pub(crate) fn finish_batch(&mut self) {
+        self.close_batch();
+    }
+
+    /// Name and epoch of every topic, and where its messages lie.
+    pub(crate) fn into_places(self) -> impl Iterator<Item = (Arc<str>, u64, Vec<Place>)> {
+        self.places.into_iter().map(|((name, epoch), places)| (name, epoch, places))
     }
 
     /// Adds what was found in another journal; gives the number and the bytes of a segment that is full.
@@ -42,9 +79,16 @@ impl Copyist {
             Record::Name { .. } => return None,
             Record::Message { name, .. } | Record::Fact { name, .. } => *name = self.name(found.name, found.epoch),
         }
+        let before = self.batch.len();
         record.write(&mut self.batch);
         self.count += 1;
-        if self.batch.len() < BATCH_BYTES && self.names_count < u16::MAX / 2 {
+        if let Record::Message { name, offset, at_ms, .. } = record {
+            let bytes = u32::try_from(self.batch.len() - before).unwrap_or(u32::MAX);
+            let place =
+                Place { first: offset, newest_ms: at_ms, segment: self.header.number, block: 0, blocks: 0, bytes };
+            self.messages.push((name, place));
+        }
+        if self.batch.len() < BATCH_BYTES && self.numbers.len() < NAMES_MAX {
             return None;
         }
         self.close_batch();
@@ -64,11 +108,12 @@ impl Copyist {
         {
             return *number;
         }
-        let number = self.names_count;
+        let number = u16::try_from(self.numbers.len()).expect("a batch with more names is closed");
         Record::Name { epoch, name }.write(&mut self.batch);
         self.count += 1;
-        self.names_count += 1;
-        self.names.insert(name.into(), (number, epoch));
+        let name: Arc<str> = name.into();
+        self.numbers.push((name.clone(), epoch));
+        self.names.insert(name, (number, epoch));
         number
     }
 
@@ -76,15 +121,38 @@ impl Copyist {
         if self.count == 0 {
             return;
         }
-        let place = self.segment.len().max(BLOCK_BYTES) as u64;
-        if self.segment.is_empty() {
+        if self.segment.is_empty() && self.taken == 0 {
             self.segment.resize(BLOCK_BYTES, 0);
         }
+        let place = (self.taken + self.segment.len()) as u64;
         let mut batch = std::mem::replace(&mut self.batch, vec![0; HEAD_BYTES]);
         seal(&mut batch, self.count, self.header.seed(place));
         self.segment.extend_from_slice(&batch);
-        (self.count, self.names_count) = (0, 0);
+        self.place_messages(place, batch.len());
+        self.count = 0;
         self.names.clear();
+        self.numbers.clear();
+    }
+
+    fn place_messages(&mut self, at: u64, span: usize) {
+        // Only whoever writes a segment in its place needs to know.
+        let messages = std::mem::take(&mut self.messages);
+        if self.taken == 0 {
+            return;
+        }
+        let blocks = |bytes: u64| u32::try_from(bytes / BLOCK_BYTES as u64).unwrap_or(u32::MAX);
+        for (number, message) in messages {
+            let Some(name) = self.numbers.get(usize::from(number)) else { continue };
+            let place = Place { block: blocks(at), blocks: blocks(span as u64), ..message };
+            let places = self.places.entry(name.clone()).or_default();
+            match places.last_mut() {
+                Some(last) if last.block == place.block => {
+                    last.bytes += place.bytes;
+                    last.newest_ms = place.newest_ms;
+                }
+                _ => places.push(place),
+            }
+        }
     }
 
     fn close_segment(&mut self) -> (u64, Vec<u8>) {

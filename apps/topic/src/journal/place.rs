@@ -67,6 +67,19 @@ impl Index {
         self.places.drain(..)
     }
 
+    /// What lies in a segment lies elsewhere in it now.
+    pub(crate) fn relocate(&mut self, segment: u64, new: Vec<Place>) {
+        let start = self.places.partition_point(|place| place.segment < segment);
+        let end = self.places.partition_point(|place| place.segment <= segment);
+        let old: u64 = self.places.range(start..end).map(|place| u64::from(place.bytes)).sum();
+        let tail = self.places.split_off(end);
+        self.places.truncate(start);
+        self.bytes += new.iter().map(|place| u64::from(place.bytes)).sum::<u64>();
+        self.bytes -= old;
+        self.places.extend(new);
+        self.places.extend(tail);
+    }
+
     /// Bytes of all messages.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
@@ -116,7 +129,9 @@ mod tests {
         }
         assert_eq!(index.drop_oldest().map(|place| place.first), Some(5));
         assert_eq!((index.first(), index.bytes()), (Some(6), 30));
-        assert_eq!((index.clear().count(), index.len()), (3, 0));
+        index.relocate(2, vec![Place { bytes: 20, ..place(6, 2, 1) }]);
+        assert_eq!(index.find(7).map(|place| (place.first, place.block)), Some((6, 1)));
+        assert_eq!((index.clear().count(), index.len()), (2, 0));
         assert_eq!((index.first(), index.bytes()), (None, 0));
     }
 }

@@ -205,6 +205,34 @@ fn walk_segment(
     }
 }
 
+/// Gives the records of the batches at the beginning of a piece of a segment, and how many bytes these take. A batch
+/// that goes on behind the piece is left, unless nothing comes behind it.
+pub(crate) fn batches(
+    header: &Header,
+    at: At,
+    bytes: &[u8],
+    is_last: bool,
+    each: &mut dyn FnMut(Found<'_>),
+) -> Result<usize, &'static str> {
+    let mut read = 0;
+    while read < bytes.len() {
+        let place = u64::from(at.block) * BLOCK_BYTES as u64 + read as u64;
+        let (records, count) = match open(&bytes[read..], header.seed(place)) {
+            Ok(batch) => batch,
+            Err(reason) if is_last => return Err(reason),
+            // If it is damaged and not only cut off, the next piece begins with it.
+            Err(reason) if read == 0 => return Err(reason),
+            Err(_) => break,
+        };
+        let blocks = |bytes: usize| u32::try_from(bytes / BLOCK_BYTES).unwrap_or(u32::MAX);
+        let span = span(records.len());
+        let here = At { segment: at.segment, block: at.block + blocks(read), blocks: blocks(span) };
+        walk_batch(here, records, count, &mut Recovered::default(), each)?;
+        read += span;
+    }
+    Ok(read)
+}
+
 fn walk_batch(
     at: At,
     mut records: &[u8],

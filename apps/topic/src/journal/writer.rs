@@ -66,6 +66,8 @@ pub(crate) enum Event {
     Refused(Vec<Batch>),
     /// The oldest segment is gone.
     Removed,
+    /// An operation of a compaction ended.
+    Compact(Outcome),
     /// Blocks were read, or not.
     Read { segment: u64, block: u32, blocks: io::Result<Bytes> },
 }
@@ -78,6 +80,7 @@ enum Purpose {
     Publish,
     Commit,
     Remove,
+    Compact,
     OpenToRead { segment: u64 },
     Read { segment: u64, block: u32 },
     Other,
@@ -346,6 +349,7 @@ impl Journal {
                 self.removing = false;
                 Event::Removed
             }
+            (Purpose::Compact, outcome) => Event::Compact(outcome),
             (Purpose::Other, _) => Event::None,
             (_, Outcome::Failed(error)) => self.failed(cx, &error),
             (_, Outcome::Opened { .. } | Outcome::Read(_) | Outcome::Done) => Event::None,
@@ -428,6 +432,35 @@ impl Journal {
                 wanted.into_iter().map(|(block, _)| read(block)).collect()
             }
             Outcome::Read(_) | Outcome::Done => Vec::new(),
+        }
+    }
+
+    /// Whether nothing is written to a segment any more.
+    pub(crate) fn is_sealed(&self, number: u64) -> bool {
+        number < self.next.0 && self.current.is_none_or(|current| current.number != number)
+    }
+
+    /// The header of a segment, but for lengths.
+    pub(crate) fn header(&self, number: u64) -> Header {
+        Header { shard: self.shard.0, origin: self.origin, number, previous: 0, own: 0 }
+    }
+
+    /// Starts an operation of a compaction.
+    pub(crate) fn compact(&mut self, cx: &mut Cx<'_, Mail>, operation: DiskOperation) {
+        self.disk(cx, Purpose::Compact, operation);
+    }
+
+    pub(crate) fn close(&mut self, cx: &mut Cx<'_, Mail>, file: FileId) {
+        self.disk(cx, Purpose::Other, DiskOperation::Close { file });
+    }
+
+    /// A segment was written anew: it is so long now, and is read from this file.
+    pub(crate) fn replaced(&mut self, cx: &mut Cx<'_, Mail>, number: u64, length: u64, file: FileId) {
+        if let Some(segment) = self.segments.get_mut(&number) {
+            segment.length = length;
+        }
+        if let Some(Reading::Open(old)) = self.files.insert(number, Reading::Open(file)) {
+            self.close(cx, old);
         }
     }
 
