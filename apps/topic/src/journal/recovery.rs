@@ -21,10 +21,10 @@ pub trait Segments {
     /// # Errors
     /// It cannot be read.
     fn read(&mut self, number: u64, most: usize) -> io::Result<Vec<u8>>;
-    /// Makes a segment so long, if it is longer.
+    /// Makes a segment so long, if it is longer, and has all of it on disk.
     ///
     /// # Errors
-    /// It cannot be cut.
+    /// It cannot be cut or synced.
     fn cut(&mut self, number: u64, length: u64) -> io::Result<()>;
 }
 
@@ -153,8 +153,9 @@ pub(crate) fn walk_segments(
             None => End::Open,
         };
         let bytes = source.read(header.number, usize::MAX).map_err(|error| failed(&name_of(header.number), error))?;
-        let length = walk_segment(header, &bytes, end, &mut recovered, each)?;
-        if mend && bytes.len() as u64 > length {
+        let length = walk_segment(header, &bytes, &end, &mut recovered, each)?;
+        // A process that was killed leaves batches that can be read and are not on disk: they are before anybody sees them.
+        if mend && (bytes.len() as u64 > length || matches!(end, End::Open)) {
             source.cut(header.number, length).map_err(|error| failed(&name_of(header.number), error))?;
         }
         recovered.segments += 1;
@@ -168,16 +169,16 @@ pub(crate) fn walk_segments(
 fn walk_segment(
     header: &Header,
     bytes: &[u8],
-    end: End,
+    end: &End,
     recovered: &mut Recovered,
     each: &mut dyn FnMut(Found<'_>),
 ) -> Result<u64, Damage> {
     let mut place = BLOCK_BYTES;
     loop {
         if let End::At(end) = end
-            && place as u64 >= end
+            && place as u64 >= *end
         {
-            return if place as u64 == end { Ok(end) } else { Err(damage(header, place, "a batch is cut off")) };
+            return if place as u64 == *end { Ok(*end) } else { Err(damage(header, place, "a batch is cut off")) };
         }
         let batch = bytes.get(place..).unwrap_or_default();
         match open(batch, header.seed(place as u64)) {
