@@ -83,9 +83,12 @@ impl Home {
     }
 
     /// Writes what was gathered.
-    pub(crate) fn flush(&mut self, cx: &mut Cx<'_, Mail>) {
+    pub(crate) fn flush(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk) {
         if let Some(journal) = &mut self.journal {
             journal.flush(cx);
+        }
+        while let Some(Event::Committed(flight)) = self.journal.as_mut().and_then(|journal| journal.believe(cx)) {
+            self.committed(cx, desk, flight);
         }
     }
 

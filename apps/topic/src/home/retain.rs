@@ -135,7 +135,7 @@ impl Home {
                 desk.stats.marks_lost += 1;
             }
         }
-        self.flush(cx);
+        self.flush(cx, desk);
     }
 
     /// Marks that are facts are those of topics again.

@@ -8,6 +8,7 @@ use super::{
     segment::name_of,
     writer::Segment,
 };
+use crate::mutant::Mutant;
 
 /// Where the segments of a journal are.
 pub trait Segments {
@@ -148,6 +149,7 @@ pub(crate) fn walk_segments(
     let (mut segments, mut recovered) = (BTreeMap::new(), Recovered::default());
     for (place, header) in headers.iter().enumerate() {
         let end = match headers.get(place + 1) {
+            _ if Mutant::NoPrevious.is_in() => End::Open,
             _ if header.own > 0 => End::At(header.own),
             Some(next) => End::At(next.previous),
             None => End::Open,
@@ -155,7 +157,8 @@ pub(crate) fn walk_segments(
         let bytes = source.read(header.number, usize::MAX).map_err(|error| failed(&name_of(header.number), error))?;
         let length = walk_segment(header, &bytes, &end, &mut recovered, each)?;
         // A process that was killed leaves batches that can be read and are not on disk: they are before anybody sees them.
-        if mend && (bytes.len() as u64 > length || matches!(end, End::Open)) {
+        let may_be_unsynced = matches!(end, End::Open) && !Mutant::NoSyncAtStart.is_in();
+        if mend && (bytes.len() as u64 > length || may_be_unsynced) {
             source.cut(header.number, length).map_err(|error| failed(&name_of(header.number), error))?;
         }
         recovered.segments += 1;
@@ -173,7 +176,7 @@ fn walk_segment(
     recovered: &mut Recovered,
     each: &mut dyn FnMut(Found<'_>),
 ) -> Result<u64, Damage> {
-    let mut place = BLOCK_BYTES;
+    let (mut place, mut last) = (BLOCK_BYTES, BLOCK_BYTES);
     loop {
         if let End::At(end) = end
             && place as u64 >= *end
@@ -188,7 +191,7 @@ fn walk_segment(
                 let at = At { segment: header.number, block: blocks(place), blocks: blocks(span) };
                 walk_batch(at, records, count, recovered, each).map_err(|reason| damage(header, place, reason))?;
                 recovered.batches += 1;
-                place += span;
+                (last, place) = (place, place + span);
             }
             Err(reason) if matches!(end, End::At(_)) => return Err(damage(header, place, reason)),
             Err(reason) => {
@@ -200,7 +203,7 @@ fn walk_segment(
                 }
                 let torn = batch.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
                 recovered.torn_bytes += torn as u64;
-                return Ok(place as u64);
+                return Ok(if Mutant::TruncateTooMuch.is_in() { last } else { place } as u64);
             }
         }
     }

@@ -16,7 +16,7 @@ use super::{
     format::{BLOCK_BYTES, Header},
     segment::{draft_of, name_of},
 };
-use crate::mail::Mail;
+use crate::{mail::Mail, mutant::Mutant};
 
 /// Bytes of records that wait for the disk. More are refused: the disk is slower than those who publish.
 const WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -387,6 +387,11 @@ impl Journal {
         Event::None
     }
 
+    /// A fault: what is being written counts as committed.
+    pub(crate) fn believe(&mut self, cx: &mut Cx<'_, Mail>) -> Option<Event> {
+        (Mutant::AckBeforeSync.is_in() && self.flight.is_some()).then(|| self.committed(cx))
+    }
+
     fn committed(&mut self, cx: &mut Cx<'_, Mail>) -> Event {
         let (Some(flight), Some(current)) = (self.flight.take(), &mut self.current) else { return Event::None };
         let bytes = u64::from(flight.blocks) * BLOCK_BYTES as u64;
@@ -414,7 +419,7 @@ impl Journal {
         }
         if let Some(Current { number, file, at }) = self.current.take() {
             self.next = (number + 1, at);
-            if self.flight.is_some() {
+            if self.flight.is_some() && !Mutant::NoBlank.is_in() {
                 // The kernel may show a batch to the next run that is not on the disk: nothing must be built on it.
                 let bytes = Bytes::from_static(&[0; BLOCK_BYTES]);
                 self.disk(cx, Purpose::Blank { file }, DiskOperation::Write { file, offset: at, bytes });
@@ -484,7 +489,8 @@ impl Journal {
     fn removed(&mut self, outcome: &Outcome) -> Event {
         match (self.removal, outcome) {
             // One that is gone is so for sure when the next one is.
-            (Some(Removal::UnderWay(number)), Outcome::Failed(error)) if error.kind() != io::ErrorKind::NotFound => {
+            (Some(Removal::UnderWay(number)), Outcome::Failed(error)) if error.kind() != io::ErrorKind::NotFound && !Mutant::HastyRemoval.is_in() =>
+            {
                 self.removal = Some(Removal::Failed(number));
                 Event::None
             }

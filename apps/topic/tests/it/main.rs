@@ -10,4 +10,5 @@ mod power;
 mod reader;
 mod snapshot;
 mod story;
+mod trouble;
 mod world;

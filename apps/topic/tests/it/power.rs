@@ -13,7 +13,7 @@ pub(crate) const TOPICS: [&str; 4] = ["chat/lobby", "chat/b", "chat/c", "canvas/
 pub(crate) const NAMES: [&str; 5] = ["user/ada", "user/bob", "room/x", "chat/lobby", "chat/b"];
 
 /// Power losses in one test run, unless the environment says how many.
-const LOSSES: u64 = 2_000;
+const LOSSES: u64 = 1_000;
 
 /// What the seeds together have seen, so that a world in which nothing happens is no proof.
 #[derive(Default, Debug)]

@@ -201,6 +201,10 @@ impl Story {
         self.subscribe_as(who, topic, epoch, after);
     }
 
+    pub(crate) fn subscribe_from_start(&mut self, who: usize, topic: &str) {
+        self.subscribe_as(who, topic, None, Some(0));
+    }
+
     fn subscribe_as(&mut self, who: usize, topic: &str, epoch: Option<u64>, after: Option<u64>) {
         let client = &mut self.clients[who];
         let Some(line) = client.line else { return };
@@ -234,7 +238,6 @@ impl Story {
     fn record(&mut self) {
         let rng = &mut self.machine.rng;
         let name = NAMES[rng.random_range(0..NAMES.len())];
-        self.tokens += 1;
         let token = self.tokens;
         let mut change = |_| {
             let value = rng.random_ratio(4, 5).then(|| {
@@ -245,10 +248,15 @@ impl Story {
             Change { key: format!("f/{}", rng.random_range(0..4)), value }
         };
         let changes: Vec<Change> = (0..1 + token % 3).map(&mut change).collect();
+        self.record_as(name, &changes);
+    }
+
+    pub(crate) fn record_as(&mut self, name: &str, changes: &[Change]) {
         self.hear();
-        let home = self.machine.home(name);
-        self.ledgers[home].recorded(token, name, &changes);
-        if !self.machine.record(name, &changes, token) {
+        self.tokens += 1;
+        let (home, token) = (self.machine.home(name), self.tokens);
+        self.ledgers[home].recorded(token, name, changes);
+        if !self.machine.record(name, changes, token) {
             assert!(self.troubled, "refused without trouble");
             self.ledgers[home].settled(token, false);
         }
@@ -273,7 +281,7 @@ impl Story {
     }
 
     /// Nothing is wrong with the disks any more.
-    fn repair(&mut self) {
+    pub(crate) fn repair(&mut self) {
         for shard in &mut self.machine.shards {
             shard.disk.set_capacity(disk_config().capacity_bytes);
             shard.disk.set_read_only(false);
