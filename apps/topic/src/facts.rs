@@ -34,7 +34,10 @@ pub(crate) struct Fact {
 /// All facts of a home.
 #[derive(Default, Debug)]
 pub(crate) struct Facts {
+    /// What is true.
     map: BTreeMap<Arc<str>, Fact>,
+    /// Those that are being changed: how many changes are on their way, and what is on disk.
+    changing: BTreeMap<Arc<str>, (u32, Option<Fact>)>,
 }
 
 impl Facts {
@@ -68,17 +71,43 @@ impl Facts {
         }
     }
 
-    pub(crate) fn get_full(&self, full: &str) -> Option<&Fact> {
-        self.map.get(full)
+    /// A fact as it is on disk.
+    pub(crate) fn on_disk(&self, full: &str) -> Option<&Fact> {
+        match self.changing.get(full) {
+            Some((_, on_disk)) => on_disk.as_ref(),
+            None => self.map.get(full),
+        }
     }
 
     /// Bytes of the newest records that lie in a segment.
     pub(crate) fn bytes_in(&self, segment: u64) -> u64 {
-        self.map.values().filter(|fact| fact.segment == segment).map(|fact| u64::from(fact.bytes)).sum()
+        let changing = self.changing.values().filter_map(|(_, on_disk)| on_disk.as_ref());
+        let here = self.map.values().chain(changing).filter(|fact| fact.segment == segment);
+        here.map(|fact| u64::from(fact.bytes)).sum()
     }
 
-    pub(crate) fn get_full_mut(&mut self, full: &str) -> Option<&mut Fact> {
-        self.map.get_mut(full)
+    /// Changes a fact; the change is on its way to disk.
+    pub(crate) fn change(&mut self, full: &Arc<str>, fact: Option<Fact>) {
+        let before = self.set(full, fact);
+        self.changing.entry(full.clone()).or_insert((0, before)).0 += 1;
+    }
+
+    /// The oldest change of a fact is on disk; gives what it replaced there.
+    pub(crate) fn settle(&mut self, full: &Arc<str>, fact: Option<Fact>) -> Option<Fact> {
+        let (changes, on_disk) = self.changing.get_mut(full)?;
+        *changes -= 1;
+        let before = std::mem::replace(on_disk, fact);
+        if *changes == 0 {
+            self.take_back(full);
+        }
+        before
+    }
+
+    /// A fact is again what is on disk.
+    pub(crate) fn take_back(&mut self, full: &Arc<str>) {
+        if let Some((_, on_disk)) = self.changing.remove(full) {
+            self.set(full, on_disk);
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -124,6 +153,26 @@ pub(crate) fn fits(name: &str, change: &Change) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fact_is_what_was_said_last_until_that_is_taken_back() {
+        let mut facts = Facts::default();
+        let name = full("a", "k");
+        let fact = |text: &'static str, segment| Some(Fact { value: text.into(), segment, bytes: 1 });
+        let value = |facts: &Facts| facts.get("a", "k").map(|value| String::from_utf8_lossy(value).into_owned());
+        facts.change(&name, fact("one", 0));
+        facts.change(&name, None);
+        facts.change(&name, fact("three", 0));
+        assert!(facts.settle(&name, fact("one", 7)).is_none());
+        assert_eq!(value(&facts).as_deref(), Some("three"));
+        assert_eq!(facts.settle(&name, None).map(|before| before.segment), Some(7));
+        facts.take_back(&name);
+        facts.take_back(&name);
+        assert_eq!(value(&facts), None);
+        facts.change(&name, fact("four", 0));
+        assert!(facts.settle(&name, fact("four", 8)).is_none());
+        assert_eq!((value(&facts).as_deref(), facts.of_segment(8).count()), (Some("four"), 1));
+    }
 
     #[test]
     fn ranges_hold_one_things_facts_in_order() {

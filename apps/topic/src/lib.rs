@@ -24,6 +24,7 @@ mod listening;
 mod local;
 mod mail;
 mod member;
+mod mutant;
 mod name;
 mod page;
 mod presence;

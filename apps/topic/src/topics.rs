@@ -64,7 +64,7 @@ impl Topics {
 
     /// The shard has done what was to be done for now: what was gathered is written.
     pub fn on_turn_end(&mut self, cx: &mut Cx<'_, Mail>) {
-        self.home.flush(cx);
+        self.home.flush(cx, &mut self.desk);
     }
 
     /// Whether nothing waits for the disk.

@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("protocols/quic", &["simnet"]),
     ("protocols/simnet", &[]),
     ("apps/handler", &[]),
-    ("apps/topic", &["handler"]),
+    ("apps/topic", &["handler", "simnet"]),
     ("apps/chat", &["handler", "topic"]),
     (
         "apps/server",

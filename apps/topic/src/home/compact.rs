@@ -171,7 +171,7 @@ impl Home {
                 topic.is_some_and(|topic| topic.epoch == found.epoch && offset >= topic.first())
             }
             Record::Fact { key, value, .. } => {
-                let fact = self.facts.get_full(&facts::full(found.name, key));
+                let fact = self.facts.on_disk(&facts::full(found.name, key));
                 match value {
                     Some(_) => fact.is_some_and(|fact| fact.segment == found.at.segment),
                     // What it took back may still be in an older segment.

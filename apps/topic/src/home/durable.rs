@@ -83,9 +83,12 @@ impl Home {
     }
 
     /// Writes what was gathered.
-    pub(crate) fn flush(&mut self, cx: &mut Cx<'_, Mail>) {
+    pub(crate) fn flush(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk) {
         if let Some(journal) = &mut self.journal {
             journal.flush(cx);
+        }
+        while let Some(Event::Committed(flight)) = self.journal.as_mut().and_then(|journal| journal.believe(cx)) {
+            self.committed(cx, desk, flight);
         }
     }
 
@@ -157,15 +160,15 @@ impl Home {
         refuse_when_stuck(journal)?;
         let batch = journal.batch();
         let number = batch.name(name, 0);
-        let mut undo = Vec::with_capacity(changes.len());
+        let mut taken = Vec::with_capacity(changes.len());
         for Change { key, value } in changes {
             let bytes = batch.add(&Record::Fact { name: number, key, value: value.as_deref() });
             let full = facts::full(name, key);
             let fact = value.clone().map(|value| Fact { value, segment: 0, bytes });
-            let before = self.facts.set(&full, fact);
-            undo.push((full, before));
+            self.facts.change(&full, fact.clone());
+            taken.push((full, fact));
         }
-        batch.waiting.push(Waiting::Facts { token, undo });
+        batch.waiting.push(Waiting::Facts { token, changes: taken });
         Ok(())
     }
 
@@ -205,8 +208,8 @@ impl Home {
                 Waiting::Repeat { to, peer, id, offset, parcel } => {
                     cx.mail(to, Mail(Letter::Published { peer, id, offset, level: Level::Durable, parcel }));
                 }
-                Waiting::Facts { token, undo } => {
-                    undo.into_iter().for_each(|(full, before)| self.fact_committed(segment, &full, before));
+                Waiting::Facts { token, changes } => {
+                    changes.into_iter().for_each(|(full, fact)| self.fact_committed(segment, &full, fact));
                     self.settled.push(Settled { token, outcome: Ok(()) });
                 }
             }
@@ -239,16 +242,12 @@ impl Home {
         self.tidy(desk, place);
     }
 
-    /// A fact is on disk; what it replaced is needed no more.
-    fn fact_committed(&mut self, segment: u64, full: &str, before: Option<Fact>) {
-        if let Some(before) = before {
+    /// A fact is on disk; what it replaced there is needed no more.
+    fn fact_committed(&mut self, segment: u64, full: &Arc<str>, fact: Option<Fact>) {
+        let fact = fact.map(|fact| Fact { segment, ..fact });
+        self.count_live(segment, fact.as_ref().map_or(0, |fact| i64::from(fact.bytes)));
+        if let Some(before) = self.facts.settle(full, fact) {
             self.count_live(before.segment, -i64::from(before.bytes));
-        }
-        let fact = self.facts.get_full_mut(full).filter(|fact| fact.segment == 0);
-        if let Some(fact) = fact {
-            fact.segment = segment;
-            let bytes = i64::from(fact.bytes);
-            self.count_live(segment, bytes);
         }
     }
 
@@ -276,10 +275,8 @@ impl Home {
                     self.tidy(desk, place);
                 }
                 Waiting::Repeat { to, peer, id, .. } => cx.mail(to, Mail(Letter::Rejected { peer, id, refusal })),
-                Waiting::Facts { token, undo } => {
-                    for (full, before) in undo.into_iter().rev() {
-                        self.facts.set(&full, before);
-                    }
+                Waiting::Facts { token, changes } => {
+                    changes.iter().for_each(|(full, _)| self.facts.take_back(full));
                     self.settled.push(Settled { token, outcome: Err(refusal) });
                 }
             }

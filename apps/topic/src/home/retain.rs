@@ -85,6 +85,9 @@ impl Home {
     /// Lets the oldest segment go when no message in it is needed; facts in it are written anew first.
     fn let_oldest_go(&mut self, cx: &mut Cx<'_, Mail>) {
         let Some(journal) = &mut self.journal else { return };
+        if journal.is_removing(cx) {
+            return;
+        }
         let oldest = journal.segments.first_key_value().map(|(number, segment)| (*number, segment.live));
         let Some((number, live)) = oldest.filter(|_| journal.segments.len() > 1) else { return };
         if self.compaction.as_ref().is_some_and(|it| it.is_of(number)) {
@@ -137,7 +140,7 @@ impl Home {
                 desk.stats.marks_lost += 1;
             }
         }
-        self.flush(cx);
+        self.flush(cx, desk);
     }
 
     /// Marks that are facts are those of topics again.

@@ -22,8 +22,8 @@ pub(crate) enum Waiting {
     Message(Box<Message>),
     /// Somebody repeated a publication that waits too.
     Repeat { to: ShardId, peer: Peer, id: u32, offset: u64, parcel: Parcel },
-    /// Facts that are true already; what they were before.
-    Facts { token: u64, undo: Vec<(Arc<str>, Option<Fact>)> },
+    /// Facts that are true already.
+    Facts { token: u64, changes: Vec<(Arc<str>, Option<Fact>)> },
 }
 
 /// A message on its way to disk.

@@ -8,6 +8,7 @@ use super::{
     segment::name_of,
     writer::Segment,
 };
+use crate::mutant::Mutant;
 
 /// Where the segments of a journal are.
 pub trait Segments {
@@ -21,10 +22,10 @@ pub trait Segments {
     /// # Errors
     /// It cannot be read.
     fn read(&mut self, number: u64, most: usize) -> io::Result<Vec<u8>>;
-    /// Makes a segment so long, if it is longer.
+    /// Makes a segment so long, if it is longer, and has all of it on disk.
     ///
     /// # Errors
-    /// It cannot be cut.
+    /// It cannot be cut or synced.
     fn cut(&mut self, number: u64, length: u64) -> io::Result<()>;
 }
 
@@ -148,13 +149,16 @@ pub(crate) fn walk_segments(
     let (mut segments, mut recovered) = (BTreeMap::new(), Recovered::default());
     for (place, header) in headers.iter().enumerate() {
         let end = match headers.get(place + 1) {
+            _ if Mutant::NoPrevious.is_in() => End::Open,
             _ if header.own > 0 => End::At(header.own),
             Some(next) => End::At(next.previous),
             None => End::Open,
         };
         let bytes = source.read(header.number, usize::MAX).map_err(|error| failed(&name_of(header.number), error))?;
-        let length = walk_segment(header, &bytes, end, &mut recovered, each)?;
-        if mend && bytes.len() as u64 > length {
+        let length = walk_segment(header, &bytes, &end, &mut recovered, each)?;
+        // A process that was killed leaves batches that can be read and are not on disk: they are before anybody sees them.
+        let may_be_unsynced = matches!(end, End::Open) && !Mutant::NoSyncAtStart.is_in();
+        if mend && (bytes.len() as u64 > length || may_be_unsynced) {
             source.cut(header.number, length).map_err(|error| failed(&name_of(header.number), error))?;
         }
         recovered.segments += 1;
@@ -168,16 +172,16 @@ pub(crate) fn walk_segments(
 fn walk_segment(
     header: &Header,
     bytes: &[u8],
-    end: End,
+    end: &End,
     recovered: &mut Recovered,
     each: &mut dyn FnMut(Found<'_>),
 ) -> Result<u64, Damage> {
-    let mut place = BLOCK_BYTES;
+    let (mut place, mut last) = (BLOCK_BYTES, BLOCK_BYTES);
     loop {
         if let End::At(end) = end
-            && place as u64 >= end
+            && place as u64 >= *end
         {
-            return if place as u64 == end { Ok(end) } else { Err(damage(header, place, "a batch is cut off")) };
+            return if place as u64 == *end { Ok(*end) } else { Err(damage(header, place, "a batch is cut off")) };
         }
         let batch = bytes.get(place..).unwrap_or_default();
         match open(batch, header.seed(place as u64)) {
@@ -187,7 +191,7 @@ fn walk_segment(
                 let at = At { segment: header.number, block: blocks(place), blocks: blocks(span) };
                 walk_batch(at, records, count, recovered, each).map_err(|reason| damage(header, place, reason))?;
                 recovered.batches += 1;
-                place += span;
+                (last, place) = (place, place + span);
             }
             Err(reason) if matches!(end, End::At(_)) => return Err(damage(header, place, reason)),
             Err(reason) => {
@@ -199,7 +203,7 @@ fn walk_segment(
                 }
                 let torn = batch.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
                 recovered.torn_bytes += torn as u64;
-                return Ok(place as u64);
+                return Ok(if Mutant::TruncateTooMuch.is_in() { last } else { place } as u64);
             }
         }
     }

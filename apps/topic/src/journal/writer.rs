@@ -16,7 +16,7 @@ use super::{
     format::{BLOCK_BYTES, Header},
     segment::{draft_of, name_of},
 };
-use crate::mail::Mail;
+use crate::{mail::Mail, mutant::Mutant};
 
 /// Bytes of records that wait for the disk. More are refused: the disk is slower than those who publish.
 const WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -81,6 +81,7 @@ enum Purpose {
     Commit,
     Remove,
     Compact,
+    Blank { file: FileId },
     OpenToRead { segment: u64 },
     Read { segment: u64, block: u32 },
     Other,
@@ -123,14 +124,21 @@ pub(crate) struct Journal {
     flight: Option<Flight>,
     purposes: BTreeMap<u64, Purpose>,
     tickets: u64,
-    /// The oldest segment is being removed. One at a time, so that a crash never leaves a hole.
-    removing: bool,
+    /// The oldest segment, which goes before any other does, so that a crash never leaves a hole.
+    removal: Option<Removal>,
     hasher: RandomState,
     /// Counts what happens, for whoever shows it.
     pub(crate) revision: u64,
     pub(crate) commits: u64,
     pub(crate) bytes_written: u64,
     pub(crate) troubles: u64,
+}
+
+/// A segment that goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Removal {
+    UnderWay(u64),
+    Failed(u64),
 }
 
 /// A file that is read.
@@ -164,7 +172,7 @@ impl Journal {
             flight: None,
             purposes: BTreeMap::new(),
             tickets: 0,
-            removing: false,
+            removal: None,
             hasher,
             revision: 1,
             commits: 0,
@@ -344,10 +352,11 @@ impl Journal {
                 };
                 Event::Read { segment, block, blocks }
             }
-            // One that could not be removed is found at the next start.
-            (Purpose::Remove, _) => {
-                self.removing = false;
-                Event::Removed
+            (Purpose::Remove, outcome) => self.removed(&outcome),
+            // Whether that went well or not: the disk is in trouble anyway.
+            (Purpose::Blank { file }, _) => {
+                self.disk(cx, Purpose::Other, DiskOperation::Close { file });
+                Event::None
             }
             (Purpose::Compact, outcome) => Event::Compact(outcome),
             (Purpose::Other, _) => Event::None,
@@ -382,6 +391,11 @@ impl Journal {
         Event::None
     }
 
+    /// A fault: what is being written counts as committed.
+    pub(crate) fn believe(&mut self, cx: &mut Cx<'_, Mail>) -> Option<Event> {
+        (Mutant::AckBeforeSync.is_in() && self.flight.is_some()).then(|| self.committed(cx))
+    }
+
     fn committed(&mut self, cx: &mut Cx<'_, Mail>) -> Event {
         let (Some(flight), Some(current)) = (self.flight.take(), &mut self.current) else { return Event::None };
         let bytes = u64::from(flight.blocks) * BLOCK_BYTES as u64;
@@ -409,7 +423,13 @@ impl Journal {
         }
         if let Some(Current { number, file, at }) = self.current.take() {
             self.next = (number + 1, at);
-            self.disk(cx, Purpose::Other, DiskOperation::Close { file });
+            if self.flight.is_some() && !Mutant::NoBlank.is_in() {
+                // The kernel may show a batch to the next run that is not on the disk: nothing must be built on it.
+                let bytes = Bytes::from_static(&[0; BLOCK_BYTES]);
+                self.disk(cx, Purpose::Blank { file }, DiskOperation::Write { file, offset: at, bytes });
+            } else {
+                self.disk(cx, Purpose::Other, DiskOperation::Close { file });
+            }
         }
         let retry_at = (trouble != Trouble::Failed).then(|| cx.now + RETRY_AFTER);
         self.state = State::Stuck { trouble, retry_at };
@@ -422,6 +442,12 @@ impl Journal {
     fn opened_to_read(&mut self, cx: &mut Cx<'_, Mail>, segment: u64, outcome: Outcome) -> Vec<Event> {
         let Some(Reading::Opening(wanted)) = self.files.remove(&segment) else { return Vec::new() };
         match outcome {
+            Outcome::Opened { file, .. } if !self.segments.contains_key(&segment) => {
+                // It went meanwhile. Those who wait find out when they ask again.
+                self.disk(cx, Purpose::Other, DiskOperation::Close { file });
+                let read = |block| Event::Read { segment, block, blocks: Err(io::ErrorKind::NotFound.into()) };
+                wanted.into_iter().map(|(block, _)| read(block)).collect()
+            }
             Outcome::Opened { file, .. } => {
                 self.files.insert(segment, Reading::Open(file));
                 wanted.into_iter().for_each(|blocks| self.start_read(cx, file, segment, blocks));
@@ -464,19 +490,48 @@ impl Journal {
         }
     }
 
-    /// Removes the oldest segment; whether there was one that nothing is written to.
-    pub(crate) fn remove_oldest(&mut self, cx: &mut Cx<'_, Mail>) -> bool {
-        let Some((number, _)) = self.segments.first_key_value() else { return false };
+    /// Removes the oldest segment, if nothing is written to it.
+    pub(crate) fn remove_oldest(&mut self, cx: &mut Cx<'_, Mail>) {
+        let Some((number, _)) = self.segments.first_key_value() else { return };
         let number = *number;
-        if self.removing || number >= self.next.0 || self.current.is_some_and(|current| current.number == number) {
-            return false;
+        if self.is_removing(cx) || number >= self.next.0 {
+            return;
         }
         self.segments.remove(&number);
-        if let Some(Reading::Open(file)) = self.files.remove(&number) {
+        if let Some(Reading::Open(file)) = self.files.get(&number) {
+            let file = *file;
+            self.files.remove(&number);
             self.disk(cx, Purpose::Other, DiskOperation::Close { file });
         }
-        self.removing = true;
+        self.start_removal(cx, number);
+    }
+
+    /// Whether a segment is being removed; if that has failed it is tried again.
+    pub(crate) fn is_removing(&mut self, cx: &mut Cx<'_, Mail>) -> bool {
+        if let Some(Removal::Failed(number)) = self.removal {
+            self.start_removal(cx, number);
+        }
+        self.removal.is_some()
+    }
+
+    fn start_removal(&mut self, cx: &mut Cx<'_, Mail>, number: u64) {
+        self.removal = Some(Removal::UnderWay(number));
         self.disk(cx, Purpose::Remove, DiskOperation::Remove { name: name_of(number) });
-        true
+    }
+
+    fn removed(&mut self, outcome: &Outcome) -> Event {
+        match (self.removal, outcome) {
+            // One that is gone is so for sure when the next one is.
+            (Some(Removal::UnderWay(number)), Outcome::Failed(error))
+                if error.kind() != io::ErrorKind::NotFound && !Mutant::HastyRemoval.is_in() =>
+            {
+                self.removal = Some(Removal::Failed(number));
+                Event::None
+            }
+            _ => {
+                self.removal = None;
+                Event::Removed
+            }
+        }
     }
 }

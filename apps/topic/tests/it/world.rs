@@ -410,7 +410,7 @@ impl Shard {
     }
 }
 
-fn digest(hash: &mut DefaultHasher, device: usize, push: &Push) {
+pub(crate) fn digest(hash: &mut DefaultHasher, device: usize, push: &Push) {
     device.hash(hash);
     std::mem::discriminant(push).hash(hash);
     match push {
