@@ -199,7 +199,10 @@ impl Home {
             self.read_piece(cx, it, old)?;
             return Some(Step::Read { old, new });
         }
-        let header = Header { own: it.to, ..journal.header(it.segment) };
+        // The segment before it may end by what this header says.
+        let before = it.segment.checked_sub(1).and_then(|number| journal.segments.get(&number));
+        let previous = before.map_or(0, |before| before.length);
+        let header = Header { own: it.to, previous, ..journal.header(it.segment) };
         journal.compact(cx, DiskOperation::Write { file: new, offset: 0, bytes: header.write().into() });
         Some(Step::Head { old, new })
     }

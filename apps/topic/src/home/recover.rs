@@ -35,6 +35,7 @@ impl Home {
         let mut live = Live::new();
         let mut each = |found: Found<'_>| self.take_record(desk, &mut live, &found);
         let (mut segments, recovered) = walk_segments((shard.0, origin), source, true, &mut each)?;
+        self.wake_heads(desk, |gone| *live.entry(gone.segment).or_default() -= u64::from(gone.bytes));
         for (number, segment) in &mut segments {
             segment.live = live.get(number).copied().unwrap_or(0);
         }

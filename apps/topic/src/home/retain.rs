@@ -7,7 +7,16 @@ use bytes::Bytes;
 use handler::{Cx, Level};
 
 use super::Home;
-use crate::{desk::Desk, due::Chore, facts::Change, journal::Place, mail::Mail, watermark::Watermark};
+use crate::{
+    desk::Desk,
+    due::Chore,
+    facts::{self, Change},
+    history::History,
+    journal::Place,
+    mail::Mail,
+    seen::Seen,
+    watermark::Watermark,
+};
 
 /// How often it is looked at what may go.
 const EVERY: Duration = Duration::from_secs(5);
@@ -17,6 +26,9 @@ const MARKS_EVERY: Duration = Duration::from_millis(500);
 
 /// What the keys of marks begin with.
 const MARK: &str = "mark/";
+
+/// The fact that says which epoch and offset a topic had when its last message went.
+const HEAD: &str = "~head";
 
 /// The token of changes that nobody waits for.
 pub(crate) const NOBODY: u64 = u64::MAX;
@@ -37,9 +49,8 @@ impl Home {
             };
             while let Some(oldest) = self.topics[*place].index.oldest().copied()
                 && is_over(&self.topics[*place], &oldest)
-            {
-                self.trim(desk, *place);
-            }
+                && self.trim(desk, *place)
+            {}
         }
         self.let_segments_go(cx, desk);
         self.compacted.retain(|number| self.journal.as_ref().is_some_and(|it| it.segments.contains_key(number)));
@@ -53,16 +64,54 @@ impl Home {
         self.let_oldest_go(cx);
     }
 
-    /// The oldest batch of a topic goes.
-    fn trim(&mut self, desk: &mut Desk, place: usize) {
+    /// The oldest batch of a topic goes; whether it has. With the last one goes what says how far the topic has come, so
+    /// that is on disk before.
+    fn trim(&mut self, desk: &mut Desk, place: usize) -> bool {
+        if self.topics[place].index.len() == 1 && !self.keeps_head(place) {
+            return false;
+        }
         let topic = &mut self.topics[place];
-        let Some(gone) = topic.index.drop_oldest() else { return };
+        let Some(gone) = topic.index.drop_oldest() else { return false };
         if topic.index.first().is_none() {
             // The ring has nothing that is older than what is on disk.
             self.forget_ring(place);
         }
         desk.stats.trimmed_batches += 1;
         self.count_live(gone.segment, -i64::from(gone.bytes));
+        true
+    }
+
+    /// Whether epoch and head of a topic are a fact on disk; if not they are on their way.
+    fn keeps_head(&mut self, place: usize) -> bool {
+        let topic = &self.topics[place];
+        let value: Vec<u8> = topic.epoch.to_le_bytes().into_iter().chain(topic.history.head().to_le_bytes()).collect();
+        let full = facts::full(&topic.name, HEAD);
+        if self.facts.on_disk(&full).is_some_and(|fact| fact.value == value) {
+            return true;
+        }
+        if self.facts.get(&topic.name, HEAD).is_none_or(|known| *known != value) {
+            let (name, change) = (topic.name.clone(), Change { key: HEAD.to_owned(), value: Some(value.into()) });
+            // If it is refused now, the next look tries again.
+            let _ = self.record(&name, &[change], NOBODY);
+        }
+        false
+    }
+
+    /// Topics go on where they were although their last messages are gone. What is found of such a topic is older than
+    /// what went.
+    pub(super) fn wake_heads(&mut self, desk: &Desk, mut gone: impl FnMut(&Place)) {
+        let heads: Vec<(Arc<str>, u64, u64)> =
+            self.facts.iter().filter_map(|(name, key, value)| head(name, key, value)).collect();
+        for (name, epoch, head) in heads {
+            let place = self.find(&name).unwrap_or_else(|| self.insert(desk, &name, epoch));
+            let topic = &mut self.topics[place];
+            topic.level = Level::Durable;
+            if topic.epoch == epoch && topic.history.head() < head {
+                topic.index.clear().for_each(|place| gone(&place));
+                self.history_bytes -= topic.history.ring_bytes();
+                (topic.history, topic.seen) = (History::resumed(head + 1, 0), Seen::new(desk.hasher.clone()));
+            }
+        }
     }
 
     /// When the journal is too long, the oldest segment's messages go, whatever their age.
@@ -76,9 +125,9 @@ impl Home {
         }
         let places: Vec<usize> = self.topics.iter().map(|(place, _)| place).collect();
         for place in places {
-            while self.topics[place].index.oldest().is_some_and(|place| place.segment == oldest) {
-                self.trim(desk, place);
-            }
+            while self.topics[place].index.oldest().is_some_and(|place| place.segment == oldest)
+                && self.trim(desk, place)
+            {}
         }
     }
 
@@ -154,4 +203,9 @@ impl Home {
             topic.watermarks.raise(&user.text, topic.history.head(), delivered, read);
         }
     }
+}
+
+fn head(name: &str, key: &str, value: &[u8]) -> Option<(Arc<str>, u64, u64)> {
+    let (epoch, head) = value.split_first_chunk::<8>().filter(|_| key == HEAD)?;
+    Some((name.into(), u64::from_le_bytes(*epoch), u64::from_le_bytes(head.try_into().ok()?)))
 }
