@@ -489,7 +489,8 @@ impl Journal {
     fn removed(&mut self, outcome: &Outcome) -> Event {
         match (self.removal, outcome) {
             // One that is gone is so for sure when the next one is.
-            (Some(Removal::UnderWay(number)), Outcome::Failed(error)) if error.kind() != io::ErrorKind::NotFound && !Mutant::HastyRemoval.is_in() =>
+            (Some(Removal::UnderWay(number)), Outcome::Failed(error))
+                if error.kind() != io::ErrorKind::NotFound && !Mutant::HastyRemoval.is_in() =>
             {
                 self.removal = Some(Removal::Failed(number));
                 Event::None

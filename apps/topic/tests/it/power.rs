@@ -4,10 +4,7 @@ use rand::Rng;
 use simnet::CrashPlan;
 use topic::{Limits, journal::RecoverError};
 
-use crate::{
-    disk::Stop,
-    reader::Story,
-};
+use crate::{disk::Stop, reader::Story};
 
 pub(crate) const TOPICS: [&str; 4] = ["chat/lobby", "chat/b", "chat/c", "canvas/d"];
 pub(crate) const NAMES: [&str; 5] = ["user/ada", "user/bob", "room/x", "chat/lobby", "chat/b"];

@@ -375,9 +375,8 @@ impl Story {
         self.disconnect(AUDITOR);
         self.connect(AUDITOR);
         TOPICS.iter().for_each(|topic| self.subscribe_as(AUDITOR, topic, None, Some(0)));
-        let has_all = |client: &Client| {
-            client.subs.len() == TOPICS.len() && client.subs.values().all(|(next, head)| next > head)
-        };
+        let has_all =
+            |client: &Client| client.subs.len() == TOPICS.len() && client.subs.values().all(|(next, head)| next > head);
         for _ in 0..20_000 {
             if has_all(&self.clients[AUDITOR]) {
                 break;

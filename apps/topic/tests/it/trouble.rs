@@ -7,7 +7,7 @@ use rand::Rng;
 use simnet::{CrashPlan, Disk};
 use topic::{
     Change, Limits,
-    journal::{BLOCK_BYTES, RecoverError, Record, name_of, number_of, walk},
+    journal::{BLOCK_BYTES, Record, RecoverError, name_of, number_of, walk},
 };
 
 use crate::{
@@ -109,7 +109,11 @@ fn a_read_only_disk_refuses_and_serves_what_is_stored() {
 fn a_disk_that_failed_is_not_believed_until_the_next_start() {
     for seed in 0..40 {
         let mut story = begin(seed, 60);
-        if seed % 2 == 0 { disk(&mut story).fail_next_write() } else { disk(&mut story).fail_next_sync() }
+        if seed % 2 == 0 {
+            disk(&mut story).fail_next_write()
+        } else {
+            disk(&mut story).fail_next_sync()
+        }
         write(&mut story, 20);
         assert_eq!(trouble(&story), Some("the disk has failed"));
         story.pass(Duration::from_secs(60));
