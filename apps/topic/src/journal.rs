@@ -36,6 +36,8 @@ mod format;
 mod place;
 mod recovery;
 mod segment;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub(crate) use batch::{Batch, Message, Waiting};
