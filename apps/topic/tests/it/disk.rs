@@ -21,7 +21,7 @@ use topic::{
 
 use crate::world::digest;
 
-pub(crate) const ORIGIN: u64 = 0x5eed_0f_a_d15c;
+pub(crate) const ORIGIN: u64 = 0x05ee_d0fa_d15c;
 
 /// When the first run starts, in milliseconds since 1970.
 const EPOCH_MS: u64 = 1_000_000;

@@ -26,6 +26,7 @@ struct Tally {
     repeats: u64,
     gathered: u64,
     trimmed: u64,
+    compacted: u64,
     gaps: u64,
     begun_anew: u64,
     refused: u64,
@@ -35,7 +36,8 @@ struct Tally {
 fn limits(seed: u64) -> (Limits, bool) {
     let segment_bytes = [32, 64, 128][(seed % 3) as usize] * 1024;
     let small = Limits { history_records_max: 8, history_bytes_max: 2_048, ..Limits::default() };
-    let rings = if seed % 2 == 0 { small } else { Limits { history_total_bytes_max: 100_000, ..Limits::default() } };
+    let rings =
+        if seed.is_multiple_of(2) { small } else { Limits { history_total_bytes_max: 100_000, ..Limits::default() } };
     let all = Limits { segment_bytes, ..rings };
     let limits = match seed / 2 % 6 {
         0 => Limits { retention_bytes: 20_000, ..all },
@@ -86,6 +88,7 @@ fn lose_power(story: &mut Story, tally: &mut Tally) {
         tally.while_making += u64::from(shard.is_making());
         let stats = shard.topics.stats();
         (tally.gathered, tally.trimmed) = (tally.gathered + stats.gathered, tally.trimmed + stats.trimmed_batches);
+        tally.compacted += stats.compacted;
     }
     let mut fuse = story.machine.rng.random_ratio(1, 8);
     loop {
@@ -133,6 +136,7 @@ fn no_power_loss_takes_what_was_promised() {
     assert!(kills * 20 > losses && while_writing * 20 > losses && while_syncing * 20 > losses, "{tally:?}");
     assert!(while_making * 40 > losses && while_mending * 40 > losses && torn * 40 > losses, "{tally:?}");
     assert!(tally.repeats > losses && tally.gathered > losses && tally.trimmed > losses, "{tally:?}");
+    assert!(tally.compacted * 20 > losses, "{tally:?}");
     assert!(tally.gaps > 0 && tally.refused > 0 && tally.segments > 2 * losses, "{tally:?}");
 }
 
