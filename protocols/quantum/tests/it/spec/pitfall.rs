@@ -82,7 +82,7 @@ fn every_fault_is_named_and_the_chore_tries_them_all() {
     let named: BTreeSet<String> = named.map(|name| name.strip_prefix("mutant ").expect(name).to_owned()).collect();
     assert_eq!(named, mutants());
     assert!(read(".cargo/xtask/src/verify.rs").contains("(\"mutants\", mutants::run)"));
-    assert!(read(".cargo/xtask/src/mutants.rs").contains("protocols/quantum/src/mutant.rs"));
+    assert!(read(".cargo/xtask/src/mutants.rs").contains("folder: \"protocols/quantum\""));
 }
 
 #[test]
