@@ -358,7 +358,11 @@ impl Connection {
         if self.stalled.is_empty() || self.in_bytes + enough > limits.connection_in_bytes_max as usize {
             return;
         }
+        // An early stream, or one that may be, never has room for more.
+        let early = enough.min(limits.early_stream_bytes_max as usize / 2);
         for id in std::mem::take(&mut self.stalled) {
+            let is_known = self.streams.get(&id).is_some_and(|stream| !self.is_early_stream(stream));
+            let enough = if is_known { enough } else { early };
             match self.room(id) {
                 room if room < enough => drop(self.stalled.insert(id)),
                 _ => self.actions.push_back(Action::Read(id)),

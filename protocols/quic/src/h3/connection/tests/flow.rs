@@ -192,6 +192,20 @@ fn all_streams_stall_when_the_connection_is_full() {
 }
 
 #[test]
+fn a_stream_that_comes_when_the_connection_is_full_goes_on_with_the_others() {
+    let limits = Limits { connection_in_bytes_max: 64_000, stream_in_bytes_max: 32_000, ..Limits::default() };
+    let mut connection = server(limited(limits));
+    for id in [0, 4] {
+        feed(&mut connection, id, &concat(&[&headers(&GET), &frame(kind::DATA, &[0; 32_000])]), false);
+    }
+    assert_eq!(connection.room(StreamId(8)), 0);
+    for id in [0, 4] {
+        read_all(&mut connection, id);
+    }
+    assert_eq!(drain_actions(&mut connection), [Action::Read(StreamId(8))]);
+}
+
+#[test]
 fn priorities_reach_the_transport() {
     let mut connection = server(config());
     let update = |id: u8, value: &[u8]| frame(kind::PRIORITY_UPDATE_REQUEST, &concat(&[&[id], value]));
