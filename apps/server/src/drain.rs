@@ -24,7 +24,7 @@ pub(crate) struct Drain {
     arrived: [u16; 2],
     /// When sessions are told to go at the latest, so that they hear it.
     hurry: Instant,
-    told: bool,
+    pub(crate) told: bool,
     handed_over: bool,
     done: bool,
 }
@@ -73,11 +73,15 @@ impl Shard {
         self.check_barrier(io);
     }
 
-    /// At the end of a turn: leaves once nothing is open, or at the deadline.
-    pub(crate) fn step_drain(&mut self, io: &mut Io<Mail>) {
+    /// Before a turn sends: tells sessions to go, if it is high time.
+    pub(crate) fn hurry_drain(&mut self, io: &mut Io<Mail>) {
         if self.ground.drain.as_ref().is_some_and(|drain| !drain.told && drain.hurry <= io.now()) {
             self.part(io);
         }
+    }
+
+    /// At the end of a turn: leaves once nothing is open, or at the deadline.
+    pub(crate) fn step_drain(&mut self, io: &mut Io<Mail>) {
         let Some(drain) = &mut self.ground.drain else { return };
         let late = drain.until <= io.now();
         if !drain.done && (late || (drain.told && self.connections.len() == 0)) {
