@@ -1,8 +1,8 @@
 //! QUIC as the connections of a shard use it: its endpoint, HTTP/3 on each connection, and the WebTransport sessions there.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Instant};
 
-use quic::{Connection, Endpoint, Handle, Side, StreamId, Web, h3};
+use quic::{Connection, Endpoint, Event, Handle, Side, StreamId, Web, h3};
 
 use crate::{
     line::{Line, SessionHandle},
@@ -19,6 +19,9 @@ pub(crate) struct Quic {
     /// The certificate that new connections are shown.
     pub(crate) certificate: u64,
     config: Arc<h3::Config>,
+    /// What was told of connections in 0-RTT whose sessions have to wait. Of a stream little is told before it is read, so
+    /// that it is bounded by the streams that a client may open.
+    early: BTreeMap<Handle, Vec<Event>>,
     /// HTTP/3 by the slot of its connection.
     webs: Vec<Option<Joined>>,
     sessions: Vec<Option<Session>>,
@@ -54,6 +57,7 @@ impl Quic {
             train: vec![0; quic::config::TRAIN_BYTES_MAX],
             certificate,
             config,
+            early: BTreeMap::new(),
             webs: Vec::new(),
             sessions: Vec::new(),
             free: Vec::new(),
@@ -61,6 +65,16 @@ impl Quic {
             stirred: Vec::new(),
             ended: Vec::new(),
         }
+    }
+
+    /// Keeps what was told of a connection too early.
+    pub(crate) fn keep_early(&mut self, handle: Handle, event: Event) {
+        self.early.entry(handle).or_default().push(event);
+    }
+
+    /// What was told of a connection too early, in order.
+    pub(crate) fn take_early(&mut self, handle: Handle) -> Vec<Event> {
+        self.early.remove(&handle).unwrap_or_default()
     }
 
     /// Speaks HTTP/3 on a connection from now on.
@@ -113,6 +127,7 @@ impl Quic {
 
     /// A connection is gone, and HTTP/3 on it; the sessions that were on it.
     pub(crate) fn part(&mut self, handle: Handle) -> Vec<SessionHandle> {
+        self.early.remove(&handle);
         let slot = self.webs.get_mut(handle.index as usize);
         let joined = slot.and_then(|slot| slot.take_if(|joined| joined.handle == handle));
         joined.map_or_else(Vec::new, |joined| joined.sessions)

@@ -24,7 +24,7 @@ pub(crate) struct Drain {
     arrived: [u16; 2],
     /// When sessions are told to go at the latest, so that they hear it.
     hurry: Instant,
-    told: bool,
+    pub(crate) told: bool,
     handed_over: bool,
     done: bool,
 }
@@ -73,8 +73,8 @@ impl Shard {
         self.check_barrier(io);
     }
 
-    /// At the end of a turn: leaves once nothing is open, or at the deadline.
-    pub(crate) fn step_drain(&mut self, io: &mut Io<Mail>) {
+    /// Before a turn sends: tells sessions to go, if it is high time.
+    pub(crate) fn hurry_drain(&mut self, io: &mut Io<Mail>) {
         if self.ground.drain.as_ref().is_some_and(|drain| !drain.told && drain.hurry <= io.now()) {
             self.part(io);
         }
@@ -82,6 +82,10 @@ impl Shard {
             // What was to be on disk first may be so now.
             self.check_barrier(io);
         }
+    }
+
+    /// At the end of a turn: leaves once nothing is open, or at the deadline.
+    pub(crate) fn step_drain(&mut self, io: &mut Io<Mail>) {
         let Some(drain) = &mut self.ground.drain else { return };
         let late = drain.until <= io.now();
         if !drain.done && (late || (drain.told && self.connections.len() == 0)) {
@@ -106,15 +110,15 @@ impl Shard {
         let home = drain.arrived[Round::Home as usize] == others;
         let reader = drain.arrived[Round::Reader as usize] == others;
         if home && !self.ground.passed_home {
-            self.ground.passed_home = true;
-            // Effects of the mail before the barrier go out before ours.
-            self.apply(io);
-            self.pass_barrier(io, Round::Reader);
-        } else if home && reader && !drain.told {
+            // Effects of the mail before the barrier go out before ours, and so does what is shown once it is on disk.
             self.apply(io);
             if self.ground.chat.topics().is_settled() {
-                self.part(io);
+                self.ground.passed_home = true;
+                self.pass_barrier(io, Round::Reader);
             }
+        } else if home && reader && !drain.told {
+            self.apply(io);
+            self.part(io);
         }
     }
 

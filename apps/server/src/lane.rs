@@ -84,6 +84,11 @@ impl Lanes {
         }
     }
 
+    /// The client wants no more of a transfer: what waits for it is given up.
+    pub(crate) fn forget(&mut self, id: LaneId) {
+        self.waiting.retain(|waiting| waiting.id != id);
+    }
+
     /// Writes to the ordered lane, behind what waits for it. Before there is one, there is nobody to write to.
     pub(crate) fn write(&mut self, pipe: &mut Pipe<'_>, bytes: &[u8]) {
         if let Some(id) = self.ordered_id {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use handler::Close;
-use quantum::lane::WriteError;
+use quantum::lane::{ReadError, WriteError};
 use quic::{
     StreamError, Web,
     h3::{Code, Piece, SendError},
@@ -45,6 +45,17 @@ pub(crate) enum Pipe<'a> {
         /// The session: the stream of its CONNECT.
         session: quic::StreamId,
     },
+}
+
+/// What a read of a lane has come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Read {
+    /// More may follow.
+    More,
+    /// Nothing follows: the client has ended it.
+    End,
+    /// The client gave it up. Not every carrier tells that by itself when there was something to read.
+    Reset,
 }
 
 /// Bytes of one read from a QUIC stream.
@@ -88,34 +99,39 @@ impl Pipe<'_> {
         }
     }
 
-    /// Takes the next bytes of a stream; whether they are its last.
-    pub(crate) fn read(&mut self, id: LaneId, into: &mut Vec<u8>) -> bool {
+    /// Takes the next bytes of a stream.
+    pub(crate) fn read(&mut self, id: LaneId, into: &mut Vec<u8>) -> Read {
         match self {
             Self::Quantum(connection) => {
-                let Ok(chunk) = connection.chunk(id.quantum()) else { return false };
+                let chunk = match connection.chunk(id.quantum()) {
+                    Ok(chunk) => chunk,
+                    Err(ReadError::Reset(_)) => return Read::Reset,
+                    Err(ReadError::Closed) => return Read::More,
+                };
                 let len = chunk.len();
                 into.extend_from_slice(chunk);
                 connection.consume(id.quantum(), len);
-                connection.is_finished(id.quantum())
+                if connection.is_finished(id.quantum()) { Read::End } else { Read::More }
             }
             Self::Quic(connection) => match connection.read_shared(id.quic(), READ_BYTES) {
                 Ok((bytes, end)) => {
                     into.extend_from_slice(&bytes);
-                    end
+                    if end { Read::End } else { Read::More }
                 }
-                Err(_) => false,
+                Err(StreamError::Reset(_)) => Read::Reset,
+                Err(_) => Read::More,
             },
             Self::Web { web, .. } => loop {
                 match web.http().read(id.quic()) {
                     Some(Piece::Data(bytes)) => {
                         into.extend_from_slice(&bytes);
                         if into.len() >= READ_BYTES {
-                            return false;
+                            return Read::More;
                         }
                     }
                     Some(Piece::Trailers(_)) => {}
-                    Some(Piece::End) => return true,
-                    None => return false,
+                    Some(Piece::End) => return Read::End,
+                    None => return Read::More,
                 }
             },
         }

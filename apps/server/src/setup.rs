@@ -217,6 +217,8 @@ impl Setup {
 
     fn http3(&self) -> quic::h3::Config {
         let limits = &self.config.limits;
+        let (defaults, out_max) =
+            (quic::h3::Limits::default(), u32::try_from(limits.queue_hard_bytes).unwrap_or(u32::MAX));
         let (origins, ports) =
             (self.config.listen.origins.clone(), self.quic.as_ref().map_or([0; 2], |quic| quic.ports));
         quic::h3::Config {
@@ -225,8 +227,9 @@ impl Setup {
                 target_bytes_max: u16::try_from(limits.http_target_bytes).unwrap_or(u16::MAX),
                 head_secs: u16::try_from(limits.http_head_secs.as_secs()).unwrap_or(u16::MAX),
                 // Beyond what a session may have queued it is closed.
-                stream_out_bytes_max: u32::try_from(limits.queue_hard_bytes).unwrap_or(u32::MAX),
-                ..quic::h3::Limits::default()
+                stream_out_bytes_max: out_max,
+                connection_out_bytes_max: defaults.connection_out_bytes_max.max(out_max),
+                ..defaults
             },
             extended_connect: false,
             origin: Some(quic::webtransport::OriginRule::new(move |origin, host| {

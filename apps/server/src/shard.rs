@@ -136,6 +136,7 @@ impl Reactor for Shard {
         self.expire(io);
         self.ground.chat(io, |chat, cx| chat.on_turn_end(cx));
         self.apply(io);
+        self.hurry_drain(io);
         let transmits = self.transmit(io);
         self.gauge();
         self.step_drain(io);
@@ -284,9 +285,7 @@ impl Shard {
             }
             self.connections.put_back(connection);
         }
-        while self.ground.half_open.front().is_some_and(|line| !self.connections.is_half_open(*line)) {
-            self.ground.half_open.pop_front();
-        }
+        trim(&mut self.ground.half_open, self.ground.half_open_count, |line| self.connections.is_half_open(line));
     }
 
     /// The connection has said what it wants.
@@ -358,6 +357,19 @@ impl Shard {
     }
 }
 
+/// Takes out what is not half open any more: in front at once, and behind one that stays when it is most of the list.
+fn trim(lines: &mut VecDeque<Line>, count: usize, mut is_half_open: impl FnMut(Line) -> bool) {
+    while lines.front().is_some_and(|line| !is_half_open(*line)) {
+        lines.pop_front();
+    }
+    if lines.len() > 2 * count + STALE_MIN {
+        lines.retain(|line| is_half_open(*line));
+    }
+}
+
+/// Stale entries that are not worth a look through all.
+const STALE_MIN: usize = 64;
+
 impl Ground {
     /// Calls chat with all that it may know and ask for.
     pub(crate) fn chat(&mut self, io: &mut Io<Mail>, call: impl FnOnce(&mut Chat, &mut handler::Cx<'_, topic::Mail>)) {
@@ -371,5 +383,23 @@ impl Ground {
     /// Sets a timer.
     pub(crate) fn set(&mut self, now: Instant, at: Instant, timer: Timer) {
         self.wheel.insert(now, at, timer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_stays_half_open_does_not_keep_those_behind_it() {
+        let line = |index| Line::Quic(quic::Handle { index, generation: 0 });
+        let mut lines = VecDeque::from([line(0)]);
+        for index in 1..10_000 {
+            lines.push_back(line(index));
+            trim(&mut lines, 1, |other| other == line(0));
+            assert!(lines.len() <= STALE_MIN + 2 && lines[0] == line(0));
+        }
+        trim(&mut lines, 0, |_| false);
+        assert!(lines.is_empty());
     }
 }

@@ -351,6 +351,7 @@ impl Connection {
 
     /// Asks the peer to send no more on a stream. Nothing more of it is told.
     pub fn stop(&mut self, id: StreamId, code: u64) {
+        self.open_unsent(id);
         // It may be over already.
         let _ = self.quiche.stream_shutdown(id.0, Shutdown::Read, code);
         self.reading.remove(&id.0);
@@ -359,9 +360,19 @@ impl Connection {
 
     /// Gives up what is written on a stream and not acknowledged.
     pub fn reset(&mut self, id: StreamId, code: u64) {
+        self.open_unsent(id);
         // It may be over already.
         let _ = self.quiche.stream_shutdown(id.0, Shutdown::Write, code);
         self.writing.remove(&id.0);
+    }
+
+    /// Opens a stream of ours on which nothing was sent, so that the peer hears of its end: else it would count it as
+    /// open for ever, once it hears of one behind it (RFC 9000, section 3.2).
+    fn open_unsent(&mut self, id: StreamId) {
+        if id.side() == self.side && !self.writing.contains_key(&id.0) {
+            // One that is over takes nothing.
+            let _ = self.quiche.stream_send(id.0, &[], false);
+        }
     }
 
     /// Whether a stream is read to its end, or unknown.

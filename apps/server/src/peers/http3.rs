@@ -7,6 +7,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use engine::{Io, ShardId};
+use handler::Close;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use quic::{
     Handle, StreamId,
@@ -33,7 +34,17 @@ pub(crate) struct Http3 {
     pub(crate) tenants: Tenants,
     /// When the last request was answered, or the last session ended.
     last: Instant,
-    is_leaving: bool,
+    /// Once it was told to go.
+    leaving: Option<Leaving>,
+}
+
+/// A connection that was told to go.
+#[derive(Clone, Copy)]
+struct Leaving {
+    /// When it was told so, or was last seen to read what waits for it.
+    since: Instant,
+    /// How many bytes that was then.
+    waiting: usize,
 }
 
 /// A request whose body is on its way.
@@ -54,7 +65,7 @@ const BODY_MAX: Duration = Duration::from_secs(30);
 
 impl Http3 {
     pub(crate) fn new(handle: Handle, now: Instant) -> Self {
-        Self { handle, open: BTreeMap::new(), tenants: Tenants::default(), last: now, is_leaving: false }
+        Self { handle, open: BTreeMap::new(), tenants: Tenants::default(), last: now, leaving: None }
     }
 
     /// Something ended at this time.
@@ -64,9 +75,17 @@ impl Http3 {
 
     /// When something is due, apart from what HTTP/3 itself waits for.
     pub(crate) fn deadline(&self, idle: Duration) -> Option<Instant> {
-        // Ids rise with time, so that the first one is the oldest.
-        let body = self.open.values().next().map(|open| open.since + BODY_MAX);
-        body.or_else(|| (self.tenants.is_empty() && !self.is_leaving).then(|| self.last + idle))
+        let body = self.open.values().map(|open| open.since + BODY_MAX).min();
+        let echo = self.tenants.progress().map(|progress| progress + idle);
+        let quiet = self.leaving.map_or(self.last, |leaving| leaving.since.max(self.last));
+        let silence = (self.open.is_empty() && self.tenants.is_empty()).then(|| quiet + idle);
+        [body, echo, silence].into_iter().flatten().min()
+    }
+
+    /// A request whose body is late, and whether it is answered already.
+    fn late(&self, now: Instant) -> Option<(StreamId, bool)> {
+        let mut late = self.open.iter().filter(|(_, open)| open.since + BODY_MAX <= now);
+        late.next().map(|(id, open)| (*id, open.refused.is_some()))
     }
 }
 
@@ -132,12 +151,19 @@ impl Shard {
         request: Request<()>,
         early: bool,
     ) {
-        if early && ![Method::GET, Method::HEAD].contains(request.method()) {
-            let problem = Problem::new(StatusCode::TOO_EARLY, "unavailable", "send this after the handshake");
-            return self.http3_answer(io, connection, id, problem.response());
+        if request.method() == Method::CONNECT {
+            let problem = Problem::new(StatusCode::NOT_IMPLEMENTED, "unimplemented", "this is no proxy");
+            self.http3_answer(io, connection, id, problem.response());
+            return self.http3_stop(connection, id);
         }
         let Kind::Http3(http) = &mut connection.kind else { return };
-        http.open.insert(id, Open { request, body: BytesMut::new(), since: io.now(), refused: None });
+        let is_refused = early && ![Method::GET, Method::HEAD].contains(request.method());
+        let refused = is_refused.then_some(0);
+        http.open.insert(id, Open { request, body: BytesMut::new(), since: io.now(), refused });
+        if is_refused {
+            let problem = Problem::new(StatusCode::TOO_EARLY, "unavailable", "send this after the handshake");
+            self.http3_answer(io, connection, id, problem.response());
+        }
         self.http3_readable(io, connection, id);
     }
 
@@ -241,10 +267,9 @@ impl Shard {
     pub(crate) fn http3_overdue(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
         let (now, limits) = (io.now(), &self.ground.limits);
         let idle = if connection.half_open { limits.hello_secs } else { limits.http_idle_secs };
-        loop {
-            let Kind::Http3(http) = &mut connection.kind else { return };
-            let late = http.open.iter().next().filter(|(_, open)| open.since + BODY_MAX <= now);
-            let Some((id, is_answered)) = late.map(|(id, open)| (*id, open.refused.is_some())) else { break };
+        while let Kind::Http3(http) = &connection.kind
+            && let Some((id, is_answered)) = http.late(now)
+        {
             if !is_answered {
                 self.ground.stats.drop_for(Drop::Http);
                 let problem = Problem::new(StatusCode::REQUEST_TIMEOUT, "deadline_exceeded", "the body took too long");
@@ -252,29 +277,52 @@ impl Shard {
             }
             self.http3_stop(connection, id);
         }
-        let Kind::Http3(http) = &mut connection.kind else { return };
-        let is_idle = http.open.is_empty() && http.tenants.is_empty() && http.last + idle <= now;
-        let Some((web, transport)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(http.handle)) else {
-            return;
-        };
-        if is_idle && !std::mem::replace(&mut http.is_leaving, true) {
-            web.http().drain(now);
-            web.http().shutdown(now);
+        self.end_echoes(io, connection, Close::PeerSilent, |progress| progress + idle <= now);
+        self.http3_silent(io, connection, idle);
+        let Kind::Http3(http) = &connection.kind else { return };
+        if let Some((web, transport)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(http.handle)) {
+            web.handle_timeout(now, transport);
         }
-        web.handle_timeout(now, transport);
         self.serve_http3(io, connection);
+    }
+
+    /// A connection on which nothing is open is told to go; one that does not even read that is closed.
+    fn http3_silent(&mut self, io: &mut Io<Mail>, connection: &mut Connection, idle: Duration) {
+        let now = io.now();
+        let Kind::Http3(http) = &mut connection.kind else { return };
+        let is_quiet = http.open.is_empty() && http.tenants.is_empty();
+        if !is_quiet || http.deadline(idle).is_none_or(|at| at > now) {
+            return;
+        }
+        let Some((web, _)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(http.handle)) else { return };
+        match http.leaving {
+            None => {
+                web.http().drain(now);
+                web.http().shutdown(now);
+            }
+            // Slow, but it reads: the rest of an answer is worth waiting for.
+            Some(before) if web.peek().out_bytes() < before.waiting => {}
+            Some(_) => {
+                self.ground.stats.drop_for(Drop::Idle);
+                return self.abandon(io, connection, Close::PeerSilent);
+            }
+        }
+        http.leaving = Some(Leaving { since: now, waiting: web.peek().out_bytes() });
     }
 
     /// The server is stopping: the client learns of it, and when what is open is done, the connection ends.
     pub(crate) fn drain_http3(&mut self, io: &mut Io<Mail>, connection: &mut Connection, is_last: bool) {
+        if is_last {
+            self.end_echoes(io, connection, Close::Draining, |_| true);
+        }
         let Kind::Http3(http) = &mut connection.kind else { return };
-        http.is_leaving = true;
         let Some((web, _)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(http.handle)) else { return };
         if is_last {
             web.http().shutdown(io.now());
         } else {
             web.http().drain(io.now());
         }
+        http.leaving = Some(Leaving { since: io.now(), waiting: web.peek().out_bytes() });
         self.serve_http3(io, connection);
     }
 }
@@ -288,5 +336,26 @@ impl Ground {
             self.with_context(io, caller, |context| routes::common(context, &mut headers));
             self.common = (second, Common::new(&headers));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_body_is_due_first_whatever_its_stream() {
+        let start = Instant::now();
+        let after = |secs| start + Duration::from_secs(secs);
+        let mut http = Http3::new(Handle { index: 0, generation: 0 }, start);
+        // The lower id came later, as packets do.
+        for (id, since, refused) in [(0, after(5), None), (4, start, Some(0))] {
+            let request = Request::new(());
+            http.open.insert(StreamId(id), Open { request, body: BytesMut::new(), since, refused });
+        }
+        assert_eq!(http.deadline(Duration::ZERO), Some(start + BODY_MAX));
+        assert_eq!(http.late(start + BODY_MAX), Some((StreamId(4), true)));
+        http.open.remove(&StreamId(4));
+        assert_eq!((http.deadline(Duration::ZERO), http.late(start + BODY_MAX)), (Some(after(5) + BODY_MAX), None));
     }
 }

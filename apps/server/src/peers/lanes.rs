@@ -11,7 +11,7 @@ use crate::{
     line::Line,
     mail::Mail,
     metrics::{Drop, Transport},
-    pipe::LaneId,
+    pipe::{LaneId, Read},
     shard::Shard,
 };
 
@@ -30,12 +30,11 @@ impl Shard {
         self.ground.stats.open(transport);
         let speaker = self.speaker(io, Dialect::BinaryStream);
         let lanes = Lanes::new(id, ordered, speaker, self.ground.limits.hello_bytes);
-        let mut connection = Box::new(Connection::lanes(line, way.remote.ip(), lanes, transport, io.now()));
+        self.admit(io, Box::new(Connection::lanes(line, way.remote.ip(), lanes, transport, io.now())));
         if self.ground.drain.is_some() {
             self.ground.stats.drop_for(Drop::Draining);
-            self.abandon(io, &mut connection, Close::Draining);
+            self.with(io, line, |shard, io, connection| shard.abandon(io, connection, Close::Draining));
         }
-        self.admit(io, connection);
     }
 
     pub(crate) fn begin_bulk(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: LaneId) {
@@ -55,18 +54,19 @@ impl Shard {
         // While draining a session is not read any more, as on every other transport.
         while connection.closing.is_none() && self.ground.drain.is_none() {
             let mut plain = std::mem::take(&mut self.ground.plain);
-            let finished = self.ground.wires.pipe(connection.line).is_some_and(|mut pipe| pipe.read(id, &mut plain));
+            let pipe = self.ground.wires.pipe(connection.line);
+            let read = pipe.map_or(Read::More, |mut pipe| pipe.read(id, &mut plain));
             if !plain.is_empty() {
                 self.hear_lane(io, connection, id, &plain);
             }
             let more = !plain.is_empty();
             plain.clear();
             self.ground.plain = plain;
-            if finished {
-                return self.lane_ended(io, connection, id);
-            }
-            if !more {
-                return;
+            match read {
+                Read::More if more => {}
+                Read::More => return,
+                Read::End => return self.lane_ended(io, connection, id),
+                Read::Reset => return self.lane_reset(io, connection, id),
             }
         }
     }
@@ -102,11 +102,13 @@ impl Shard {
 
     /// The client wants no more of a stream. Of an answer that is its own affair.
     pub(crate) fn lane_stopped(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: LaneId) {
-        if let Kind::Lanes(lanes) = &connection.kind
-            && lanes.ordered_id == Some(id)
-        {
-            self.abandon(io, connection, Close::PeerLeft);
+        let Kind::Lanes(lanes) = &mut connection.kind else { return };
+        if lanes.ordered_id == Some(id) {
+            return self.abandon(io, connection, Close::PeerLeft);
         }
+        // What waits for it would wait for ever, and look as if nobody read.
+        lanes.forget(id);
+        connection.refresh(io.now(), &mut self.ground.wires);
     }
 
     /// Hears what waits in datagrams.

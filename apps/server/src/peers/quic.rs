@@ -44,6 +44,12 @@ impl Shard {
         match event {
             Event::Early | Event::Connected => self.quic_open(io, handle, &event),
             Event::Closed(reason) => self.quic_closed(io, handle, &reason),
+            // It came in 0-RTT, before the session that it is for.
+            event if !self.connections.has(line) => {
+                if let Some(quic) = &mut self.ground.wires.quic {
+                    quic.keep_early(handle, event);
+                }
+            }
             event => self.with(io, line, |shard, io, connection| {
                 if event == Event::Moved {
                     shard.moved(io, connection);
@@ -71,12 +77,25 @@ impl Shard {
                     self.admit(io, Box::new(Connection::http3(handle, address, io.now())));
                 }
                 self.hand_on(io, handle, event);
+                if *event == Event::Connected
+                    && let Some(drain) = &self.ground.drain
+                {
+                    let is_last = drain.told;
+                    self.ground.stats.drop_for(Drop::Draining);
+                    self.with(io, Line::Quic(handle), |shard, io, connection| {
+                        shard.drain_http3(io, connection, is_last);
+                    });
+                }
             }
             // What came in 0-RTT may be a replay: a session is for whoever has finished the handshake.
             (b"ringshard/1", Event::Connected) => {
-                let line = Line::Quic(handle);
+                let (line, early) = (Line::Quic(handle), quic.take_early(handle));
                 self.open_lanes(io, line, id, Some(FIRST), Transport::Quic);
-                self.with(io, line, |shard, io, connection| shard.read_lane(io, connection, FIRST));
+                self.with(io, line, |shard, io, connection| {
+                    // The hello is there, whatever of the rest came before it.
+                    shard.read_lane(io, connection, FIRST);
+                    early.into_iter().for_each(|event| shard.quic_lane(io, connection, event));
+                });
             }
             (b"ringshard/1", _) => {}
             // Without a common protocol TLS gives up by itself; this client has offered none.

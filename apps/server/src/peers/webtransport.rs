@@ -1,18 +1,22 @@
 //! WebTransport sessions on a connection: `/wt` speaks the session protocol in lanes, `/wt/echo` gives back what it gets.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use bytes::Bytes;
 use engine::Io;
 use handler::Close;
 use http::{HeaderMap, Request, StatusCode};
-use quic::{Handle, StreamId, Web, h3::Piece, webtransport};
+use quic::{
+    Handle, StreamId, Web,
+    h3::{Code, Piece},
+    webtransport,
+};
 
 use crate::{
     connection::{Connection, Kind},
     line::{Line, SessionHandle},
     mail::Mail,
-    metrics::Transport,
+    metrics::{Drop, Transport},
     pipe::{LaneId, parting},
     routes::Problem,
     shard::Shard,
@@ -32,7 +36,10 @@ enum Tenant {
     /// The session protocol.
     Session(SessionHandle),
     /// An echo.
-    Echo,
+    Echo {
+        /// When something was last given back.
+        progress: Instant,
+    },
 }
 
 /// Whose a stream is.
@@ -47,6 +54,21 @@ enum Stream {
 impl Tenants {
     pub(crate) fn is_empty(&self) -> bool {
         self.sessions.is_empty()
+    }
+
+    /// When the echo last gave something back that has not done so for the longest time.
+    pub(crate) fn progress(&self) -> Option<Instant> {
+        let progress = |tenant: &Tenant| match tenant {
+            Tenant::Echo { progress } => Some(*progress),
+            Tenant::Session(_) => None,
+        };
+        self.sessions.values().filter_map(progress).min()
+    }
+
+    fn echoed(&mut self, session: StreamId, now: Instant) {
+        if let Some(Tenant::Echo { progress }) = self.sessions.get_mut(&session) {
+            *progress = now;
+        }
     }
 }
 
@@ -78,10 +100,15 @@ impl Shard {
             return self.http3_answer(io, connection, id, problem.response());
         }
         let Some(quic) = &mut self.ground.wires.quic else { return };
-        let tenant = if path == "/wt" { Tenant::Session(quic.begin(handle, id)) } else { Tenant::Echo };
+        let tenant =
+            if path == "/wt" { Tenant::Session(quic.begin(handle, id)) } else { Tenant::Echo { progress: io.now() } };
         http.tenants.sessions.insert(id, tenant);
         let accepted = self.web(handle).is_some_and(|web| web.http().accept_session(id, HeaderMap::new()).is_ok());
         if !accepted {
+            // The head is larger than what the client takes: it hears that there was an answer.
+            if let Some(web) = self.web(handle) {
+                web.http().reset(id, Code::INTERNAL_ERROR);
+            }
             return self.session_gone(io, connection, id);
         }
         self.ground.stats.request(StatusCode::OK.as_u16());
@@ -102,6 +129,30 @@ impl Shard {
         http.touch(io.now());
         if let Tenant::Session(session) = tenant {
             self.session_closed(io, Line::WebTransport(session), Close::PeerLeft);
+        }
+    }
+
+    /// Ends the echoes whose last progress is so.
+    pub(crate) fn end_echoes(
+        &mut self,
+        io: &mut Io<Mail>,
+        connection: &mut Connection,
+        reason: Close,
+        is_so: impl Fn(Instant) -> bool,
+    ) {
+        let Kind::Http3(http) = &connection.kind else { return };
+        let handle = http.handle;
+        let ends = |tenant: &Tenant| matches!(tenant, Tenant::Echo { progress } if is_so(*progress));
+        let ending = http.tenants.sessions.iter().filter(|(_, tenant)| ends(tenant));
+        let ending: Vec<_> = ending.map(|(id, _)| *id).collect();
+        let (code, words) = parting(reason);
+        for id in ending {
+            if let Some(web) = self.web(handle) {
+                // One that is gone by itself needs no words.
+                let _ = web.http().close_session(id, code, words);
+            }
+            self.ground.stats.drop_for(if reason == Close::Draining { Drop::Draining } else { Drop::Idle });
+            self.session_gone(io, connection, id);
         }
     }
 
@@ -139,9 +190,17 @@ impl Shard {
             Some(Tenant::Session(line)) => {
                 let line = *line;
                 http.tenants.streams.insert(id, Stream::Lane { of: session, session: line });
-                self.with(io, Line::WebTransport(line), |shard, io, connection| shard.begin_lane(io, connection, id));
+                let mut is_over = true;
+                self.with(io, Line::WebTransport(line), |shard, io, connection| {
+                    shard.begin_lane(io, connection, id);
+                    is_over = !connection.has_lane(LaneId(id.0));
+                });
+                // One that was refused is not heard of again.
+                if is_over && let Kind::Http3(http) = &mut connection.kind {
+                    http.tenants.streams.remove(&id);
+                }
             }
-            Some(Tenant::Echo) => {
+            Some(Tenant::Echo { .. }) => {
                 let handle = http.handle;
                 let Some(web) = self.web(handle) else { return };
                 let to = if id.is_uni() { web.http().open_uni(session) } else { Ok(id) };
@@ -186,11 +245,15 @@ impl Shard {
                     http.tenants.streams.remove(&id);
                 }
             }
-            Some(Stream::Echo { to, .. }) => {
-                let (handle, to) = (http.handle, *to);
-                if self.web(handle).is_some_and(|web| echo(web, id, to))
-                    && let Kind::Http3(http) = &mut connection.kind
-                {
+            Some(Stream::Echo { of, to }) => {
+                let (handle, of, to) = (http.handle, *of, *to);
+                let Some(web) = self.web(handle) else { return };
+                let before = web.peek().in_bytes();
+                let is_over = echo(web, id, to);
+                if is_over || web.peek().in_bytes() < before {
+                    http.tenants.echoed(of, io.now());
+                }
+                if is_over {
                     http.tenants.streams.remove(&id);
                 }
             }
@@ -214,23 +277,28 @@ impl Shard {
         match source {
             Some(source) => self.session_readable(io, connection, source),
             // A transfer to the client: it is in no list, and only its session knows it.
-            None => self.resume_transfer(io, connection, id),
+            None => self.each_session(io, connection, |shard, io, connection| {
+                connection.resume(io.now(), LaneId(id.0), &mut shard.ground.wires);
+            }),
         }
     }
 
-    fn resume_transfer(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: StreamId) {
+    fn each_session(
+        &mut self,
+        io: &mut Io<Mail>,
+        connection: &Connection,
+        act: impl Fn(&mut Self, &mut Io<Mail>, &mut Connection),
+    ) {
         let Kind::Http3(http) = &connection.kind else { return };
         let sessions = http.tenants.sessions.values();
         let sessions: Vec<_> = sessions
             .filter_map(|tenant| match tenant {
                 Tenant::Session(session) => Some(*session),
-                Tenant::Echo => None,
+                Tenant::Echo { .. } => None,
             })
             .collect();
         for session in sessions {
-            self.with(io, Line::WebTransport(session), |shard, io, connection| {
-                connection.resume(io.now(), LaneId(id.0), &mut shard.ground.wires);
-            });
+            self.with(io, Line::WebTransport(session), &act);
         }
     }
 
@@ -267,6 +335,11 @@ impl Shard {
                 let sources = http.tenants.streams.iter().filter(|(_, stream)| of_it(stream));
                 let sources: Vec<_> = sources.map(|(source, _)| *source).collect();
                 http.tenants.streams.retain(|_, stream| !of_it(stream));
+                if sources.is_empty() {
+                    return self.each_session(io, connection, |shard, io, connection| {
+                        shard.lane_stopped(io, connection, LaneId(id.0));
+                    });
+                }
                 for source in sources {
                     if let Some(web) = self.web(handle) {
                         web.http().stop(source, webtransport::code::to_http(0));
@@ -290,11 +363,14 @@ impl Shard {
                 let line = Line::WebTransport(*session);
                 self.with(io, line, |shard, io, connection| shard.hear_datagram(io, connection, payload));
             }
-            Some(Tenant::Echo) => {
+            Some(Tenant::Echo { .. }) => {
                 let handle = http.handle;
-                if let Some(web) = self.web(handle) {
-                    // What finds no room is lost, as datagrams are.
-                    let _ = web.http().send_datagram(id, payload);
+                let Some(web) = self.web(handle) else { return };
+                // What finds no room is lost, as datagrams are.
+                let _ = web.http().send_datagram(id, payload);
+                // They are no excuse for whoever does not read his streams.
+                if web.peek().out_bytes() == 0 {
+                    http.tenants.echoed(id, io.now());
                 }
             }
             None => {}

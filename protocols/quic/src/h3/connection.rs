@@ -73,8 +73,12 @@ pub struct Connection {
     written: Option<StreamId>,
     /// Streams whose owner was told that there is no room.
     stalled: BTreeSet<StreamId>,
+    /// Streams whose app waits for room, of which the connection has none.
+    starved: BTreeSet<StreamId>,
     /// Bytes in all inboxes.
     in_bytes: usize,
+    /// Bytes in all outboxes.
+    pub(crate) out_bytes: usize,
     datagrams_in: u16,
     datagrams_out: u16,
     pub(crate) requests: usize,
@@ -126,7 +130,9 @@ impl Connection {
             ready: VecDeque::new(),
             written: None,
             stalled: BTreeSet::new(),
+            starved: BTreeSet::new(),
             in_bytes: 0,
+            out_bytes: 0,
             datagrams_in: 0,
             datagrams_out: 0,
             requests: 0,
@@ -155,6 +161,7 @@ impl Connection {
     }
 
     pub(crate) fn write_control(&mut self, bytes: BytesMut) {
+        self.out_bytes += bytes.len();
         self.control.push(bytes.freeze());
         self.list(self.control_id);
     }
@@ -229,8 +236,10 @@ impl Connection {
 
     /// Of the last polled write, the transport did not take `rest`, which may be empty if it did not take `fin`.
     pub fn on_blocked(&mut self, id: StreamId, rest: Bytes, fin: bool) {
+        let len = rest.len();
         if let Some(outbox) = self.outbox_mut(id) {
             outbox.put_back(rest, fin);
+            self.out_bytes += len;
         }
     }
 
@@ -246,6 +255,7 @@ impl Connection {
         while let Some(id) = self.ready.front().copied() {
             if let Some((bytes, fin)) = self.outbox_mut(id).and_then(Outbox::take) {
                 self.written = Some(id);
+                self.out_bytes -= bytes.len();
                 return Some(Action::Write { id, bytes, fin });
             }
             self.ready.pop_front();
@@ -255,12 +265,46 @@ impl Connection {
 
     /// A write is out of this layer's hands.
     fn after_write(&mut self, id: StreamId) {
+        self.feed_starved();
         let out_max = self.config.limits.stream_out_bytes_max;
         let Some(stream) = self.streams.get_mut(&id) else { return };
         if stream.outbox.tell_room(out_max) {
             self.events.push_back(Event::Writable(id));
         }
         self.settle(id);
+    }
+
+    /// Tells the apps of streams that the connection had no room for that half of it is free.
+    fn feed_starved(&mut self) {
+        let limits = &self.config.limits;
+        if self.starved.is_empty() || self.out_bytes > limits.connection_out_bytes_max as usize / 2 {
+            return;
+        }
+        self.events.extend(std::mem::take(&mut self.starved).into_iter().map(Event::Writable));
+    }
+
+    /// Whether a stream and the connection take bytes now. If not, the app is told when they do.
+    pub(crate) fn has_room(&mut self, id: StreamId) -> bool {
+        let limits = &self.config.limits;
+        let Some(stream) = self.streams.get_mut(&id) else { return false };
+        if !stream.outbox.has_room(limits.stream_out_bytes_max) {
+            return false;
+        }
+        let room = self.out_bytes < limits.connection_out_bytes_max as usize;
+        if !room {
+            self.starved.insert(id);
+        }
+        room
+    }
+
+    /// Gives up what waits on a stream to be written. `false`: there was nothing left to give up.
+    pub(crate) fn give_up_sending(&mut self, id: StreamId) -> bool {
+        let Some(stream) = self.streams.get_mut(&id) else { return false };
+        self.out_bytes -= stream.outbox.len();
+        self.starved.remove(&id);
+        let open = stream.outbox.give_up();
+        self.feed_starved();
+        open
     }
 
     /// What the app is told next.
@@ -314,7 +358,11 @@ impl Connection {
         if self.stalled.is_empty() || self.in_bytes + enough > limits.connection_in_bytes_max as usize {
             return;
         }
+        // An early stream, or one that may be, never has room for more.
+        let early = enough.min(limits.early_stream_bytes_max as usize / 2);
         for id in std::mem::take(&mut self.stalled) {
+            let is_known = self.streams.get(&id).is_some_and(|stream| !self.is_early_stream(stream));
+            let enough = if is_known { enough } else { early };
             match self.room(id) {
                 room if room < enough => drop(self.stalled.insert(id)),
                 _ => self.actions.push_back(Action::Read(id)),
@@ -345,6 +393,12 @@ impl Connection {
     #[must_use]
     pub fn in_bytes(&self) -> usize {
         self.in_bytes
+    }
+
+    /// Bytes that wait for the transport, of all streams.
+    #[must_use]
+    pub fn out_bytes(&self) -> usize {
+        self.out_bytes
     }
 
     /// What was dropped so far.

@@ -29,6 +29,9 @@ pub struct Limits {
     pub connection_in_bytes_max: u32,
     /// Bytes of one stream that wait to be written, from which the app can add no more.
     pub stream_out_bytes_max: u32,
+    /// Bytes of all streams that wait to be written, from which the app can add no more to any: whoever opens many
+    /// streams and reads none of them holds so much. Whole answers to requests count, and are taken all the same.
+    pub connection_out_bytes_max: u32,
     /// Datagrams that wait for the app; later ones are dropped and counted.
     pub datagrams_in_max: u16,
     /// Datagrams that wait for the transport; later ones are refused.
@@ -65,6 +68,7 @@ impl Default for Limits {
             stream_in_bytes_max: 64 * 1024,
             connection_in_bytes_max: 1024 * 1024,
             stream_out_bytes_max: 256 * 1024,
+            connection_out_bytes_max: 1024 * 1024,
             datagrams_in_max: 256,
             datagrams_out_max: 256,
             head_secs: 10,

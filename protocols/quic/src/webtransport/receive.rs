@@ -321,8 +321,7 @@ impl Connection {
     }
 
     pub(crate) fn take_webtransport_stop(&mut self, id: StreamId, stop: Code) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        if !stream.outbox.give_up() {
+        if !self.give_up_sending(id) {
             return;
         }
         if self.streams.get(&id).is_some_and(|stream| !self.is_early_stream(stream)) {

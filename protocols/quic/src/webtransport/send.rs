@@ -94,6 +94,7 @@ impl Connection {
         let mut head = BytesMut::with_capacity(2 * varint::LEN_MAX);
         varint::write(&mut head, stream_type);
         varint::write(&mut head, session.0);
+        self.out_bytes += head.len();
         let stream = self.insert_stream(id, Kind::WebTransport { session: Some(session), partial: Partial::default() });
         stream.outbox.stage = Stage::Body;
         stream.outbox.push(head.freeze());
@@ -153,6 +154,7 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let mut out = BytesMut::new();
         frame::write(&mut out, kind::DATA, &capsule);
+        self.out_bytes += out.len();
         stream.outbox.push(out.freeze());
         if end {
             stream.outbox.end();

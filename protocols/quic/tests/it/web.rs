@@ -277,6 +277,41 @@ fn a_session_carries_streams_and_datagrams() {
 }
 
 #[test]
+fn streams_given_up_before_they_are_sent_are_none_to_the_peer() {
+    let transport = Transport { streams_unidirectional_max: 4, ..Transport::default() };
+    let mut net = Net::new(5, plain(), &transport);
+    let request = Request::connect("https://a.example/wt").body(()).unwrap();
+    let session = net.client().request(&request, Some("webtransport"), false).unwrap();
+    net.run_until(|net| {
+        while let Some(event) = net.server().poll_event() {
+            if let h3::Event::SessionRequest { id, .. } = event {
+                net.server().accept_session(id, HeaderMap::new()).unwrap();
+            }
+        }
+        std::iter::from_fn(|| net.client().poll_event()).any(|event| matches!(event, h3::Event::SessionOpen { .. }))
+    });
+    let mut opened = 0;
+    net.run_until(|net| {
+        if let Ok(id) = net.server().open_uni(session) {
+            net.server().reset(id, quic::webtransport::code::to_http(1));
+            opened += 1;
+        }
+        opened == 20
+    });
+    // The last of them would have left none of the client's streams to this one.
+    let mut sent = None;
+    net.run_until(|net| {
+        sent = net.server().open_uni(session).ok();
+        sent.is_some()
+    });
+    let id = sent.unwrap();
+    net.server().send(id, Bytes::from_static(b"here"), true).unwrap();
+    let mut got = Vec::new();
+    net.run_until(|net| read(net.client(), id, &mut got));
+    assert_eq!(got, b"here");
+}
+
+#[test]
 fn more_requests_than_the_peer_allows_wait_for_credit() {
     let transport = Transport { streams_bidirectional_max: 4, ..Transport::default() };
     let mut net = Net::new(4, plain(), &transport);

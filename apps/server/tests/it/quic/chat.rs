@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use quic::{Direction, Event, StreamId, Transport};
 use serde_json::json;
 use session::{Client as Say, Credential, Server as Told};
 
-use super::talker::User;
+use super::talker::{Carrier, Line, User, bounded, encoded, tls};
 use crate::{
     hostile::{
         talker::{Talker, token},
@@ -96,6 +97,99 @@ fn a_large_answer_comes_on_a_stream_of_its_own() {
         ada.until("its stream's end", |ada| ada.aside == 1);
         ada.works();
     }
+}
+
+#[test]
+fn a_large_answer_that_is_not_wanted_is_let_go() {
+    let server = Server::start(FAST);
+    let transport = Transport { stream_data_max: 4_096, stream_window_max: 4_096, ..Transport::default() };
+    let line = Line::resume(&server, &mut bounded("ringshard/1", &transport), None);
+    let mut ada = User::new(Carrier::Raw(Box::new(line))).enter("ada", "chat/stopped");
+    for n in 0..20 {
+        ada.publish(&format!("{n} {}", "x".repeat(2_000)));
+        ada.next_line();
+    }
+    let body = br#"{"topic":"chat/stopped","limit":20}"#;
+    let ask = encoded(&Say::Req { id: 9, op: "chat.history".into(), body });
+    let line = ada.line();
+    assert_eq!(line.quic().write(StreamId(0), &ask, false), Ok(ask.len()));
+    let mut transfer = None;
+    line.until("a transfer", |line| {
+        transfer = line.next().and_then(|event| match event {
+            Event::Readable(id) if id.is_uni() => Some(id),
+            _ => None,
+        });
+        transfer.is_some()
+    });
+    // Most of it finds no room in the client's window.
+    server.until("queued", |server| server.metric("ringshard_queue_bytes", "") > 20_000);
+    line.quic().stop(transfer.expect("one came"), 0);
+    server.until("let go", |server| {
+        line.turn(Duration::from_millis(1));
+        server.metric("ringshard_queue_bytes", "") == 0
+    });
+    ada.works();
+}
+
+/// A connection with a ticket, before the server has said anything.
+fn early(server: &Server) -> Line {
+    let mut tls = tls("ringshard/1");
+    let mut first = Line::resume(server, &mut tls, None);
+    first.until("a ticket", |line| line.quic().session().is_some());
+    let ticket = first.quic().session().expect("a ticket").to_vec();
+    Line::begin(server, &mut tls, Some(&ticket))
+}
+
+/// Says hello, and publishes a line in a transfer of its own.
+fn greet_and_transfer(line: &mut Line, topic: &str) {
+    let mut hello = session::Hello::new(1, Credential::Token(token("ada").into()), "test");
+    hello.subs.push(session::Subscription { topic: topic.into(), epoch: None, after: None });
+    let body = br#"{"type":"text","text":"aside"}"#;
+    let text = Say::Pub { id: 2, topic: topic.into(), seq: Some(1), body };
+    let id = line.quic().open(Direction::Unidirectional).expect("a stream");
+    for (id, message) in [(StreamId(0), Say::Hello(hello)), (id, text)] {
+        let frame = encoded(&message);
+        assert_eq!(line.quic().write(id, &frame, id.is_uni()), Ok(frame.len()));
+    }
+}
+
+#[test]
+fn what_comes_in_0rtt_is_heard_after_the_handshake() {
+    let server = Server::start(&[]);
+    let mut line = early(&server);
+    greet_and_transfer(&mut line, "chat/early");
+    let eph = Say::Eph { topic: "chat/early".into(), key: "typing".into(), body: b"{\"on\":true}" };
+    assert!(line.quic().send_datagram(encoded(&eph)));
+    line.send();
+    let mut ada = User::new(Carrier::Raw(Box::new(line)));
+    assert!(ada.next_line().1.contains("aside"));
+    assert_eq!(server.metric("ringshard_quic_early_total", ""), 1);
+    let mut bob = User::raw(&server).enter("bob", "chat/early");
+    let heard = (0..200).any(|_| {
+        ada.say(&eph);
+        bob.turn(Duration::from_millis(50));
+        bob.heard_eph("ada")
+    });
+    assert!(heard);
+}
+
+#[test]
+fn transfers_that_are_given_up_make_room_for_the_next() {
+    let server = Server::start(&[]);
+    let mut line = early(&server);
+    // In 0-RTT the server looks at a stream late: it finds its end where it was told of bytes.
+    let given_up = [(); 8].map(|()| line.quic().open(Direction::Unidirectional).expect("a stream"));
+    for id in given_up {
+        line.quic().write(id, &[1; 3], false).expect("room");
+    }
+    line.send();
+    for id in given_up {
+        line.quic().reset(id, 0);
+    }
+    line.send();
+    greet_and_transfer(&mut line, "chat/given-up");
+    let mut ada = User::new(Carrier::Raw(Box::new(line)));
+    assert!(ada.next_line().1.contains("aside"));
 }
 
 #[test]

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request};
-use quic::{h3, webtransport};
+use quic::{StreamId, Transport, h3, webtransport};
 
-use super::talker::{Http3, Line, User, read, tls};
-use crate::process::Server;
+use super::talker::{Http3, Line, User, bounded, read, tls};
+use crate::process::{PATIENCE, Server};
 
 fn json() -> HeaderMap {
     HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))])
@@ -48,7 +48,7 @@ fn tcp_says_where_http3_is() {
 
 #[test]
 fn an_early_request_is_answered_only_if_a_replay_does_no_harm() {
-    let server = Server::start(&[]);
+    let mut server = Server::start(&[("RINGSHARD_SERVER_DRAIN_SECS", "3600")]);
     let mut tls = tls("h3");
     let mut first = Http3::on(Line::resume(&server, &mut tls, None));
     first.until("a ticket", |first| first.line.quic().session().is_some());
@@ -63,13 +63,89 @@ fn an_early_request_is_answered_only_if_a_replay_does_no_harm() {
     };
     // Both are sent before the server has said anything.
     let get = again.web.http().request(&request("GET", "/"), None, true);
-    let post = again.web.http().request(&request("POST", "/api/v1/guest"), None, true);
+    let post = again.web.http().request(&request("POST", "/api/v1/guest"), None, false);
     let (Ok(get), Ok(post)) = (get, post) else {
         panic!("no credit before the handshake");
     };
+    again.web.http().send(post, Bytes::from_static(br#"{"name":"ada"}"#), true).expect("room");
     assert_eq!(again.answer(get).0, 200);
     assert_eq!(again.answer(post).0, 425);
     assert_eq!(server.metric("ringshard_quic_early_total", ""), 1);
+    // Nothing of them is left for which a server that stops would wait.
+    drop((first, again));
+    server.signal("TERM");
+    assert!(server.ended(PATIENCE).success());
+}
+
+#[test]
+fn a_plain_connect_is_refused_at_once() {
+    let server = Server::start(&[]);
+    let mut client = Http3::connect(&server);
+    let request = Request::connect("elsewhere.example:443").body(()).expect("valid");
+    let id = client.web.http().request(&request, None, false).expect("sent");
+    assert_eq!(client.answer(id).0, 501);
+}
+
+#[test]
+fn a_session_whose_answer_the_client_does_not_take_is_reset() {
+    let server = Server::start(&[]);
+    let limits = h3::Limits { section_bytes_max: 40, ..h3::Limits::default() };
+    let mut client = Http3::with(Line::connect(&server, "h3"), h3::Config { limits, ..h3::Config::default() });
+    client.until("settings", |client| client.web.http().peer_settings().is_some());
+    let request = Request::connect("https://localhost/wt").body(()).expect("valid");
+    let id = client.web.http().request(&request, Some("webtransport"), false).expect("sent");
+    client.until("reset", |client| client.web.http().streams_len() == 0);
+    assert!(client.web.http().send(id, Bytes::new(), true).is_err());
+    assert!(client.line.is_open());
+}
+
+/// Opens streams of an echo, fills them, and reads none.
+fn fill(client: &mut Http3, session: StreamId, streams: usize, bytes: usize) {
+    let http = client.web.http();
+    for _ in 0..streams {
+        let id = http.open_bidi(session).expect("a stream");
+        http.send(id, vec![0; bytes].into(), false).expect("room");
+    }
+}
+
+#[test]
+fn an_echo_nobody_reads_holds_little_and_ends_in_time() {
+    let server = Server::start(&[("RINGSHARD_LIMITS_HTTP_IDLE_SECS", "3")]);
+    // The client's window takes next to nothing of what comes back.
+    let transport = Transport { stream_data_max: 256, stream_window_max: 256, ..Transport::default() };
+    let line = Line::resume(&server, &mut bounded("h3", &transport), None);
+    let limits = h3::Limits { connection_out_bytes_max: 64 << 20, ..h3::Limits::default() };
+    let mut client = Http3::with(line, h3::Config { limits, ..h3::Config::default() });
+    client.until("settings", |client| client.web.http().peer_settings().is_some());
+    let session = client.session("/wt/echo", None).expect("a session");
+    let before = server.memory();
+    fill(&mut client, session, 60, 250_000);
+    let mut most = before;
+    // Nothing is read of the streams, but datagrams go on.
+    client.until("closed", |client| {
+        let _ = client.web.http().send_datagram(session, b"I am here");
+        client.line.quic().ping();
+        most = most.max(server.memory());
+        client.events.iter().any(|event| matches!(event, h3::Event::SessionClosed { code: 1, .. }))
+    });
+    assert!(most < before + (10 << 20), "{} KiB", (most - before) >> 10);
+}
+
+#[test]
+fn a_client_that_reads_no_answer_is_closed() {
+    let server = Server::start(&[("RINGSHARD_LIMITS_HTTP_IDLE_SECS", "1")]);
+    let transport = Transport { stream_data_max: 0, stream_window_max: 0, ..Transport::default() };
+    let mut client = Http3::on(Line::resume(&server, &mut bounded("h3", &transport), None));
+    client.flush();
+    let request = Request::get("https://localhost/").body(()).expect("valid");
+    client.web.http().request(&request, None, true).expect("sent");
+    client.until("closed", |client| {
+        if client.line.is_open() {
+            client.line.quic().ping();
+        }
+        !client.line.is_open()
+    });
+    assert_eq!(server.dropped("idle"), 1);
 }
 
 #[test]

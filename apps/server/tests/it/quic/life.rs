@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use quic::CloseReason;
+use bytes::Bytes;
+use http::Request;
+use quic::{CloseReason, StreamId, h3};
 use session::{Client as Say, Server as Told};
 
 use super::talker::{Http3, Line, User, tls};
@@ -80,6 +82,56 @@ fn a_server_that_stops_tells_its_clients_and_ends_their_lanes() {
     http.until("closed", |http| http.line.closed.is_some());
     raw.until("closed", |user| user.line().closed.is_some());
     web.until("closed", |user| user.line().closed.is_some());
+    assert!(server.ended(PATIENCE).success());
+}
+
+/// A server of one shard that waits for its clients when it stops.
+fn patient() -> Server {
+    Server::start(&[("RINGSHARD_SERVER_SHARDS", "1"), ("RINGSHARD_SERVER_DRAIN_SECS", "3600")])
+}
+
+/// A client in the middle of a request, for which a server that stops waits.
+fn holder(server: &Server) -> (Http3, StreamId) {
+    let mut holder = Http3::connect(server);
+    let request = Request::post("https://localhost/").body(()).expect("valid");
+    let id = holder.web.http().request(&request, None, false).expect("sent");
+    server.until("asked", |server| {
+        holder.turn(Duration::from_millis(1));
+        server.metric("ringshard_half_open", "") == 0
+    });
+    (holder, id)
+}
+
+#[test]
+fn a_handshake_that_ends_while_the_server_stops_is_sent_away() {
+    for alpn in ["ringshard/1", "h3"] {
+        let mut server = patient();
+        let (mut holder, id) = holder(&server);
+        let mut late = Line::begin(&server, &mut tls(alpn), None);
+        server.until("begun", |server| server.metric("ringshard_quic_half_open", "") == 1);
+        server.signal("TERM");
+        holder.take("a goaway", |event| matches!(event, h3::Event::GoAway).then_some(()));
+        late.until("closed", |late| late.closed.is_some());
+        assert!(matches!(late.closed, Some(CloseReason::Peer { application: true, .. })), "{:?}", late.closed);
+        holder.web.http().send(id, Bytes::new(), true).expect("it is open");
+        assert_eq!(holder.answer(id).0, 405);
+        holder.until("closed", |holder| holder.line.closed.is_some());
+        assert!(server.ended(PATIENCE).success(), "{}", server.log());
+    }
+}
+
+#[test]
+fn a_server_that_stops_ends_echoes() {
+    let mut server = patient();
+    let mut client = Http3::connect(&server);
+    let session = client.session("/wt/echo", None).expect("a session");
+    server.signal("TERM");
+    let (id, code) = client.take("a close", |event| match event {
+        h3::Event::SessionClosed { id, code, .. } => Some((*id, *code)),
+        _ => None,
+    });
+    assert_eq!((id, code), (session, 4));
+    client.until("closed", |client| client.line.closed.is_some());
     assert!(server.ended(PATIENCE).success());
 }
 

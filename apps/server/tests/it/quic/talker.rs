@@ -41,7 +41,12 @@ pub(crate) struct Line {
 /// How clients connect. The server's certificate is compared afterwards: one that is no authority signs nobody, not even
 /// itself.
 pub(crate) fn tls(alpn: &str) -> Tls {
-    Tls::new(&Trust::DangerousAnybody, &[alpn.into()], &Transport::default()).expect("TLS")
+    bounded(alpn, &Transport::default())
+}
+
+/// The same with limits of one's own.
+pub(crate) fn bounded(alpn: &str, transport: &Transport) -> Tls {
+    Tls::new(&Trust::DangerousAnybody, &[alpn.into()], transport).expect("TLS")
 }
 
 /// The server's own certificate.
@@ -167,7 +172,11 @@ impl Http3 {
     }
 
     pub(crate) fn on(line: Line) -> Self {
-        let web = Web::new(Instant::now(), Side::Client, Arc::new(h3::Config::default()));
+        Self::with(line, h3::Config::default())
+    }
+
+    pub(crate) fn with(line: Line, config: h3::Config) -> Self {
+        let web = Web::new(Instant::now(), Side::Client, Arc::new(config));
         Self { line, web, events: VecDeque::new() }
     }
 
@@ -295,7 +304,7 @@ impl User {
         Self::new(Carrier::Web { http: Box::new(http), session, ordered })
     }
 
-    fn new(carrier: Carrier) -> Self {
+    pub(crate) fn new(carrier: Carrier) -> Self {
         Self {
             carrier,
             deframer: Deframer::new(FRAME_MAX),
@@ -329,17 +338,16 @@ impl User {
     }
 
     pub(crate) fn say(&mut self, message: &Say<'_>) {
-        let mut frame = BytesMut::new();
-        session::encode_client(Codec::Binary, message, &mut frame);
+        let frame = encoded(message);
         let is_ephemeral = matches!(message, Say::Eph { .. });
         match &mut self.carrier {
-            Carrier::Raw(line) if is_ephemeral => drop(line.quic().send_datagram(frame.freeze())),
+            Carrier::Raw(line) if is_ephemeral => drop(line.quic().send_datagram(frame)),
             Carrier::Raw(line) => assert_eq!(line.quic().write(StreamId(0), &frame, false), Ok(frame.len())),
             Carrier::Web { http, session, .. } if is_ephemeral => {
                 let _ = http.web.http().send_datagram(*session, &frame);
             }
             Carrier::Web { http, ordered, .. } => {
-                http.web.http().send(*ordered, frame.freeze(), false).expect("room");
+                http.web.http().send(*ordered, frame, false).expect("room");
             }
         }
         self.turn(Duration::from_millis(1));
@@ -446,6 +454,13 @@ impl User {
             matches!(message, Told::Eph { from, .. } if from == user)
         })
     }
+}
+
+/// A message as its frame.
+pub(crate) fn encoded(message: &Say<'_>) -> Bytes {
+    let mut frame = BytesMut::new();
+    session::encode_client(Codec::Binary, message, &mut frame);
+    frame.freeze()
 }
 
 fn hear(deframer: &mut Deframer, mut bytes: &[u8], heard: &mut VecDeque<Vec<u8>>) {

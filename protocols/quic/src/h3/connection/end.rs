@@ -169,7 +169,7 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let stops = stream.inbox.is_open();
         self.in_bytes -= stream.inbox.give_up();
-        let resets = stream.outbox.give_up();
+        let resets = self.give_up_sending(id);
         if stops {
             self.act(Action::Stop(id, code));
         }
@@ -199,6 +199,7 @@ impl Connection {
     fn remove(&mut self, id: StreamId) {
         let Some(stream) = self.streams.remove(&id) else { return };
         self.stalled.remove(&id);
+        self.starved.remove(&id);
         self.resume();
         match stream.kind {
             Kind::WebTransport { session, .. } => self.forget_webtransport(id, session),
@@ -228,7 +229,8 @@ impl Connection {
         self.streams.clear();
         self.sessions.clear();
         self.unis.clear();
-        self.in_bytes = 0;
+        self.starved.clear();
+        (self.in_bytes, self.out_bytes) = (0, self.control.len());
         self.last = Some(Action::Close { code, reason: why, flush });
         self.events.push_back(Event::Closed { code, why });
     }

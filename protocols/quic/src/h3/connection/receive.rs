@@ -255,7 +255,7 @@ impl Connection {
             Kind::WebTransport { .. } => self.take_webtransport_stop(id, code),
             // A server may want no more of a request that it has answered; its answer goes on (RFC 9114 section 4.1).
             Kind::Message(_) if !self.is_server && !self.sessions.get(&id).is_some_and(Session::is_open) => {
-                stream.outbox.give_up();
+                self.give_up_sending(id);
                 self.settle(id);
             }
             Kind::Message(_) => self.cancel(id, code, Side::Ours),
@@ -269,7 +269,7 @@ impl Connection {
         let known = stream.message().is_some_and(|message| !message.awaits_head() || !self.is_server);
         let unanswered = stream.outbox.stage != Stage::Done;
         match side {
-            Side::Ours => drop(stream.outbox.give_up()),
+            Side::Ours => drop(self.give_up_sending(id)),
             Side::Theirs => self.in_bytes -= stream.inbox.give_up(),
         }
         if known && self.sessions.contains_key(&id) {

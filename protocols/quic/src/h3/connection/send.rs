@@ -79,8 +79,10 @@ impl Connection {
         fields.push((b":status", status.as_str().as_bytes()));
         push_fields(&mut fields, response.headers());
         let frame = head_frame(&fields, common, section_max, body.as_ref())?;
+        self.out_bytes += frame.len();
         stream.outbox.push(frame);
         if let Some(body) = body.filter(|body| body.len() > COPY_MAX) {
+            self.out_bytes += body.len();
             stream.outbox.push(body);
         }
         match (is_final, end) {
@@ -118,6 +120,7 @@ impl Connection {
         let mut message = Message::new();
         message.is_head = request.method() == Method::HEAD;
         message.is_extended = request.method() == Method::CONNECT;
+        self.out_bytes += frame.len();
         let stream = self.insert_stream(id, Kind::Message(message));
         stream.outbox.push(frame);
         stream.outbox.stage = Stage::Body;
@@ -152,23 +155,25 @@ impl Connection {
     ///
     /// # Errors
     /// [`SendError::Gone`], [`SendError::Order`] (before a head or behind an end), [`SendError::Full`] (beyond
-    /// `stream_out_bytes_max`; [`super::Event::Writable`] follows). An empty end is always taken.
+    /// `stream_out_bytes_max` or `connection_out_bytes_max`; [`super::Event::Writable`] follows). An empty end is always taken.
     pub fn send(&mut self, id: StreamId, bytes: Bytes, end: bool) -> Result<(), SendError> {
-        let out_max = self.config.limits.stream_out_bytes_max;
-        let stream = self.streams.get_mut(&id).ok_or(SendError::Gone)?;
+        let stream = self.streams.get(&id).ok_or(SendError::Gone)?;
         let is_session = stream.message().is_some_and(|message| message.phase == Phase::Session);
         match stream.outbox.stage {
             Stage::Done => return Err(SendError::Gone),
             Stage::Body if !is_session => {}
             _ => return Err(SendError::Order),
         }
+        if !bytes.is_empty() && !self.has_room(id) {
+            return Err(SendError::Full);
+        }
+        let stream = self.streams.get_mut(&id).ok_or(SendError::Gone)?;
         if !bytes.is_empty() {
-            if !stream.outbox.has_room(out_max) {
-                return Err(SendError::Full);
-            }
+            self.out_bytes += bytes.len();
             if stream.message().is_some() {
                 let mut head = BytesMut::with_capacity(DATA_HEAD_MAX);
                 frame::write_head(&mut head, kind::DATA, bytes.len() as u64);
+                self.out_bytes += head.len();
                 stream.outbox.push(head.freeze());
             }
             stream.outbox.push(bytes);
@@ -196,7 +201,9 @@ impl Connection {
         }
         let mut fields = Vec::with_capacity(trailers.len());
         push_fields(&mut fields, trailers);
-        stream.outbox.push(head_frame(&fields, &Common::default(), section_max, None)?);
+        let frame = head_frame(&fields, &Common::default(), section_max, None)?;
+        self.out_bytes += frame.len();
+        stream.outbox.push(frame);
         stream.outbox.end();
         self.list(id);
         Ok(())
@@ -205,15 +212,16 @@ impl Connection {
     /// Room for [`Connection::send`] in bytes; more than 0 takes a piece of any size.
     #[must_use]
     pub fn send_room(&self, id: StreamId) -> usize {
-        let max = self.config.limits.stream_out_bytes_max as usize;
-        self.streams.get(&id).map_or(0, |stream| max.saturating_sub(stream.outbox.len()))
+        let limits = &self.config.limits;
+        let room = (limits.connection_out_bytes_max as usize).saturating_sub(self.out_bytes);
+        let max = limits.stream_out_bytes_max as usize;
+        self.streams.get(&id).map_or(0, |stream| max.saturating_sub(stream.outbox.len()).min(room))
     }
 
     /// Whether [`Connection::send`] takes something now. If not, [`super::Event::Writable`] follows, unless the stream is
     /// over.
     pub fn ask_room(&mut self, id: StreamId) -> bool {
-        let max = self.config.limits.stream_out_bytes_max;
-        self.streams.get_mut(&id).is_some_and(|stream| stream.outbox.has_room(max))
+        self.has_room(id)
     }
 
     /// Bytes of a stream that wait for the transport.
@@ -231,9 +239,7 @@ impl Connection {
 
     /// Gives up this end's side of a stream; the peer's goes on.
     pub fn reset_sending(&mut self, id: StreamId, code: Code) {
-        if let Some(stream) = self.streams.get_mut(&id)
-            && stream.outbox.give_up()
-        {
+        if self.give_up_sending(id) {
             self.act(Action::Reset(id, code));
             self.settle(id);
         }

@@ -85,7 +85,10 @@ pub(super) fn with<'a>(head: &[Field<'a>], more: &[Field<'a>]) -> Vec<u8> {
 }
 
 pub(super) fn drain_actions(connection: &mut Connection) -> Vec<Action> {
-    std::iter::from_fn(|| connection.poll_action()).collect()
+    let actions = std::iter::from_fn(|| connection.poll_action()).collect();
+    let waiting: usize = connection.streams.values().map(|stream| stream.outbox.len()).sum();
+    assert_eq!(connection.out_bytes(), waiting + connection.control.len());
+    actions
 }
 
 pub(super) fn drain_events(connection: &mut Connection) -> Vec<Event> {

@@ -123,6 +123,35 @@ fn a_slow_transport_stalls_the_app() {
 }
 
 #[test]
+fn a_slow_transport_stalls_the_apps_of_all_streams() {
+    let limits = Limits { stream_out_bytes_max: 1_000, connection_out_bytes_max: 2_000, ..Limits::default() };
+    let mut connection = server(limited(limits));
+    for id in [0, 4, 8] {
+        feed(&mut connection, id, &headers(&GET), true);
+        connection.respond(StreamId(id), &ok(), false).expect("open");
+    }
+    drain_events(&mut connection);
+    for id in [0, 4].map(StreamId) {
+        connection.send(id, Bytes::from(vec![0; 1_000]), false).expect("there is room");
+    }
+    assert!(connection.out_bytes() > 2_000 && connection.send_room(StreamId(8)) == 0);
+    assert!(!connection.ask_room(StreamId(8)));
+    assert_eq!(connection.send(StreamId(8), Bytes::from_static(b"x"), false), Err(SendError::Full));
+    // What one stream gives up is room for the others, as is what the transport takes.
+    connection.reset_sending(StreamId(0), Code::INTERNAL_ERROR);
+    assert!(connection.ask_room(StreamId(8)));
+    connection.send(StreamId(8), Bytes::from(vec![0; 900]), false).expect("there is room");
+    connection.send(StreamId(8), Bytes::from(vec![0; 1_000]), false).expect("there is room");
+    let asked = [0, 4, 8].map(|id| connection.ask_room(StreamId(id)));
+    assert_eq!((asked, drain_events(&mut connection).len()), ([false; 3], 0));
+    drain_actions(&mut connection);
+    let told: Vec<_> = drain_events(&mut connection);
+    let told =
+        [4, 8].map(|wanted| told.iter().any(|event| matches!(event, Event::Writable(StreamId(id)) if *id == wanted)));
+    assert_eq!((told, connection.out_bytes(), connection.starved.len()), ([true; 2], 0, 0));
+}
+
+#[test]
 fn a_slow_app_stalls_its_stream() {
     let limits = Limits { stream_in_bytes_max: 1_000, early_stream_bytes_max: 1_000, ..Limits::default() };
     let mut connection = server(limited(limits));
@@ -160,6 +189,20 @@ fn all_streams_stall_when_the_connection_is_full() {
     assert_eq!(read, [0, 8].map(StreamId).map(Action::Read), "stream 4 is two thirds full");
     connection.on_reset(Instant::now(), StreamId(4), Code::REQUEST_CANCELLED);
     assert_eq!((connection.in_bytes(), connection.stalled.len()), (0, 0));
+}
+
+#[test]
+fn a_stream_that_comes_when_the_connection_is_full_goes_on_with_the_others() {
+    let limits = Limits { connection_in_bytes_max: 64_000, stream_in_bytes_max: 32_000, ..Limits::default() };
+    let mut connection = server(limited(limits));
+    for id in [0, 4] {
+        feed(&mut connection, id, &concat(&[&headers(&GET), &frame(kind::DATA, &[0; 32_000])]), false);
+    }
+    assert_eq!(connection.room(StreamId(8)), 0);
+    for id in [0, 4] {
+        read_all(&mut connection, id);
+    }
+    assert_eq!(drain_actions(&mut connection), [Action::Read(StreamId(8))]);
 }
 
 #[test]
