@@ -21,7 +21,7 @@ use topic::{
 
 use crate::world::digest;
 
-pub(crate) const ORIGIN: u64 = 0x5eed_0f_a_d15c;
+pub(crate) const ORIGIN: u64 = 0x5eed_0fad;
 
 /// When the first run starts, in milliseconds since 1970.
 const EPOCH_MS: u64 = 1_000_000;
@@ -196,6 +196,11 @@ impl Machine {
             }
         }
         self.now = end;
+    }
+
+    /// How long ago the first run began.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.now - self.start
     }
 
     pub(crate) fn home(&self, name: &str) -> usize {

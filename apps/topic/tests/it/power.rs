@@ -35,7 +35,8 @@ struct Tally {
 fn limits(seed: u64) -> (Limits, bool) {
     let segment_bytes = [32, 64, 128][(seed % 3) as usize] * 1024;
     let small = Limits { history_records_max: 8, history_bytes_max: 2_048, ..Limits::default() };
-    let rings = if seed % 2 == 0 { small } else { Limits { history_total_bytes_max: 100_000, ..Limits::default() } };
+    let rings =
+        if seed.is_multiple_of(2) { small } else { Limits { history_total_bytes_max: 100_000, ..Limits::default() } };
     let all = Limits { segment_bytes, ..rings };
     let limits = match seed / 2 % 6 {
         0 => Limits { retention_bytes: 20_000, ..all },

@@ -91,7 +91,7 @@ fn a_read_only_disk_refuses_and_serves_what_is_stored() {
         // A read-only file system opens nothing for writing: who reads has the files open.
         story.audit();
         // A batch is written and cannot be synced: nobody may believe it later.
-        while seed % 2 == 0 && !story.machine.shards[0].is_writing().1 {
+        while seed.is_multiple_of(2) && !story.machine.shards[0].is_writing().1 {
             story.publish(WRITER, TOPIC);
             story.pass(Duration::from_micros(100));
         }
@@ -114,7 +114,7 @@ fn a_read_only_disk_refuses_and_serves_what_is_stored() {
 fn a_disk_that_failed_is_not_believed_until_the_next_start() {
     for seed in 0..40 {
         let mut story = begin(seed, 60);
-        if seed % 2 == 0 {
+        if seed.is_multiple_of(2) {
             disk(&mut story).fail_next_write()
         } else {
             disk(&mut story).fail_next_sync()
@@ -204,6 +204,25 @@ fn a_segment_that_cannot_be_removed_keeps_its_place() {
         let after = segments(disk(&mut story));
         assert!(after[0] > before[0], "{before:?} {after:?}");
         end(story);
+    }
+}
+
+#[test]
+fn who_opens_a_segment_that_goes_is_told_of_the_gap() {
+    for seed in 0..20 {
+        println!("seed {seed}");
+        let limits = Limits { journal_bytes: 3 * 32 * 1024, ..limits() };
+        let mut story = Story::new(seed, 1, limits, true);
+        story.machine.start(false).expect("an empty disk");
+        [READER, WRITER].iter().for_each(|who| story.connect(*who));
+        write(&mut story, 300);
+        // The file is being opened when the time comes to look at what may go.
+        story.pass(Duration::from_micros(4_999_990) - story.machine.elapsed());
+        story.subscribe_from_start(READER, TOPIC);
+        story.pass(Duration::from_secs(10));
+        assert!(segments(disk(&mut story))[0] > 1, "nothing was removed");
+        assert!(story.gaps > 0);
+        story.check_answered();
     }
 }
 
