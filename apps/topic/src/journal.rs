@@ -27,6 +27,9 @@
 //! - `previous` is how many bytes of the segment before count. A batch whose write failed lies behind that, whatever
 //!   became of its bytes, and so does a tail that was torn when the power went. `own` is the same for a segment that
 //!   was written anew by a compaction.
+//! - A batch that failed is overwritten with a block of zeros as far as the disk takes that, and recovery syncs the last
+//!   segment before anybody sees what is in it: a process that ended may have left what only the kernel remembers.
+//! - Segments go one after the other, oldest first: what could not be removed is before the next one is.
 //! - In the last segment the first thing that is no batch ends the journal, if no batch follows. If one does, or in any
 //!   segment before, something that was on disk has changed: that is reported and never skipped.
 

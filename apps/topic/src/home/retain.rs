@@ -180,9 +180,10 @@ impl Home {
     pub(crate) fn write_marks(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk) {
         let risen = std::mem::take(&mut self.risen);
         for (topic, user) in risen {
-            let mark = self.find(&topic).and_then(|place| self.topics[place].watermarks.get(&user));
-            let Some(Watermark { delivered, read }) = mark else { continue };
-            let value: Vec<u8> = delivered.to_le_bytes().into_iter().chain(read.to_le_bytes()).collect();
+            let Some(place) = self.find(&topic) else { continue };
+            let Some(Watermark { delivered, read }) = self.topics[place].watermarks.get(&user) else { continue };
+            // A history that begins anew later has been read by nobody.
+            let value = [delivered, read, self.topics[place].epoch].map(u64::to_le_bytes).concat();
             let change = Change { key: format!("{MARK}{user}"), value: Some(Bytes::from(value)) };
             if self.record(&topic, &[change], NOBODY).is_err() {
                 // Marks only rise, and a lost one rises again: a full disk must not fill the memory.
@@ -196,11 +197,14 @@ impl Home {
     pub(super) fn wake_marks(&mut self, desk: &mut Desk) {
         for (name, key, value) in self.facts.iter() {
             let (Some(user), Some(place)) = (key.strip_prefix(MARK), self.by_name.get(name).copied()) else { continue };
-            let Some((delivered, read)) = value.split_first_chunk::<8>() else { continue };
-            let Ok(read) = <[u8; 8]>::try_from(read) else { continue };
-            let (delivered, read) = (u64::from_le_bytes(*delivered), u64::from_le_bytes(read));
+            let Ok(numbers) = <[u8; 24]>::try_from(&value[..]) else { continue };
+            let (numbers, _) = numbers.as_chunks::<8>();
+            let &[delivered, read, epoch] = numbers else { continue };
+            let [delivered, read, epoch] = [delivered, read, epoch].map(u64::from_le_bytes);
             let (user, topic) = (desk.names.intern(user), &mut self.topics[place]);
-            topic.watermarks.raise(&user.text, topic.history.head(), delivered, read);
+            if epoch == topic.epoch {
+                topic.watermarks.raise(&user.text, topic.history.head(), delivered, read);
+            }
         }
     }
 }

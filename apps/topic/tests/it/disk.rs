@@ -198,6 +198,11 @@ impl Machine {
         self.now = end;
     }
 
+    /// How long ago the first run began.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.now - self.start
+    }
+
     pub(crate) fn home(&self, name: &str) -> usize {
         usize::from(self.map.home(name).0)
     }

@@ -60,7 +60,11 @@ impl Oracle {
             self.begun_anew += 1;
             *log = Log::default();
             self.floors.retain(|(name, _), _| name != topic);
-            self.raised.retain(|(name, _), _| name != topic);
+            // Nobody has read anything of the new one.
+            self.raised
+                .iter_mut()
+                .filter(|((name, _), _)| name == topic)
+                .for_each(|(_, mark)| *mark = Watermark::default());
         } else {
             assert!(head >= known, "{topic} ended with {known} and ends with {head}");
         }

@@ -226,7 +226,7 @@ impl Story {
         }
     }
 
-    fn mark(&mut self, who: usize, topic: &str) {
+    pub(crate) fn mark(&mut self, who: usize, topic: &str) {
         let client = &self.clients[who];
         let (Some(line), Some((next, _))) = (client.line, client.subs.get(topic)) else { return };
         let delivered = next - 1;

@@ -90,6 +90,11 @@ fn a_read_only_disk_refuses_and_serves_what_is_stored() {
         let mut story = begin(seed, 100);
         // A read-only file system opens nothing for writing: who reads has the files open.
         story.audit();
+        // A batch is written and cannot be synced: nobody may believe it later.
+        while seed.is_multiple_of(2) && !story.machine.shards[0].is_writing().1 {
+            story.publish(WRITER, TOPIC);
+            story.pass(Duration::from_micros(100));
+        }
         disk(&mut story).set_read_only(true);
         write(&mut story, 50);
         assert_eq!(trouble(&story), Some("the disk is read-only"));
@@ -109,7 +114,7 @@ fn a_read_only_disk_refuses_and_serves_what_is_stored() {
 fn a_disk_that_failed_is_not_believed_until_the_next_start() {
     for seed in 0..40 {
         let mut story = begin(seed, 60);
-        if seed % 2 == 0 {
+        if seed.is_multiple_of(2) {
             disk(&mut story).fail_next_write()
         } else {
             disk(&mut story).fail_next_sync()
@@ -202,6 +207,25 @@ fn a_segment_that_cannot_be_removed_keeps_its_place() {
     }
 }
 
+#[test]
+fn who_opens_a_segment_that_goes_is_told_of_the_gap() {
+    for seed in 0..20 {
+        println!("seed {seed}");
+        let limits = Limits { journal_bytes: 3 * 32 * 1024, ..limits() };
+        let mut story = Story::new(seed, 1, limits, true);
+        story.machine.start(false).expect("an empty disk");
+        [READER, WRITER].iter().for_each(|who| story.connect(*who));
+        write(&mut story, 300);
+        // The file is being opened when the time comes to look at what may go.
+        story.pass(Duration::from_micros(4_999_990) - story.machine.elapsed());
+        story.subscribe_from_start(READER, TOPIC);
+        story.pass(Duration::from_secs(10));
+        assert!(segments(disk(&mut story))[0] > 1, "nothing was removed");
+        assert!(story.gaps > 0);
+        story.check_answered();
+    }
+}
+
 fn segments(disk: &Disk) -> Vec<u64> {
     disk.list().iter().filter_map(|name| number_of(name)).collect()
 }
@@ -258,6 +282,33 @@ fn a_bit_that_rots_is_found() {
     }
     println!("{errors} errors, {shorter} without the last batch, {unharmed} where nothing was");
     assert!(errors > 200 && shorter > 3 && unharmed > 100);
+}
+
+/// When retention has taken all of a topic, and then the power goes, its history begins anew, and nobody has read it.
+#[test]
+fn marks_are_those_of_their_history() {
+    println!("seed 1");
+    let limits = Limits { retention_ms: 30_000, ..limits() };
+    let mut story = Story::new(1, 1, limits, true);
+    story.machine.start(false).expect("an empty disk");
+    [READER, WRITER].iter().for_each(|who| story.connect(*who));
+    story.subscribe_from_start(READER, TOPIC);
+    write(&mut story, 50);
+    story.mark(READER, TOPIC);
+    story.rest();
+    for _ in 0..2 {
+        // The facts of the last segment are carried to a new one, so that it can go, too.
+        story.pass(Duration::from_secs(60));
+        story.stop(POWER);
+        story.machine.start(false).expect("nothing is damaged");
+        story.check_recovered();
+        story.pass(Duration::from_secs(60));
+    }
+    assert_eq!(story.oracle.begun_anew, 1);
+    story.connect(WRITER);
+    write(&mut story, 50);
+    story.audit();
+    end(story);
 }
 
 /// A reader who is served from the disk waits rather than get what has rotted.
