@@ -87,7 +87,12 @@ fn a_server_that_stops_tells_its_clients_and_ends_their_lanes() {
 
 /// A server of one shard that waits for its clients when it stops.
 fn patient() -> Server {
-    Server::start(&[("RINGSHARD_SERVER_SHARDS", "1"), ("RINGSHARD_SERVER_DRAIN_SECS", "3600")])
+    let settings = [
+        ("RINGSHARD_SERVER_SHARDS", "1"),
+        ("RINGSHARD_SERVER_DRAIN_SECS", "3600"),
+        ("RINGSHARD_LIMITS_HELLO_SECS", "300"),
+    ];
+    Server::start(&settings)
 }
 
 /// A client in the middle of a request, for which a server that stops waits.
