@@ -137,6 +137,8 @@ fn who_never_reads_lags_and_is_closed_while_others_get_everything() {
         ("RINGSHARD_LIMITS_MESSAGES_PER_SEC", "1000000"),
         ("RINGSHARD_LIMITS_MESSAGES_BURST", "1000000"),
         ("RINGSHARD_LIMITS_IDLE_SECS", "6"),
+        // Nothing is old enough to go, however long the stalled ones take.
+        ("RINGSHARD_JOURNAL_TOPIC_BYTES", "17179869184"),
         ("RINGSHARD_LIMITS_PING_SECS", "2"),
     ]);
     let mut innocents = Innocents::enter(&server);
