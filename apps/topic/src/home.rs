@@ -3,6 +3,7 @@
 mod durable;
 mod gather;
 mod handover;
+mod own;
 mod recover;
 mod retain;
 
@@ -53,6 +54,8 @@ pub(crate) struct Home {
     settled: Vec<Settled>,
     /// Topics and users whose marks have risen since they were written.
     risen: BTreeSet<(Arc<str>, Arc<str>)>,
+    /// Those that were written last, until the app has asked or more are.
+    pub(crate) marked: Vec<(Arc<str>, Arc<str>, Watermark)>,
 }
 
 const FULL: Refusal = Refusal::full("too many topics");
@@ -76,6 +79,7 @@ impl Home {
             reads: Reads::default(),
             settled: Vec::new(),
             risen: BTreeSet::new(),
+            marked: Vec::new(),
         }
     }
 

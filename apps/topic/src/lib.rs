@@ -25,6 +25,7 @@ mod local;
 mod mail;
 mod member;
 mod name;
+mod own;
 mod page;
 mod presence;
 mod record;
@@ -43,6 +44,7 @@ pub use limit::{
     Limits, PAGE_RECORDS_MAX, PRESENCE_NAMES_MAX, PRESENCE_WINDOW, TOPIC_BYTES_MAX,
 };
 pub use mail::Mail;
+pub use own::{News, Tail, Visit, VisitKind};
 pub use page::Page;
 pub use record::Record;
 pub use stats::{JournalSize, Size, Stats};

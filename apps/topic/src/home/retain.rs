@@ -110,9 +110,6 @@ impl Home {
 
     /// A mark has risen: it is written soon.
     pub(super) fn plan_mark(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk, place: usize, user: &Arc<str>) {
-        if self.topics[place].level != Level::Durable {
-            return;
-        }
         if self.risen.is_empty() {
             desk.due.plan(cx, cx.now + MARKS_EVERY, Chore::Marks);
         }
@@ -122,9 +119,15 @@ impl Home {
     /// The time to write marks that have risen.
     pub(crate) fn write_marks(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk) {
         let risen = std::mem::take(&mut self.risen);
+        self.marked.clear();
         for (topic, user) in risen {
-            let mark = self.find(&topic).and_then(|place| self.topics[place].watermarks.get(&user));
-            let Some(Watermark { delivered, read }) = mark else { continue };
+            let place = self.find(&topic);
+            let mark = place.and_then(|place| self.topics[place].watermarks.get(&user));
+            let Some(mark @ Watermark { delivered, read }) = mark else { continue };
+            self.marked.push((topic.clone(), user.clone(), mark));
+            if place.is_none_or(|place| self.topics[place].level != Level::Durable) {
+                continue;
+            }
             let value: Vec<u8> = delivered.to_le_bytes().into_iter().chain(read.to_le_bytes()).collect();
             let change = Change { key: format!("{MARK}{user}"), value: Some(Bytes::from(value)) };
             if self.record(&topic, &[change], NOBODY).is_err() {
