@@ -2,29 +2,44 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use handler::{App, Close, Code, Cx, Message, Outcome, Peer, PeerInfo, Pressure, Push, ShardId, Ticket, Timer};
 use topic::{
-    Limits, Mail, Topics,
+    Limits, Mail, News, Topics,
     journal::{RecoverError, Recovered, Segments},
     snapshot::{Restored, Share, Snapshot},
 };
 
-use crate::{body, history, room};
+use crate::{
+    Refusal, Who, body, conversation, history,
+    home::{self, AMENDS, Home, READ, RETRY},
+    post::Post,
+    rate::{RATE_USERS_MAX, RateTable},
+    request::{Request, Search},
+    shared::{Settings, Shared},
+};
 
 /// Chat on one shard.
 #[derive(Debug)]
 pub struct Chat {
     topics: Topics,
-    text_chars_max: usize,
+    home: Home,
+    settings: Settings,
+    shared: Arc<Shared>,
+    seed: u64,
+    /// Made with the first publication, which brings the time.
+    rates: Option<RateTable>,
 }
 
-const BAD_ROOM: &str = "a room is chat/ and 1 to 64 of a-z 0-9 . _ ~ -";
+const BAD_TOPIC: &str =
+    "a topic of chat is chat/ and 1 to 64 of a-z 0-9 . _ ~ -, or that of a group, of two users or of one";
 
 impl Chat {
     /// No rooms yet. The seed keeps hashes secret from whoever chooses names.
     #[must_use]
-    pub fn new(limits: Limits, text_chars_max: usize, seed: u64) -> Self {
-        Self { topics: Topics::new(limits, seed), text_chars_max }
+    pub fn new(limits: Limits, settings: Settings, shared: Arc<Shared>, seed: u64) -> Self {
+        let (topics, home) = (Topics::new(limits, seed), Home::default());
+        Self { topics, home, settings, shared, seed, rates: None }
     }
 
     /// The rooms, for their numbers.
@@ -55,6 +70,7 @@ impl Chat {
     /// The shard runs.
     pub fn on_start(&mut self, cx: &mut Cx<'_, Mail>) {
         self.topics.on_start(cx);
+        self.home.outbox.start(cx, &self.topics);
     }
 
     /// Takes up the rooms of an earlier run, of those that `keep` wants: it knows which are at home here. Those that are
@@ -70,15 +86,85 @@ impl Chat {
     }
 
     fn on_req(&mut self, cx: &mut Cx<'_, Mail>, (peer, id): (Peer, u32), op: &str, body: &[u8]) {
-        if op != history::OP {
-            return refuse(cx, peer, Some(id), Code::Unimplemented, "no such operation");
+        if op == history::OP {
+            return self.on_history(cx, (peer, id), body);
         }
+        let Some((user, guest)) = self.topics.who(peer) else { return };
+        let who = Who { user: &user, guest };
+        match Request::read(cx, &who, op, body) {
+            None => refuse(cx, peer, Some(id), Code::Unimplemented, "no such operation"),
+            Some(Err(refusal)) => answer(cx, (peer, id), Err(refusal)),
+            Some(Ok(Request::Search(_))) if guest => {
+                refuse(cx, peer, Some(id), Code::PermissionDenied, "only an account may search for people");
+            }
+            Some(Ok(Request::Search(Search { prefix, limit }))) => {
+                let users = self.shared.people.find(&prefix, limit);
+                answer(cx, (peer, id), Ok(crate::facts::json(&Found { users: &users })));
+            }
+            Some(Ok(Request::Home { to, query })) => {
+                home::mail(cx, &self.topics, to, Post::Ask { peer, id, user, guest, query });
+            }
+        }
+    }
+
+    fn on_history(&mut self, cx: &mut Cx<'_, Mail>, (peer, id): (Peer, u32), body: &[u8]) {
         match history::Ask::read(body) {
-            Ok(ask) if room::is_room(&ask.topic) => {
+            Ok(ask) if conversation::is_topic(&ask.topic) => {
                 self.topics.browse(cx, (peer, id), &ask.topic, ask.before, ask.limit);
             }
-            Ok(_) => refuse(cx, peer, Some(id), Code::InvalidArgument, BAD_ROOM),
+            Ok(_) => refuse(cx, peer, Some(id), Code::InvalidArgument, BAD_TOPIC),
             Err(why) => refuse(cx, peer, Some(id), Code::InvalidArgument, &why),
+        }
+    }
+
+    /// Publishes, unless the user has published too much.
+    fn publish(
+        &mut self,
+        cx: &mut Cx<'_, Mail>,
+        (peer, id): (Peer, u32),
+        topic: &str,
+        (seq, body): (Option<u64>, &[u8]),
+        amends: bool,
+    ) {
+        if self.settings.rates.0.iter().any(|rate| rate.count > 0) {
+            let Some((user, _)) = self.topics.who(peer) else { return };
+            let new = || RateTable::new(cx.now, self.settings.rates, RATE_USERS_MAX, self.seed);
+            if let Err(retry_ms) = self.rates.get_or_insert_with(new).take(cx.now, &user) {
+                let (code, message) = (Code::ResourceExhausted, "you publish too much".to_owned());
+                return cx.send(peer, Push::Err { id: Some(id), code, message, retry_ms: Some(retry_ms) });
+            }
+        }
+        self.topics.publish(cx, (peer, id), topic, (seq, body), if amends { AMENDS } else { 0 });
+    }
+
+    fn on_post(&mut self, cx: &mut Cx<'_, Mail>, from: ShardId, post: Post) {
+        let Self { topics, home, shared, .. } = self;
+        match post {
+            Post::Ask { peer, id, user, guest, query } => {
+                home.on_ask(cx, topics, shared, (from, peer, id), (&user, guest), query);
+            }
+            Post::Answer { peer, id, answer: result } => {
+                if topics.who(peer).is_some() {
+                    answer(cx, (peer, id), result);
+                }
+            }
+            Post::Note { from: sender, number, to, note } => {
+                home.on_note(cx, topics, from, (sender, number), (to, &note));
+            }
+            Post::Taken { from: sender, to, number, taken } => {
+                home.outbox.on_taken(cx, topics, (sender, to), (number, taken));
+            }
+            Post::Expel { topic, user } => {
+                for peer in topics.expel(cx, &user, &topic) {
+                    let why = format!("you take part in {topic} no longer");
+                    refuse(cx, peer, None, Code::PermissionDenied, &why);
+                }
+            }
+            Post::Heads { ticket, user, topics: names } => Home::on_heads(cx, topics, from, (ticket, &user), &names),
+            Post::Headed { ticket, heads } => home.on_headed(cx, topics, ticket, heads),
+            Post::Marked { user, topic, delivered, read } => {
+                Home::on_marked(cx, topics, &user, (&topic, delivered, read));
+            }
         }
     }
 }
@@ -91,15 +177,14 @@ impl App for Chat {
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_, Mail>, peer: Peer, message: Message<'_>) {
-        match check(&message, self.text_chars_max) {
+        match check(&message, self.settings.text_chars_max) {
             Err((id, why)) => refuse(cx, peer, id, Code::InvalidArgument, why),
-            Ok(()) => match message {
+            Ok(amends) => match message {
                 Message::Req { id, op, body } => self.on_req(cx, (peer, id), op, body),
-                Message::Sub { .. }
-                | Message::Unsub { .. }
-                | Message::Pub { .. }
-                | Message::Eph { .. }
-                | Message::Ack { .. } => self.topics.on_message(cx, peer, message),
+                Message::Pub { id, topic, seq, body } => self.publish(cx, (peer, id), topic, (seq, body), amends),
+                Message::Sub { .. } | Message::Unsub { .. } | Message::Eph { .. } | Message::Ack { .. } => {
+                    self.topics.on_message(cx, peer, message);
+                }
             },
         }
     }
@@ -113,15 +198,26 @@ impl App for Chat {
     }
 
     fn on_mail(&mut self, cx: &mut Cx<'_, Mail>, from: ShardId, mail: Mail) {
-        let Some(page) = self.topics.on_mail(cx, from, mail) else { return };
-        match history::answer(cx, &page) {
-            Some(body) => cx.send(page.peer, Push::Res { id: page.id, body }),
-            None => refuse(cx, page.peer, Some(page.id), Code::Internal, "the history cannot be read"),
+        let Self { topics, home, settings, shared, .. } = self;
+        let mail = home.judge(cx, topics, (settings, shared), from, mail);
+        match mail.and_then(|mail| topics.on_mail(cx, from, mail)) {
+            None => {}
+            Some(News::App(post)) => {
+                if let Some(post) = post.downcast::<Post>().ok().and_then(Arc::into_inner) {
+                    self.on_post(cx, from, post);
+                }
+            }
+            Some(News::Page(page)) => match history::answer(cx, &page) {
+                Some(body) => cx.send(page.peer, Push::Res { id: page.id, body }),
+                None => refuse(cx, page.peer, Some(page.id), Code::Internal, "the history cannot be read"),
+            },
         }
+        self.home.settle(cx, &mut self.topics);
     }
 
     fn on_disk(&mut self, cx: &mut Cx<'_, Mail>, ticket: Ticket, outcome: Outcome) {
         self.topics.on_disk(cx, ticket, outcome);
+        self.home.settle(cx, &mut self.topics);
     }
 
     fn on_turn_end(&mut self, cx: &mut Cx<'_, Mail>) {
@@ -129,27 +225,49 @@ impl App for Chat {
     }
 
     fn on_timer(&mut self, cx: &mut Cx<'_, Mail>, timer: Timer) {
+        if timer == RETRY {
+            self.home.outbox.retry(cx, &self.topics);
+        }
         self.topics.on_timer(cx, timer);
+        Home::on_marks(cx, &mut self.topics);
+        self.home.settle(cx, &mut self.topics);
     }
 }
 
-/// What is wrong with a message, and which request it is.
-fn check(message: &Message<'_>, text_chars_max: usize) -> Result<(), (Option<u32>, &'static str)> {
+/// `{users: [..]}`.
+#[derive(serde::Serialize)]
+struct Found<'a> {
+    users: &'a [String],
+}
+
+/// What is wrong with a message, and which request it is; else whether it changes another message.
+fn check(message: &Message<'_>, text_chars_max: usize) -> Result<bool, (Option<u32>, &'static str)> {
     let (id, topic) = match message {
         Message::Sub { id, topic, .. } | Message::Unsub { id, topic } | Message::Pub { id, topic, .. } => {
             (Some(*id), *topic)
         }
         Message::Eph { topic, .. } | Message::Ack { topic, .. } => (None, *topic),
-        Message::Req { .. } => return Ok(()),
+        Message::Req { .. } => return Ok(false),
     };
-    if !room::is_room(topic) {
-        return Err((id, BAD_ROOM));
+    if !conversation::is_topic(topic) {
+        return Err((id, BAD_TOPIC));
     }
     match message {
         Message::Pub { body, .. } => body::check(body, text_chars_max).map_err(|why| (id, why)),
-        Message::Eph { body, .. } => body::check_ephemeral(body).map_err(|why| (id, why)),
-        Message::Sub { .. } | Message::Unsub { .. } | Message::Ack { .. } | Message::Req { .. } => Ok(()),
+        Message::Eph { key: READ, .. } if !conversation::is_open(topic) => Err((id, "only the server says `read`")),
+        Message::Eph { body, .. } => body::check_ephemeral(body).map(|()| false).map_err(|why| (id, why)),
+        Message::Sub { .. } | Message::Unsub { .. } | Message::Ack { .. } | Message::Req { .. } => Ok(false),
     }
+}
+
+fn answer(cx: &mut Cx<'_, Mail>, (peer, id): (Peer, u32), answer: Result<Bytes, Refusal>) {
+    let push = match answer {
+        Ok(body) => Push::Res { id, body },
+        Err(Refusal { code, message, retry_ms }) => {
+            Push::Err { id: Some(id), code, message: message.into_owned(), retry_ms }
+        }
+    };
+    cx.send(peer, push);
 }
 
 fn refuse(cx: &mut Cx<'_, Mail>, peer: Peer, id: Option<u32>, code: Code, why: &str) {

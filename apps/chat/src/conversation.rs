@@ -23,9 +23,11 @@ mod rank;
 mod setting;
 
 pub use access::{Permit, may_read, may_write};
-pub use address::{Conversation, GROUP_ID_BYTES_MAX};
+pub use address::{Conversation, GROUP_ID_BYTES_MAX, personal};
+pub(crate) use address::{is_open, is_topic};
 pub use ask::Ask;
 pub use decide::{Call, Decision, decide};
 pub use group::{Ban, GROUP_BANS_MAX, GROUP_MEMBERS_MAX, Group, Member, Role, SLOW_MS_MAX};
+pub(crate) use group::{GROUP_TICKS_MAX, members};
 pub use notice::Event;
 pub use op::{Op, USERS_PER_OP_MAX};

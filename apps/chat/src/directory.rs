@@ -1,6 +1,6 @@
 //! A user's directory: contacts, and the conversations that the user is in with how far it has read them.
 //!
-//! It is at home at the key `user/<name>`, and decided there out of its facts, as [`crate::conversation`] is. What
+//! It is at home with the user's personal topic, and decided there out of its facts, as [`crate::conversation`] is. What
 //! concerns two users is two facts at two homes: one decides and sends the other a [`Letter`]. Letters between two homes
 //! keep their order; when all have arrived both say the same, whatever the two users did meanwhile.
 //!
@@ -22,14 +22,9 @@ mod recent;
 mod relation;
 
 pub use decide::{Decision, decide, receive};
+pub(crate) use entry::entries;
 pub use entry::{CONVERSATIONS_MAX, Entry};
 pub use letter::Letter;
 pub use op::{List, Op, REQUEST_CHARS_MAX};
 pub use recent::{Cursor, Last, PREVIEW_CHARS_MAX, Page, Recent, page};
 pub use relation::{BLOCKS_MAX, Block, CONTACTS_MAX, Contact, REQUESTS_MAX, Request, State, blocks, state};
-
-/// The key at whose home shard a user's directory is.
-#[must_use]
-pub fn home_key(user: &str) -> String {
-    format!("user/{user}")
-}

@@ -1,7 +1,61 @@
-//! Chat rooms: topics `chat/<room>` whose messages are texts.
+//! A messenger over topics: open rooms, groups, two users alone, and what the server tells each user.
 //!
-//! [`conversation`], [`directory`], [`body`], [`rate`] and [`search`] are the model of a whole messenger, of which rooms
-//! use the texts so far: functions of facts and of what is asked, without topics, shards or disks.
+//! | topic | who reads | who writes |
+//! |---|---|---|
+//! | `chat/<room>`, `chat/world` | everybody | everybody |
+//! | `chat/g/<id>` | members | members that are not muted |
+//! | `chat/d/<a>~<b>` | both | both, unless one has blocked the other; no guests |
+//! | `chat/u/<user>` | all devices of that account | the server: what is new in the user's contacts and conversations |
+//!
+//! What the server says has the sender `""`, which no user is called. Names in topics are written as
+//! [`conversation::Conversation`] says. Bodies are those of [`body`]; what a home refuses has no place in the topic. A
+//! member that leaves or is removed gets an error without an id and hears nothing more of the topic.
+//!
+//! # Operations
+//!
+//! Each is answered when what it changed is on disk. All but `chat.history` and `chat.info` are for accounts only.
+//!
+//! | operation | fields | answer |
+//! |---|---|---|
+//! | `chat.history` | topic, before?, limit? (100) | `{topic, epoch, head, more, messages}` |
+//! | `chat.create` | name, users? (200), open?, slow_ms? | `{topic}`; the id is the server's choice |
+//! | `chat.rename` | topic, name | `{}`; owner and admins |
+//! | `chat.settings` | topic, open?, slow_ms? (an hour) | `{}`; owner and admins |
+//! | `chat.invite` | topic, users (200) | `{}`; owner and admins, in an open group all members |
+//! | `chat.join`, `chat.leave` | topic | `{}` |
+//! | `chat.remove` | topic, user | `{}`; whoever is above that member |
+//! | `chat.role` | topic, user, role | `{}`; the owner |
+//! | `chat.mute` | topic, user, until_ms? | `{}`; whoever is above that member |
+//! | `chat.ban`, `chat.unban` | topic, user, until_ms? | `{}`; owner and admins (1,000 bans) |
+//! | `chat.members`, `chat.bans` | topic, after?, limit? (200) | `{topic, count?, more, members or bans}` |
+//! | `chat.info` | topic | `{topic, kind, ..}` |
+//! | `chat.marks` | topic, after?, limit? (200) | `{topic, more, marks: [{user, delivered, read}]}` |
+//! | `chat.search` | prefix, limit? (20) | `{users}` |
+//! | `contact.request` | user, text? (200 characters) | `{}`; 1,000 under way |
+//! | `contact.accept`, `contact.decline`, `contact.remove` | user | `{}`; 5,000 contacts |
+//! | `contact.block`, `contact.unblock` | user | `{}`; 5,000 blocks |
+//! | `contact.list`, `.requests`, `.sent`, `.blocked` | after?, limit? (200) | `{more, users}` |
+//! | `inbox.list` | after?, limit? (200) | `{conversations: [{topic, head, unread, last_at_ms, last?, ..}], next?}` |
+//! | `inbox.read` | topic, read | `{}`; raises the marks as `ack` does, without a subscription |
+//! | `inbox.set` | topic, muted?, pinned? | `{}` |
+//! | `inbox.forget` | topic | `{}`; the next message of a direct conversation brings it back |
+//!
+//! Errors: `invalid_argument` (fields, limits of lengths), `permission_denied` (not a member, muted, banned, blocked, a
+//! guest, a word that is not allowed; `retry_ms` if it ends), `not_found` (no such group, user, request),
+//! `failed_precondition` (too late to edit, recalled, not in this kind of conversation), `resource_exhausted` (a limit, or
+//! too fast; `retry_ms`), `unavailable` (the disk takes nothing: nothing has changed).
+//!
+//! How far members of direct conversations and groups of at most 100 have come is told as the ephemeral value `read` of
+//! each user, `{delivered, read}`, and to a user's own devices on the personal topic, `{topic, delivered, read}`.
+//!
+//! # How it is decided
+//!
+//! [`conversation`], [`directory`], [`body`], [`rate`] and [`search`] are the model: functions of facts and of what is
+//! asked, without topics, shards or disks. The facts of a conversation are kept under the name of its topic, those of a
+//! user under the name of the personal topic; so each is decided on one shard, its home, that of the topic. A decision is
+//! one record: facts, and letters to other homes as facts too, which go away when the receiver has recorded them. What a
+//! topic is told of a decision is published right behind it. Before topics act on mail to a home, chat looks at it: who
+//! may come in, what may be said, and how.
 
 pub mod body;
 mod chat;
@@ -9,11 +63,15 @@ pub mod conversation;
 pub mod directory;
 mod facts;
 mod history;
+mod home;
 mod list;
 mod name;
+mod post;
 pub mod rate;
+mod request;
 mod room;
 pub mod search;
+mod shared;
 mod words;
 
 pub use body::TEXT_CHARS_MAX;
@@ -21,4 +79,5 @@ pub use chat::Chat;
 pub use facts::{Change, Facts, Refusal, Who, apply};
 pub use list::PAGE_LINES_MAX;
 pub use name::{GROUP_NAME_CHARS_MAX, USER_CHARS_MAX, group_name, is_user};
+pub use shared::{People, Settings, Shared};
 pub use words::{Verdict, WORD_CHARS_MAX, WORDS_BYTES_MAX, WORDS_MAX, WordList, WordsError};

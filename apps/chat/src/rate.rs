@@ -32,10 +32,21 @@ pub struct Rate {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rates(pub [Rate; RATES]);
 
+impl Rates {
+    /// As often as one likes.
+    pub const OFF: Self = Self([Rate { count: 0, per: Duration::ZERO }; RATES]);
+
+    /// So many in a second, a minute and an hour; 0: no limit.
+    #[must_use]
+    pub fn new(sec: u32, min: u32, hour: u32) -> Self {
+        let rate = |count, secs| Rate { count, per: Duration::from_secs(secs) };
+        Self([rate(sec, 1), rate(min, 60), rate(hour, 3_600)])
+    }
+}
+
 impl Default for Rates {
     fn default() -> Self {
-        let rate = |count, secs| Rate { count, per: Duration::from_secs(secs) };
-        Self([rate(10, 1), rate(100, 60), rate(1_000, 3_600)])
+        Self::new(10, 100, 1_000)
     }
 }
 

@@ -20,6 +20,12 @@ impl Directory {
         self.names.insert((fold(name), name.into()))
     }
 
+    /// Whether this very name is there.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.names.contains(&(fold(name), name.into()))
+    }
+
     /// Takes a name out; whether it was there.
     pub fn remove(&mut self, name: &str) -> bool {
         self.names.remove(&(fold(name), name.into()))

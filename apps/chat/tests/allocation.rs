@@ -1,9 +1,9 @@
 //! Checking a message costs no allocation, nor does looking for words in a text that has none.
 
-use std::{alloc::System, time::Instant};
+use std::{alloc::System, sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
-use chat::{Chat, Verdict, WordList};
+use chat::{Chat, Settings, Verdict, WordList, rate::Rates};
 use handler::{App, Cx, Map, Message, Out, Peer, PeerInfo, ShardId};
 use rand::{SeedableRng, rngs::StdRng};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -16,8 +16,9 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 #[test]
 fn a_text_is_checked_without_an_allocation() {
     let (peer, map) = (Peer { index: 0, generation: 1 }, Map::even(1));
-    let info = PeerInfo { user: "ada".into(), device: "laptop".into() };
-    let mut chat = Chat::new(Limits::default(), chat::TEXT_CHARS_MAX, 1);
+    let info = PeerInfo { user: "ada".into(), device: "laptop".into(), guest: false };
+    let mut chat =
+        Chat::new(Limits::default(), Settings { rates: Rates::OFF, ..Settings::default() }, Arc::default(), 1);
     let (mut out, mut rng, mut arena) = (Out::default(), StdRng::seed_from_u64(1), BytesMut::with_capacity(1 << 20));
     let mut say = |body: &[u8]| {
         let (now, shard) = (Instant::now(), ShardId(0));

@@ -47,6 +47,8 @@ pub struct PeerInfo {
     pub user: Arc<str>,
     /// The user's device: the scope of its publish counters.
     pub device: Arc<str>,
+    /// Whether nothing proves the name: the next guest may have it too.
+    pub guest: bool,
 }
 
 /// What a peer's outbound queue does.

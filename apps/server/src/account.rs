@@ -178,6 +178,11 @@ impl Accounts {
         self.by_key.len()
     }
 
+    /// The names as they were registered.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_key.values().map(|account| &*account.name)
+    }
+
     /// Whether somebody registered the name, in whatever case.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {

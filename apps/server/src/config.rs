@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 pub use print::print;
 pub use problem::{Origin, Problem, Problems};
-pub use schema::{Auth, Config, Journal, KEYS, Key, Limits, Listen, Log, Quantum, SECTIONS, Server, Tls};
+pub use schema::{Auth, Chat, Config, Journal, KEYS, Key, Limits, Listen, Log, Quantum, SECTIONS, Server, Tls};
 pub use setting::{Congestion, CpuList, Fec, Format, Level, Origins, SECRET_BYTES_MIN, Secret, TopicNames};
 
 /// Bytes that a configuration file may have: far beyond all keys with comments, far below what hurts.

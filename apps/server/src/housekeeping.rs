@@ -115,10 +115,15 @@ impl Housekeeper {
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub fn start(accounts: Accounts, auth: &Auth, chores: Vec<Chore>) -> io::Result<(Self, thread::JoinHandle<()>)> {
+    pub fn start(
+        accounts: Accounts,
+        auth: &Auth,
+        shared: Arc<chat::Shared>,
+        chores: Vec<Chore>,
+    ) -> io::Result<(Self, thread::JoinHandle<()>)> {
         let (sender, receiver) = bounded(JOBS_MAX);
         let about = Arc::new(About::default());
-        let mut desk = Desk::new(accounts, auth, Instant::now(), StdRng::from_os_rng());
+        let mut desk = Desk::new(accounts, auth, shared, Instant::now(), StdRng::from_os_rng());
         about.accounts.store(desk.accounts.count() as u64, Ordering::Relaxed);
         let shared = Arc::clone(&about);
         let thread = thread::Builder::new().name("housekeeping".into());
@@ -193,6 +198,7 @@ fn run(jobs: &Receiver<(Job, Reply)>, desk: &mut Desk, mut chores: Vec<Chore>, a
 /// Where jobs are done; it has no clock and no thread.
 struct Desk {
     accounts: Accounts,
+    shared: Arc<chat::Shared>,
     guests: bool,
     by_name: Throttle,
     by_address: Throttle,
@@ -201,11 +207,12 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(accounts: Accounts, auth: &Auth, now: Instant, mut rng: StdRng) -> Self {
+    fn new(accounts: Accounts, auth: &Auth, shared: Arc<chat::Shared>, now: Instant, mut rng: StdRng) -> Self {
+        accounts.names().for_each(|name| shared.people.add(name));
         let by_name = Throttle::new(now, auth.logins_per_min, rng.random());
         let by_address = Throttle::new(now, auth.logins_per_min_address, rng.random());
         let guests_by_address = Throttle::new(now, auth.guests_per_min_address, rng.random());
-        Self { accounts, guests: auth.guest, by_name, by_address, guests_by_address, rng }
+        Self { accounts, shared, guests: auth.guest, by_name, by_address, guests_by_address, rng }
     }
 
     fn handle(&mut self, now: Instant, wall: SystemTime, job: Job) -> Result<Identity, Refusal> {
@@ -220,6 +227,7 @@ impl Desk {
         self.by_address.take(now, network(new.address)).map_err(throttled)?;
         let at_ms = wall.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0));
         self.accounts.register(&new.name, &new.password, at_ms, &mut self.rng)?;
+        self.shared.people.add(&new.name);
         tracing::info!(user = new.name, "registered");
         Ok(Identity { user: new.name.clone(), guest: false })
     }
@@ -269,7 +277,7 @@ mod tests {
     fn desk(auth: &Auth) -> (tempfile::TempDir, Desk, Instant) {
         let folder = tempfile::tempdir().expect("a folder");
         let (accounts, now) = (Accounts::open(folder.path(), auth).expect("opened"), Instant::now());
-        (folder, Desk::new(accounts, auth, now, StdRng::seed_from_u64(7)), now)
+        (folder, Desk::new(accounts, auth, Arc::default(), now, StdRng::seed_from_u64(7)), now)
     }
 
     fn credentials(name: &str, password: &str) -> Credentials {
@@ -332,7 +340,7 @@ mod tests {
         let accounts = Accounts::open(folder.path(), &auth).expect("opened");
         let (held, hold) = mpsc::channel::<()>();
         let (sender, receiver) = mpsc::channel();
-        let (housekeeper, thread) = Housekeeper::start(accounts, &auth, Vec::new()).expect("started");
+        let (housekeeper, thread) = Housekeeper::start(accounts, &auth, Arc::default(), Vec::new()).expect("started");
 
         let (started, first) = mpsc::channel();
         let wait = Box::new(move |_| {
@@ -364,7 +372,8 @@ mod tests {
         let chore: Chore = Box::new(move |now| {
             let _ = sender.send(now);
         });
-        let (housekeeper, _thread) = Housekeeper::start(accounts, &auth(), vec![chore]).expect("started");
+        let (housekeeper, _thread) =
+            Housekeeper::start(accounts, &auth(), Arc::default(), vec![chore]).expect("started");
         receiver.recv_timeout(Duration::from_secs(10)).expect("called");
         drop(housekeeper);
     }

@@ -44,3 +44,4 @@ pub mod signal;
 pub mod snapshot;
 pub mod throttle;
 pub mod token;
+pub mod words;

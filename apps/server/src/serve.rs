@@ -31,6 +31,7 @@ use crate::{
     signal::{self, Signal},
     snapshot::{self, Keeper},
     udp::SECURE_UDP,
+    words::{self, WordsError},
 };
 
 /// Why the server does not run, or ended.
@@ -48,6 +49,9 @@ pub enum ServeError {
     /// The journals in it.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The list of words.
+    #[error(transparent)]
+    Words(#[from] WordsError),
     /// The accounts in it.
     #[error(transparent)]
     Accounts(#[from] OpenError),
@@ -122,7 +126,9 @@ impl Server {
         }
         let (shards, addresses) = (bound.shards(), addresses(&bound, &admin)?);
         let at = (bound.socket_addr(SECURE_UDP), bound.listener_addr(PLAIN).port());
-        let setup = Arc::new(setup(&config, &data, &certificates, shards, multiplier, at)?);
+        let shared = Arc::new(chat::Shared::default());
+        words::load(&config.chat, &shared)?;
+        let setup = Arc::new(setup(&config, &data, &certificates, shards, multiplier, at, &shared)?);
         let (sender, signals) = bounded(SIGNALS_MAX);
         signal::listen(move |signal| {
             let _ = sender.try_send(signal);
@@ -136,8 +142,8 @@ impl Server {
         let _ = setup.figures.set(Arc::clone(&figures));
 
         let chores = chores(&certificates, &data, &figures);
-        let (housekeeper, _) =
-            Housekeeper::start(accounts, &config.auth, chores).map_err(start_error("the housekeeping thread"))?;
+        let (housekeeper, _) = Housekeeper::start(accounts, &config.auth, shared, chores)
+            .map_err(start_error("the housekeeping thread"))?;
         let state = Arc::new(admin::State {
             stats: figures,
             readiness: Arc::default(),
@@ -252,6 +258,9 @@ impl Server {
             Ok(loaded) => loaded,
             Err(problems) => return self.not_reloaded(&problems),
         };
+        if let Err(error) = words::load(&loaded.config.chat, &self.setup.shared) {
+            return self.not_reloaded(&error);
+        }
         match self.certificates.reload(&loaded.config.tls, &self.data, SystemTime::now()) {
             Ok(changed) => {
                 self.logger.set_level(loaded.config.log.level);
@@ -267,7 +276,10 @@ impl Server {
     fn adopt(&mut self, new: &Loaded) {
         self.loaded.config.log.level = new.config.log.level;
         self.loaded.config.tls = new.config.tls.clone();
-        let reloaded = |key: &config::Key| key.section == "tls" || (key.section == "log" && key.name == "level");
+        self.loaded.config.chat.words = new.config.chat.words.clone();
+        let reloaded = |key: &config::Key| {
+            key.section == "tls" || [("log", "level"), ("chat", "words")].contains(&(key.section, key.name))
+        };
         for (index, _) in config::KEYS.iter().enumerate().filter(|(_, key)| reloaded(key)) {
             self.loaded.origins[index] = new.origins[index].clone();
         }
@@ -343,6 +355,7 @@ fn setup(
     shards: u16,
     multiplier: u32,
     at: (SocketAddr, u16),
+    shared: &Arc<chat::Shared>,
 ) -> Result<Setup, ServeError> {
     let secret = match &config.auth.secret {
         Some(secret) => secret.expose().to_vec(),
@@ -372,13 +385,20 @@ fn setup(
         quic: config.quic.enabled.then_some(quic),
         policy: routes::policy(config.quic.enabled.then_some(at.0.port())),
         certificates: Some(Arc::clone(certificates)),
-        journal: journals(config, data, shards, hash_seed)?,
+        journal: journals(config, data, shards, shared, hash_seed)?,
+        shared: Arc::clone(shared),
         snapshot: ArcSwapOption::new(snapshot::read(data)?.map(Arc::new)),
     })
 }
 
 /// The journals of the run before, if there are to be any.
-fn journals(config: &Config, data: &Data, shards: u16, hash_seed: u64) -> Result<Option<Journals>, ServeError> {
+fn journals(
+    config: &Config,
+    data: &Data,
+    shards: u16,
+    shared: &Arc<chat::Shared>,
+    hash_seed: u64,
+) -> Result<Option<Journals>, ServeError> {
     let journal = &config.journal;
     if !journal.enabled {
         if data.path().join(journal::FOLDER).exists() {
@@ -387,7 +407,7 @@ fn journals(config: &Config, data: &Data, shards: u16, hash_seed: u64) -> Result
         return Ok(None);
     }
     let at = (journal.segment_bytes as u64, journal.in_memory.list());
-    Ok(Some(Journals::open(data, shards, at, || setup::new_chat(config, hash_seed))?))
+    Ok(Some(Journals::open(data, shards, at, || setup::new_chat(config, shared, hash_seed))?))
 }
 
 fn chores(certificates: &Arc<Certificates>, data: &Arc<Data>, figures: &Arc<Stats>) -> Vec<Chore> {

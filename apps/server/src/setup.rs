@@ -6,7 +6,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use chat::Chat;
+use chat::{Chat, rate::Rates};
 use engine::{Io, Listener, ShardId};
 use http::HeaderValue;
 use quantum::{Algorithm, Endpoint, EndpointConfig, FecMode, Router, Transport, token::TokenKey};
@@ -52,6 +52,8 @@ pub struct Setup {
     pub certificates: Option<Arc<Certificates>>,
     /// Where the journal of each shard is, and what was in it, until the shard has taken it up.
     pub journal: Option<Journals>,
+    /// Who has an account, and which words are not wanted.
+    pub shared: Arc<chat::Shared>,
     /// The topics of the run before that were in memory, until every shard has taken up its own.
     pub snapshot: ArcSwapOption<Snapshot>,
 }
@@ -332,14 +334,17 @@ impl Setup {
 
     /// The apps of a shard, with nothing in them.
     pub(crate) fn chat(&self) -> Chat {
-        new_chat(&self.config, self.hash_seed)
+        new_chat(&self.config, &self.shared, self.hash_seed)
     }
 }
 
 /// The apps of a shard, with nothing in them. The seed keeps hashes secret from whoever chooses names.
 #[must_use]
-pub fn new_chat(config: &Config, hash_seed: u64) -> Chat {
-    Chat::new(topic_limits(config), config.limits.text_chars, hash_seed)
+pub fn new_chat(config: &Config, shared: &Arc<chat::Shared>, hash_seed: u64) -> Chat {
+    let (limits, chat) = (topic_limits(config), &config.chat);
+    let rates = Rates::new(chat.rate_sec, chat.rate_min, chat.rate_hour);
+    let settings = chat::Settings { text_chars_max: config.limits.text_chars, rates, ..chat::Settings::default() };
+    Chat::new(limits, settings, Arc::clone(shared), hash_seed)
 }
 
 fn topic_limits(config: &Config) -> topic::Limits {

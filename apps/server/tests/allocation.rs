@@ -32,6 +32,7 @@ impl Bench {
         let mut config = Config::default();
         config.limits.messages_per_sec = 1_000_000;
         config.limits.messages_burst = 1_000_000;
+        (config.chat.rate_min, config.chat.rate_hour) = (0, 0);
         let now = Instant::now();
         let setup = Setup {
             config,
@@ -45,6 +46,7 @@ impl Bench {
             policy: http::HeaderValue::from_static("default-src 'self'"),
             certificates: None,
             journal: None,
+            shared: Arc::default(),
             snapshot: Default::default(),
         };
         let shard = Shard::new(ShardId(0), 1, now, Arc::new(setup));

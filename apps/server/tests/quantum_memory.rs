@@ -171,6 +171,7 @@ fn an_idle_session_is_small() {
         policy: http::HeaderValue::from_static("default-src 'self'"),
         certificates: None,
         journal: None,
+        shared: Arc::default(),
         snapshot: Default::default(),
     };
     let now = Instant::now();

@@ -4,6 +4,7 @@ mod compact;
 mod durable;
 mod gather;
 mod handover;
+mod own;
 mod recover;
 mod retain;
 
@@ -57,6 +58,8 @@ pub(crate) struct Home {
     compaction: Option<compact::Compaction>,
     /// Segments that were written anew in this run, or could not be: once is enough.
     compacted: BTreeSet<u64>,
+    /// Those that were written last, until the app has asked or more are.
+    pub(crate) marked: Vec<(Arc<str>, Arc<str>, Watermark)>,
 }
 
 const FULL: Refusal = Refusal::full("too many topics");
@@ -82,6 +85,7 @@ impl Home {
             risen: BTreeSet::new(),
             compaction: None,
             compacted: BTreeSet::new(),
+            marked: Vec::new(),
         }
     }
 

@@ -26,6 +26,7 @@ mod mail;
 mod member;
 mod mutant;
 mod name;
+mod own;
 mod page;
 mod presence;
 mod record;
@@ -44,6 +45,7 @@ pub use limit::{
     Limits, PAGE_RECORDS_MAX, PRESENCE_NAMES_MAX, PRESENCE_WINDOW, TOPIC_BYTES_MAX,
 };
 pub use mail::Mail;
+pub use own::{News, Tail, Visit, VisitKind};
 pub use page::Page;
 pub use record::Record;
 pub use stats::{JournalSize, Size, Stats};

@@ -62,7 +62,7 @@ impl Local {
         member.subs.reserve_exact(1);
         member.subs.push(Sub { alias, ticket, told: None, state: State::Waiting { id } });
         (listening.subs, listening.pending) = (listening.subs + 1, listening.pending + 1);
-        let parcel = desk.pack(cx, &[topic, &member.user], &[]);
+        let parcel = desk.pack(cx, &[topic, &member.user], &[]).of_guest(member.guest);
         let (listener, sub) = (listening.listener(alias), SubId { peer, ticket });
         cx.mail(listening.home, Mail(Letter::Subscribe { listener, sub, epoch, after, parcel }));
     }
@@ -91,7 +91,7 @@ impl Local {
         desk: &mut Desk,
         (peer, id): (Peer, u32),
         topic: &str,
-        (seq, body): (Option<u64>, &[u8]),
+        (seq, body, hint): (Option<u64>, &[u8], u8),
     ) {
         let refusal = match self.members.get(peer) {
             None => return,
@@ -99,7 +99,8 @@ impl Local {
             Some(_) if !is_name(topic) => BAD_TOPIC,
             Some(_) if body.len() > BODY_BYTES_MAX => BAD_BODY,
             Some(member) => {
-                let parcel = desk.pack(cx, &[topic, &member.user, &member.device], body);
+                let mut parcel = desk.pack(cx, &[topic, &member.user, &member.device], body).of_guest(member.guest);
+                parcel.hint = hint;
                 return cx.mail(cx.home(topic), Mail(Letter::Publish { peer, id, seq, parcel }));
             }
         };
@@ -119,7 +120,7 @@ impl Local {
             Some(_) if key.is_empty() || key.len() > KEY_BYTES_MAX => BAD_KEY,
             Some(_) if body.len() > EPHEMERAL_BYTES_MAX => BAD_BODY,
             Some((member, listening)) => {
-                let parcel = desk.pack(cx, &[topic, &member.user, key], body);
+                let parcel = desk.pack(cx, &[topic, &member.user, key], body).of_guest(member.guest);
                 return cx.mail(listening.home, Mail(Letter::Wave { peer, parcel }));
             }
         };
@@ -136,7 +137,7 @@ impl Local {
         (delivered, read): (u64, u64),
     ) {
         if let Some((member, listening)) = self.subscribed(peer, topic) {
-            let parcel = desk.pack(cx, &[topic, &member.user], &[]);
+            let parcel = desk.pack(cx, &[topic, &member.user], &[]).of_guest(member.guest);
             cx.mail(listening.home, Mail(Letter::Ack { delivered, read, parcel }));
         }
     }
@@ -149,11 +150,16 @@ impl Local {
         topic: &str,
         (before, limit): (Option<u64>, u32),
     ) {
-        if !is_name(topic) {
-            return desk.refuse(cx, peer, Some(id), BAD_TOPIC);
-        }
-        let parcel = desk.pack(cx, &[topic], &[]);
-        cx.mail(cx.home(topic), Mail(Letter::Browse { peer, id, before, limit, parcel }));
+        let refusal = match self.members.get(peer) {
+            None => return,
+            Some(member) if !fits(member) => BAD_USER,
+            Some(_) if !is_name(topic) => BAD_TOPIC,
+            Some(member) => {
+                let parcel = desk.pack(cx, &[topic, &member.user], &[]).of_guest(member.guest);
+                return cx.mail(cx.home(topic), Mail(Letter::Browse { peer, id, before, limit, parcel }));
+            }
+        };
+        desk.refuse(cx, peer, Some(id), refusal);
     }
 
     pub(crate) fn on_pressure(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk, peer: Peer, pressure: Pressure) {
@@ -183,6 +189,18 @@ impl Local {
     pub(crate) fn topic_of(&self, peer: Peer, alias: u32) -> Option<Arc<str>> {
         self.members.get(peer)?.sub(alias)?;
         self.aliases.get(alias).map(|listening| listening.name.clone())
+    }
+
+    /// Ends all subscriptions of a user to a topic that stand, without having been asked; whose.
+    pub(crate) fn expel(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk, user: &str, topic: &str) -> Vec<Peer> {
+        let Some(alias) = self.aliases.find(topic) else { return Vec::new() };
+        let peers = self.members.listening(user, alias);
+        for peer in &peers {
+            if let Some(sub) = self.members.get_mut(*peer).and_then(|member| member.remove(alias)) {
+                self.end(cx, desk, user, &sub);
+            }
+        }
+        peers
     }
 
     /// The alias of this topic if there is one, or why the peer may not subscribe to it.

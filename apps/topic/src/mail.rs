@@ -1,6 +1,8 @@
 //! What a topic's home and the shards that listen to it write each other. Texts and bodies travel packed in one piece of
 //! shared memory, so that a letter costs one copy and no allocation.
 
+use std::{any::Any, sync::Arc};
+
 use bytes::Bytes;
 use handler::{Code, Cx, Level, Peer, ShardId};
 
@@ -30,6 +32,10 @@ pub(crate) struct SubId {
 #[derive(Clone, Debug)]
 pub(crate) struct Parcel {
     ends: [u16; 3],
+    /// Whether the user in it is a guest.
+    pub(crate) guest: bool,
+    /// What the app knows of the body.
+    pub(crate) hint: u8,
     data: Bytes,
 }
 
@@ -48,8 +54,11 @@ pub(crate) enum Letter {
     Wave { peer: Peer, parcel: Parcel },
     /// Texts: topic, user.
     Ack { delivered: u64, read: u64, parcel: Parcel },
-    /// Texts: topic.
+    /// Texts: topic, user.
     Browse { peer: Peer, id: u32, before: Option<u64>, limit: u32, parcel: Parcel },
+
+    /// Whatever the app says to itself.
+    App(Arc<dyn Any + Send + Sync>),
 
     // From the home.
     /// The parcel of the `Subscribe`, and the names of a small room.
@@ -107,7 +116,18 @@ impl Parcel {
             *end = u16::try_from(scratch.len()).expect("asserted above");
         }
         scratch.extend_from_slice(body);
-        Self { ends, data: cx.copy(scratch) }
+        Self { ends, guest: false, hint: 0, data: cx.copy(scratch) }
+    }
+
+    /// The same from a guest, or not.
+    pub(crate) fn of_guest(self, guest: bool) -> Self {
+        Self { guest, ..self }
+    }
+
+    /// The same with another body.
+    pub(crate) fn with_body(&self, body: &[u8]) -> Self {
+        let texts = &self.data[..usize::from(self.ends[2])];
+        Self { data: [texts, body].concat().into(), ..*self }
     }
 
     /// The text that was packed at this place.

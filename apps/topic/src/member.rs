@@ -12,6 +12,7 @@ pub(crate) struct Member {
     pub(crate) lagging: bool,
     pub(crate) user: Arc<str>,
     pub(crate) device: Arc<str>,
+    pub(crate) guest: bool,
     pub(crate) subs: Vec<Sub>,
 }
 
@@ -63,9 +64,9 @@ impl Members {
             self.slots.resize_with(index + 1, || None);
         }
         assert!(self.slots[index].is_none(), "a slot is closed before it is used again");
-        let (user, device) = (info.user.clone(), info.device.clone());
-        self.slots[index] =
-            Some(Box::new(Member { generation: peer.generation, lagging: false, user, device, subs: Vec::new() }));
+        let (user, device, guest) = (info.user.clone(), info.device.clone(), info.guest);
+        let (generation, subs) = (peer.generation, Vec::new());
+        self.slots[index] = Some(Box::new(Member { generation, lagging: false, user, device, guest, subs }));
         self.len += 1;
     }
 
@@ -86,6 +87,14 @@ impl Members {
     /// The subscription with this number.
     pub(crate) fn sub_mut(&mut self, peer: Peer, ticket: u32) -> Option<&mut Sub> {
         self.get_mut(peer)?.subs.iter_mut().find(|sub| sub.ticket == ticket)
+    }
+
+    /// The peers of a user whose subscription to this topic stands.
+    pub(crate) fn listening(&self, user: &str, alias: u32) -> Vec<Peer> {
+        let stands = |member: &Member| member.sub(alias).is_some_and(|sub| !matches!(sub.state, State::Waiting { .. }));
+        let members = (0..).zip(&self.slots).filter_map(|(index, member)| Some((index, member.as_deref()?)));
+        let theirs = members.filter(|(_, member)| &*member.user == user && stands(member));
+        theirs.map(|(index, member)| Peer { index, generation: member.generation }).collect()
     }
 
     pub(crate) fn len(&self) -> usize {

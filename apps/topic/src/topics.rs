@@ -14,6 +14,7 @@ use crate::{
     limit::Limits,
     local::Local,
     mail::{Letter, Mail, Refusal},
+    own::News,
     page::Page,
     snapshot::{Restored, Share, Snapshot},
     stats::{JournalSize, Size, Stats},
@@ -23,9 +24,9 @@ use crate::{
 /// The topics of one shard. The app that embeds it passes on what it is told.
 #[derive(Debug)]
 pub struct Topics {
-    desk: Desk,
-    local: Local,
-    home: Home,
+    pub(crate) desk: Desk,
+    pub(crate) local: Local,
+    pub(crate) home: Home,
 }
 
 impl Topics {
@@ -117,7 +118,7 @@ impl Topics {
         match message {
             Message::Sub { id, topic, epoch, after } => local.on_sub(cx, desk, (peer, id), topic, (epoch, after)),
             Message::Unsub { id, topic } => local.on_unsub(cx, desk, (peer, id), topic),
-            Message::Pub { id, topic, seq, body } => local.on_pub(cx, desk, (peer, id), topic, (seq, body)),
+            Message::Pub { id, topic, seq, body } => local.on_pub(cx, desk, (peer, id), topic, (seq, body, 0)),
             Message::Eph { topic, key, body } => local.on_eph(cx, desk, peer, topic, (key, body)),
             Message::Ack { topic, delivered, read } => local.on_ack(cx, desk, peer, topic, (delivered, read)),
             Message::Req { .. } => {}
@@ -146,8 +147,9 @@ impl Topics {
         self.local.on_close(cx, &mut self.desk, peer);
     }
 
-    /// Mail of topics on another shard, or this one. A page that was asked for is the app's to answer.
-    pub fn on_mail(&mut self, cx: &mut Cx<'_, Mail>, from: ShardId, mail: Mail) -> Option<Page> {
+    /// Mail of topics on another shard, or this one. A page that was asked for is the app's to answer, and what the app
+    /// wrote is its own to read.
+    pub fn on_mail(&mut self, cx: &mut Cx<'_, Mail>, from: ShardId, mail: Mail) -> Option<News> {
         let Self { desk, local, home } = self;
         match mail.0 {
             Letter::Subscribe { listener, sub, epoch, after, parcel } => {
@@ -189,8 +191,9 @@ impl Topics {
             Letter::Page { peer, id, page } => {
                 local.members.get(peer)?;
                 let topic = desk.names.intern(page.parcel.text(0)).text;
-                return Some(Page::new(peer, id, topic, *page));
+                return Some(News::Page(Page::new(peer, id, topic, *page)));
             }
+            Letter::App(letter) => return Some(News::App(letter)),
         }
         None
     }

@@ -34,6 +34,11 @@ impl Watermarks {
         *mark != before
     }
 
+    /// All of them, by name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, Watermark)> {
+        self.users.iter().map(|(user, mark)| (user, *mark))
+    }
+
     /// A user's marks.
     pub(crate) fn get(&self, user: &str) -> Option<Watermark> {
         self.users.get(user).copied()

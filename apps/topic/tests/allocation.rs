@@ -71,7 +71,7 @@ impl World {
         for shard in 0..SHARDS {
             for index in 0..READERS {
                 let user = format!("user-{shard}-{index}");
-                let info = PeerInfo { user: user.as_str().into(), device: "laptop".into() };
+                let info = PeerInfo { user: user.as_str().into(), device: "laptop".into(), guest: false };
                 let peer = Peer { index, generation: 1 };
                 world.call(shard, |topics, _| topics.on_open(peer, &info));
                 world.say(shard, index, Message::Sub { id: 1, topic: TOPIC, epoch: None, after: None });

@@ -34,7 +34,7 @@ impl NameError {
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
-            Self::Topic => "a topic is app/rest of 1 to 200 bytes of [a-z0-9._~-]",
+            Self::Topic => "a topic is app/rest of 1 to 200 bytes of [a-z0-9._~-], in parts between slashes",
             Self::User => "a user's name has 1 to 64 printable characters and no space at its ends",
             Self::Device => "a device's name has 1 to 64 bytes of printable characters",
             Self::Key => "a key has 1 to 64 bytes of printable characters",
@@ -43,16 +43,14 @@ impl NameError {
     }
 }
 
-/// Checks a topic's name: an app, one slash, and what the app calls it.
+/// Checks a topic's name: an app, and behind a slash what the app calls it, in one or more parts.
 ///
 /// # Errors
 /// When it is not one.
 pub fn topic(name: &str) -> Result<(), NameError> {
     let part = |part: &str| !part.is_empty() && part.bytes().all(is_topic_byte);
-    match name.split_once('/') {
-        Some((app, rest)) if name.len() <= TOPIC_BYTES_MAX && part(app) && part(rest) => Ok(()),
-        _ => Err(NameError::Topic),
-    }
+    let good = name.len() <= TOPIC_BYTES_MAX && name.contains('/') && name.split('/').all(part);
+    if good { Ok(()) } else { Err(NameError::Topic) }
 }
 
 /// Checks a user's name.
@@ -112,10 +110,25 @@ mod tests {
 
     #[test]
     fn topics_have_one_app_and_plain_letters() {
-        for good in ["chat/lobby", "a/b", "chat/a.b_c~d-9", &format!("chat/{}", "x".repeat(195))] {
+        for good in
+            ["chat/lobby", "a/b", "chat/a.b_c~d-9", "chat/d/ada~bob", "a/b/c/d", &format!("chat/{}", "x".repeat(195))]
+        {
             assert_eq!(topic(good), Ok(()), "{good}");
         }
-        for bad in ["", "/", "chat", "chat/", "/lobby", "chat/a/b", "Chat/x", "chat/ä", "chat/a b", "chat/\0"] {
+        for bad in [
+            "",
+            "/",
+            "chat",
+            "chat/",
+            "/lobby",
+            "chat/a/",
+            "chat//b",
+            "chat/a//b",
+            "Chat/x",
+            "chat/ä",
+            "chat/a b",
+            "chat/\0",
+        ] {
             assert_eq!(topic(bad), Err(NameError::Topic), "{bad}");
         }
         assert!(topic(&format!("chat/{}", "x".repeat(196))).is_err());

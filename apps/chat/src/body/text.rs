@@ -9,6 +9,11 @@ use serde_json::value::RawValue;
 pub struct Text<'a>(&'a str);
 
 impl<'a> Text<'a> {
+    /// As it is in the JSON.
+    pub(crate) fn quoted(self) -> &'a str {
+        self.0
+    }
+
     /// The text itself; a copy only if something in it is escaped.
     #[must_use]
     pub fn plain(self) -> Cow<'a, str> {

@@ -24,6 +24,8 @@ pub fn may_read(facts: &impl Facts, on: &Conversation, who: &Who<'_>) -> Result<
     match on {
         Conversation::World | Conversation::Room(_) => Ok(()),
         Conversation::Direct(a, b) => one_of_two(who, a, b),
+        Conversation::Personal(user) if !who.guest && user == who.user => Ok(()),
+        Conversation::Personal(_) => Err(Refusal::denied("these news are for somebody else")),
         Conversation::Group(id) => {
             open_group(facts, id)?;
             member(facts, id, who)?.map(|_| ()).ok_or_else(no_member)
@@ -40,6 +42,7 @@ pub fn may_write(facts: &impl Facts, on: &Conversation, who: &Who<'_>, at_ms: u6
     let id = match on {
         Conversation::World | Conversation::Room(_) => return Ok(Permit::default()),
         Conversation::Direct(a, b) => return one_of_two(who, a, b).map(|()| Permit::default()),
+        Conversation::Personal(_) => return Err(Refusal::denied("only the server writes there")),
         Conversation::Group(id) => id,
     };
     let group = open_group(facts, id)?;

@@ -10,6 +10,7 @@ use crate::{name::is_user, room::is_room};
 
 const DIRECT: &str = "chat/d/";
 const GROUP: &str = "chat/g/";
+const PERSONAL: &str = "chat/u/";
 const WORLD: &str = "chat/world";
 
 /// Bytes of a group's id; the server makes them, so it only has to fit a topic.
@@ -28,6 +29,8 @@ pub enum Conversation {
     Direct(String, String),
     /// `chat/g/<id>`: its members.
     Group(String),
+    /// `chat/u/<user>`: what the server tells all devices of one user.
+    Personal(String),
     /// `chat/world`: everybody.
     World,
     /// `chat/<room>`: everybody who comes.
@@ -39,13 +42,17 @@ impl Conversation {
     #[must_use]
     pub fn parse(topic: &str) -> Option<Self> {
         if let Some(pair) = topic.strip_prefix(DIRECT) {
-            let (a, b) = unpack_pair(pair)?;
+            let [a, b] = unpack_names(pair)?;
             let direct = Self::direct(&a, &b)?;
             // Whatever else would read as the same pair is no topic.
             return (direct.topic() == topic).then_some(direct);
         }
         if let Some(id) = topic.strip_prefix(GROUP) {
             return is_group_id(id).then(|| Self::Group(id.to_owned()));
+        }
+        if let Some(user) = topic.strip_prefix(PERSONAL) {
+            let [user, none] = unpack_names(user)?;
+            return (none.is_empty() && personal(&user).as_deref() == Some(topic)).then_some(Self::Personal(user));
         }
         match is_room(topic) {
             true if topic == WORLD => Some(Self::World),
@@ -75,10 +82,33 @@ impl Conversation {
                 topic
             }
             Self::Group(id) => format!("{GROUP}{id}"),
+            Self::Personal(user) => {
+                let mut topic = PERSONAL.to_owned();
+                pack(user, &mut topic);
+                topic
+            }
             Self::World => WORLD.to_owned(),
             Self::Room(room) => format!("chat/{room}"),
         }
     }
+}
+
+/// The personal topic of a user, under whose name also its facts are kept. `None`: no account is called so, or the name
+/// is too long for a topic; 32 letters always fit.
+#[must_use]
+pub fn personal(user: &str) -> Option<String> {
+    let topic = Conversation::Personal(user.to_owned()).topic();
+    (is_user(user) && topic.len() <= TOPIC_BYTES_MAX).then_some(topic)
+}
+
+/// Whether everybody may read and write here, without a look at any facts: a cheap answer for plain rooms.
+pub(crate) fn is_open(topic: &str) -> bool {
+    ![DIRECT, GROUP, PERSONAL].iter().any(|prefix| topic.starts_with(prefix))
+}
+
+/// Whether this is the topic of a conversation.
+pub(crate) fn is_topic(topic: &str) -> bool {
+    if is_open(topic) { is_room(topic) } else { Conversation::parse(topic).is_some() }
 }
 
 pub(super) fn is_group_id(id: &str) -> bool {
@@ -110,7 +140,7 @@ fn pack(name: &str, out: &mut String) {
     }
 }
 
-fn unpack_pair(pair: &str) -> Option<(String, String)> {
+fn unpack_names(pair: &str) -> Option<[String; 2]> {
     let mut names = [String::new(), String::new()];
     let (mut at, mut rest) = (0, pair);
     while let Some(c) = rest.chars().next() {
@@ -126,7 +156,7 @@ fn unpack_pair(pair: &str) -> Option<(String, String)> {
         }
         rest = &rest[c.len_utf8()..];
     }
-    Some(names.into())
+    Some(names)
 }
 
 fn unpack_run(digits: &str, out: &mut String) -> Option<()> {
@@ -155,6 +185,12 @@ mod tests {
         assert_eq!(parse("chat/d"), Some(Conversation::Room("d".into())));
         assert_eq!(parse("chat/g/0190-x"), Some(Conversation::Group("0190-x".into())));
         assert_eq!(parse("chat/d/ada~bob"), Some(Conversation::Direct("ada".into(), "bob".into())));
+        assert_eq!(parse("chat/u/~.0021.lice"), Some(Conversation::Personal("Alice".into())));
+        assert_eq!(personal(&"\u{10348}".repeat(32)).map(|topic| topic.len()), Some(7 + 32 * 4 + 3));
+        assert_eq!((personal(""), personal("a/b"), personal(&"张".repeat(64))), (None, None, None));
+        for bad in ["", "ada~", "ada~bob", "~ada", "Ada", "~.0031.da", "a/b", "~..a"] {
+            assert_eq!(parse(&format!("chat/u/{bad}")), None, "{bad}");
+        }
         let long = format!("chat/g/{}", "a".repeat(GROUP_ID_BYTES_MAX + 1));
         for bad in
             ["", "chat", "chat/", "chat/g/", "chat/g/a/b", "chat/g/A", "chat/g/..", "chat/x/y", "canvas/a", &long]

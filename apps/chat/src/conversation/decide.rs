@@ -58,10 +58,8 @@ pub fn decide<F: Facts>(facts: &F, on: &Conversation, call: &Call<'_>, op: &Op) 
             setting::create(id, call, name, users, *open, *slow_ms)
         }
         (Conversation::Group(id), _) => in_group(facts, id, call, op),
-        (Conversation::Direct(..) | Conversation::World | Conversation::Room(_), Op::Info) => page::info(on, call),
-        (Conversation::Direct(..) | Conversation::World | Conversation::Room(_), _) => {
-            Err(Refusal::new(Code::FailedPrecondition, "only a group can do that"))
-        }
+        (_, Op::Info) => page::info(on, call),
+        (_, _) => Err(Refusal::new(Code::FailedPrecondition, "only a group can do that")),
     }
 }
 

@@ -8,6 +8,9 @@ use crate::facts::{Facts, Refusal, read};
 /// all.
 pub const GROUP_MEMBERS_MAX: u32 = 10_000;
 
+/// Members of a group in which each is told how far every other one has come. Beyond it the marks are asked for.
+pub(crate) const GROUP_TICKS_MAX: u32 = 100;
+
 /// Bans of a group, those that ended not counted. All of them go in one decision when the group is closed.
 pub const GROUP_BANS_MAX: u32 = 1_000;
 
@@ -108,6 +111,11 @@ pub(super) fn bans_prefix(id: &str) -> String {
 
 pub(super) fn ban_key(id: &str, user: &str) -> String {
     format!("g/{id}/b/{user}")
+}
+
+/// How many members a group has.
+pub(crate) fn members(facts: &impl Facts, id: &str) -> Result<u32, Refusal> {
+    Ok(read::<Group>(facts, &group_key(id))?.map_or(0, |group| group.members))
 }
 
 pub(super) fn member(facts: &impl Facts, id: &str, user: &str) -> Result<Option<Member>, Refusal> {

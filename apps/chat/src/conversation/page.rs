@@ -68,6 +68,7 @@ pub(super) fn info(on: &Conversation, call: &Call<'_>) -> Result<Decision, Refus
             one_of_two(&call.who, a, b)?;
             ("direct", &[a.as_str(), b.as_str()][..])
         }
+        Conversation::Personal(_) => return Err(Refusal::denied("that is no conversation")),
         Conversation::World => ("world", &[][..]),
         Conversation::Room(_) => ("room", &[][..]),
         Conversation::Group(_) => ("group", &[][..]),

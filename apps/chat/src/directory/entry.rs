@@ -48,6 +48,14 @@ pub(super) fn list(facts: &impl Facts, user: &str, topic: &str, at_ms: u64, offs
     Ok((changes, Some(entry)))
 }
 
+/// All conversations in a user's list.
+pub(crate) fn entries(facts: &impl Facts, user: &str) -> Result<Vec<(String, Entry)>, Refusal> {
+    let prefix = prefix(user, ENTRIES);
+    let entry =
+        |(key, value): (&str, &[u8])| Ok((key.get(prefix.len()..).unwrap_or_default().to_owned(), parse(value)?));
+    facts.range(&prefix, None).map(entry).collect()
+}
+
 /// The entry stays, so that the user can still see what it has been in.
 pub(super) fn unlist(facts: &impl Facts, user: &str, topic: &str, at_ms: u64) -> Becomes {
     change(facts, user, topic, |entry| entry.left_ms = entry.left_ms.or(Some(at_ms)))

@@ -1,7 +1,11 @@
 //! What one home tells a user's home.
 
-/// News for a user's directory. One that comes twice changes nothing the second time.
-#[derive(Clone, PartialEq, Eq, Debug)]
+use serde::{Deserialize, Serialize};
+
+/// News for a user's directory. One that comes twice changes nothing the second time. It is kept as a fact while it is
+/// under way.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(tag = "letter", rename_all = "snake_case")]
 pub enum Letter {
     /// Another user asks to be a contact.
     Request {

@@ -2,8 +2,11 @@
 //! groups, users' directories, messages.
 
 mod contact;
+mod crash;
 mod group;
 mod inbox;
 mod room;
 mod shard;
+mod talk;
 mod walk;
+mod world;

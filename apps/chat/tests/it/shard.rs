@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::BytesMut;
-use chat::Chat;
+use chat::{Chat, Settings, rate::Rates};
 use handler::{App, Code, Cx, Effect, Map, Message, Out, Peer, PeerInfo, Push, ShardId};
 use rand::{SeedableRng, rngs::StdRng};
 use topic::{Limits, Mail};
@@ -22,7 +22,12 @@ impl Shard {
     pub(crate) fn new() -> Self {
         let (arena, rng, now) = (BytesMut::new(), StdRng::seed_from_u64(1), Instant::now());
         Self {
-            chat: Chat::new(Limits::default(), chat::TEXT_CHARS_MAX, 1),
+            chat: Chat::new(
+                Limits::default(),
+                Settings { rates: Rates::OFF, ..Settings::default() },
+                Arc::default(),
+                1,
+            ),
             out: Out::default(),
             arena,
             rng,
@@ -33,7 +38,7 @@ impl Shard {
 
     pub(crate) fn open(&mut self, index: u32, user: &str) -> Peer {
         let peer = Peer { index, generation: 1 };
-        let info = PeerInfo { user: Arc::from(user), device: Arc::from("laptop") };
+        let info = PeerInfo { user: Arc::from(user), device: Arc::from("laptop"), guest: false };
         self.call(|chat, cx| chat.on_open(cx, peer, &info));
         peer
     }

@@ -17,7 +17,7 @@ fn start() -> (TempDir, SocketAddr, Arc<State>) {
     let loaded = loaded.load().expect("valid");
     let auth = &loaded.config.auth;
     let accounts = Accounts::open(folder.path(), auth).expect("opened");
-    let (housekeeper, _) = Housekeeper::start(accounts, auth, Vec::new()).expect("started");
+    let (housekeeper, _) = Housekeeper::start(accounts, auth, Arc::default(), Vec::new()).expect("started");
     let views = (0..2).map(|_| ShardView::default()).collect();
     let state = Arc::new(State {
         stats: Arc::new(Stats::new(views, 0, Instant::now())),

@@ -231,6 +231,20 @@ schema! {
         segment_bytes: usize = 64 * MIB, MIB => 1024 * MIB;
     }
 
+    /// Chat: what people may say, and how often.
+    chat: Chat {
+        /// A file of words that are not wanted in messages: one per line, after it perhaps a tab and "mask", which is the
+        /// default, "flag" or "reject". Read again on SIGHUP.
+        words: Option<PathBuf> = None;
+        /// Messages that one user may publish in a second, with all its sessions on one shard together; 0: as many as
+        /// its sessions may send, see limits.messages_per_sec and limits.messages_burst.
+        rate_sec: u32 = 0, 0 => 1_000_000;
+        /// Messages that one user may publish in a minute; 0: no limit. 100 are more than anybody types.
+        rate_min: u32 = 100, 0 => 1_000_000;
+        /// Messages that one user may publish in an hour; 0: no limit.
+        rate_hour: u32 = 1_000, 0 => 1_000_000;
+    }
+
     /// Quantum, on UDP on the port of the secure listener.
     quantum: Quantum {
         /// Seconds without a packet from a client after which its connection is given up. The client may ask for less.

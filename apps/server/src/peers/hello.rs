@@ -40,7 +40,8 @@ impl Ground {
         let ticket = self.setup.keys.ticket(&session, &holder);
         speaker.expires = Some(io.now() + Duration::from_secs(holder.exp.saturating_sub(io.wall_ms() / 1000)));
         speaker.caps = holder.caps.into();
-        let info = Box::new(PeerInfo { user: holder.user.into(), device: holder.device.into() });
+        let (user, device, guest) = (holder.user.into(), holder.device.into(), holder.guest);
+        let info = Box::new(PeerInfo { user, device, guest });
         self.stats.sessions.add(1);
         self.stats.sessions_open.set(self.stats.sessions_open.get() + 1);
         self.chat(io, |chat, cx| chat.on_open(cx, peer, &info));

@@ -350,8 +350,10 @@ pub(crate) fn app_of_topic(topic: &str) -> Option<App> {
 }
 
 fn app_of_operation(operation: &str) -> Option<App> {
-    operation.starts_with("chat.").then_some(App::Chat)
+    let of_chat = ["chat.", "contact.", "inbox."].iter().any(|prefix| operation.starts_with(prefix));
+    of_chat.then_some(App::Chat)
 }
+
 // WebSocket close codes, RFC 6455 section 7.4.1.
 const NORMAL: u16 = 1000;
 const GOING_AWAY: u16 = 1001;

@@ -3,6 +3,7 @@
 mod command;
 mod config;
 mod hostile;
+mod messenger;
 mod process;
 mod quantum;
 mod quic;

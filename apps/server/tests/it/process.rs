@@ -151,6 +151,8 @@ pub(crate) fn command(data: PathBuf, plain: &str) -> Command {
     command.arg("serve").arg("--data").arg(data).args(["--plain", plain]);
     command.env_clear().env("RINGSHARD_SERVER_SHARDS", "2");
     command.env("RINGSHARD_LISTEN_SECURE", "127.0.0.1:0").env("RINGSHARD_LISTEN_ADMIN", "127.0.0.1:0");
+    // Programs publish faster than people.
+    command.env("RINGSHARD_CHAT_RATE_MIN", "0").env("RINGSHARD_CHAT_RATE_HOUR", "0");
     command.env("RINGSHARD_AUTH_SECRET", SECRET).env("RINGSHARD_SERVER_PIN", "false");
     command
 }

@@ -1,6 +1,6 @@
 //! The real server stops and starts again: what was acknowledged is there, once, at its place; after a crash it is told.
 
-mod client;
+pub(crate) mod client;
 
 use std::{
     collections::BTreeMap,

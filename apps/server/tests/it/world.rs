@@ -220,6 +220,7 @@ fn setup(shards: u16, history: usize, quantum: setup::Quantum, quic: Option<setu
     let mut config = Config::default();
     config.limits.messages_per_sec = 1_000;
     config.limits.messages_burst = 1_000;
+    (config.chat.rate_min, config.chat.rate_hour) = (0, 0);
     config.limits.history_messages = history;
     // So that segments follow each other in a short life.
     config.journal.segment_bytes = 64 * 1024;
@@ -235,6 +236,7 @@ fn setup(shards: u16, history: usize, quantum: setup::Quantum, quic: Option<setu
         policy: http::HeaderValue::from_static("default-src 'self'"),
         certificates: None,
         journal: None,
+        shared: Arc::default(),
         snapshot: Default::default(),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use handler::{Code, Cx, Level, Outcome, Peer, ShardId, Ticket};
 
-use super::Home;
+use super::{Home, own::NO_PEER};
 use crate::{
     desk::Desk,
     due::Chore,
@@ -238,7 +238,9 @@ impl Home {
         let record = record::Record { offset, at_ms, from: &user.text, body: parcel.body() };
         topic.deliver(cx, desk, &record);
         desk.stats.published += 1;
-        cx.mail(to, Mail(Letter::Published { peer, id, offset, level: Level::Durable, parcel }));
+        if peer != NO_PEER {
+            cx.mail(to, Mail(Letter::Published { peer, id, offset, level: Level::Durable, parcel }));
+        }
         self.tidy(desk, place);
     }
 
@@ -271,7 +273,9 @@ impl Home {
                     if let Some((device, seq)) = &seq {
                         topic.seen.remove(&user, device, *seq);
                     }
-                    cx.mail(to, Mail(Letter::Rejected { peer, id, refusal }));
+                    if peer != NO_PEER {
+                        cx.mail(to, Mail(Letter::Rejected { peer, id, refusal }));
+                    }
                     self.tidy(desk, place);
                 }
                 Waiting::Repeat { to, peer, id, .. } => cx.mail(to, Mail(Letter::Rejected { peer, id, refusal })),

@@ -167,9 +167,6 @@ impl Home {
 
     /// A mark has risen: it is written soon.
     pub(super) fn plan_mark(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk, place: usize, user: &Arc<str>) {
-        if self.topics[place].level != Level::Durable {
-            return;
-        }
         if self.risen.is_empty() {
             desk.due.plan(cx, cx.now + MARKS_EVERY, Chore::Marks);
         }
@@ -179,11 +176,16 @@ impl Home {
     /// The time to write marks that have risen.
     pub(crate) fn write_marks(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk) {
         let risen = std::mem::take(&mut self.risen);
+        self.marked.clear();
         for (topic, user) in risen {
             let Some(place) = self.find(&topic) else { continue };
-            let Some(Watermark { delivered, read }) = self.topics[place].watermarks.get(&user) else { continue };
+            let Some(mark) = self.topics[place].watermarks.get(&user) else { continue };
+            self.marked.push((topic.clone(), user.clone(), mark));
+            if self.topics[place].level != Level::Durable {
+                continue;
+            }
             // A history that begins anew later has been read by nobody.
-            let value = [delivered, read, self.topics[place].epoch].map(u64::to_le_bytes).concat();
+            let value = [mark.delivered, mark.read, self.topics[place].epoch].map(u64::to_le_bytes).concat();
             let change = Change { key: format!("{MARK}{user}"), value: Some(Bytes::from(value)) };
             if self.record(&topic, &[change], NOBODY).is_err() {
                 // Marks only rise, and a lost one rises again: a full disk must not fill the memory.

@@ -56,7 +56,7 @@ fn five_thousand_readers_cost_one_effect() {
     let mut shard = Shard::new();
     for index in 0..READERS {
         let peer = Peer { index, generation: 1 };
-        let info = PeerInfo { user: format!("user-{index}").as_str().into(), device: "one".into() };
+        let info = PeerInfo { user: format!("user-{index}").as_str().into(), device: "one".into(), guest: false };
         let message = Message::Sub { id: 1, topic: "chat/lobby", epoch: None, after: None };
         shard.call(|topics, _| topics.on_open(peer, &info));
         shard.call(|topics, cx| topics.on_message(cx, peer, message));

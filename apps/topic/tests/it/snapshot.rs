@@ -46,7 +46,7 @@ impl Run {
         let (mut out, mut arena, mut letters, mut told) =
             (Out::default(), BytesMut::new(), VecDeque::new(), Vec::new());
         let now = Instant::now();
-        topics.on_open(peer, &PeerInfo { user: user.into(), device: device.into() });
+        topics.on_open(peer, &PeerInfo { user: user.into(), device: device.into(), guest: false });
         let mut message = Some(message);
         loop {
             let mut cx = Cx { now, wall_ms: 7, shard, rng, map, arena: &mut arena, out: &mut out };

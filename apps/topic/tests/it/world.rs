@@ -9,7 +9,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use handler::{Cx, Effect, Map, Message, Out, Peer, PeerInfo, Pressure, Push, ShardId, Timer};
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use topic::{Limits, Mail, Page, Topics};
+use topic::{Limits, Mail, News, Page, Topics};
 
 use crate::client::{Ask, Device, Line, weight};
 
@@ -143,7 +143,7 @@ impl World {
         });
         let peer = Peer { index, generation: seat.slots[index as usize] };
         let who = &mut self.devices[device];
-        let info = PeerInfo { user: who.user.as_str().into(), device: who.name.as_str().into() };
+        let info = PeerInfo { user: who.user.as_str().into(), device: who.name.as_str().into(), guest: false };
         who.line = Some(Line::new(self.lines, shard, peer, slow));
         self.seats.insert((shard, peer), device);
         self.call(shard, |topics, _| topics.on_open(peer, &info));
@@ -209,8 +209,8 @@ impl World {
         let pair = full.expect("counted");
         let mail = self.boxes[pair].pop_front().expect("not empty");
         let (from, to) = (pair / self.shards.len(), pair % self.shards.len());
-        let page = self.call(to, |topics, cx| topics.on_mail(cx, ShardId(from as u16), mail));
-        if let Some(page) = page {
+        let news = self.call(to, |topics, cx| topics.on_mail(cx, ShardId(from as u16), mail));
+        if let Some(News::Page(page)) = news {
             self.see_page(&page);
             self.pages.push(page);
         }

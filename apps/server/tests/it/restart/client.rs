@@ -234,7 +234,7 @@ fn understood(message: &Says<'_>) -> Heard {
     }
 }
 
-fn upgrade(stream: &mut TcpStream) -> websocket::Connection {
+pub(crate) fn upgrade(stream: &mut TcpStream) -> websocket::Connection {
     let request = "GET /ws HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
                    sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     stream.write_all(request.as_bytes()).expect("sent");

@@ -36,7 +36,7 @@ pub(crate) const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(1
 
 /// The apps of a shard with what is on its disk.
 pub(crate) fn recovered(setup: &Setup, id: ShardId, platter: &mut Platter) -> chat::Chat {
-    let mut chat = ringshard::setup::new_chat(&setup.config, setup.hash_seed);
+    let mut chat = ringshard::setup::new_chat(&setup.config, &setup.shared, setup.hash_seed);
     let at = (handler::ShardId(id.0), ORIGIN);
     chat.recover(at, Vec::new(), platter).expect("what was on disk is as it was");
     chat

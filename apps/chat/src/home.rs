@@ -1,0 +1,268 @@
+//! What is decided at homes: operations and letters become facts, and when these are on disk, answers and further letters.
+
+mod gate;
+mod inbox;
+mod outbox;
+mod query;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use handler::{Code, Cx, Peer, ShardId};
+use topic::{Mail, Topics};
+
+use self::{inbox::Gathers, outbox::Outbox};
+use crate::{
+    conversation::personal,
+    directory,
+    facts::{Change, Facts, Refusal, Who},
+    post::{Note, Post},
+    shared::Shared,
+};
+
+pub(crate) use self::{gate::AMENDS, outbox::RETRY};
+
+/// All that waits at this home.
+#[derive(Default, Debug)]
+pub(crate) struct Home {
+    pending: BTreeMap<u64, Pending>,
+    next: u64,
+    pub(crate) outbox: Outbox,
+    gathers: Gathers,
+    /// When members of slow groups wrote last: topic and user.
+    slow: BTreeMap<(String, String), u64>,
+}
+
+/// Who is answered.
+#[derive(Clone, Copy, Debug)]
+struct Asker {
+    shard: ShardId,
+    peer: Peer,
+    id: u32,
+}
+
+/// What is done when changes are on disk.
+#[derive(Debug)]
+enum After {
+    /// Somebody asked.
+    Answer(Asker, Bytes),
+    /// A letter came, with this number from this name.
+    Taken(ShardId, String, u64),
+    /// Nothing.
+    Nothing,
+}
+
+/// A decision under way to disk.
+#[derive(Debug)]
+struct Pending {
+    name: String,
+    letters: Vec<(String, u64)>,
+    after: After,
+}
+
+/// A decision: facts of one name, what its topic is told, and letters.
+#[derive(Debug)]
+struct Work {
+    name: String,
+    changes: Vec<Change>,
+    notices: Vec<Bytes>,
+    letters: Vec<(String, Note)>,
+    after: After,
+}
+
+/// The facts under one name.
+struct View<'a> {
+    topics: &'a Topics,
+    name: &'a str,
+}
+
+impl Facts for View<'_> {
+    fn get(&self, key: &str) -> Option<&[u8]> {
+        self.topics.fact(self.name, key)
+    }
+
+    fn range<'f>(&'f self, prefix: &str, after: Option<&str>) -> impl Iterator<Item = (&'f str, &'f [u8])> {
+        self.topics.facts(self.name, prefix, after)
+    }
+}
+
+impl Home {
+    /// Makes a decision true: facts and letters go to disk in one record, and what the topic is told right behind it.
+    fn commit(&mut self, cx: &mut Cx<'_, Mail>, topics: &mut Topics, work: Work) -> Result<(), Refusal> {
+        let Work { name, changes, notices, letters, after } = work;
+        let mut changes: Vec<topic::Change> =
+            changes.into_iter().map(|Change { key, value }| topic::Change { key, value }).collect();
+        let mut numbers = Vec::with_capacity(letters.len());
+        for (to, note) in letters {
+            let (number, fact) = self.outbox.write(&name, &to, note);
+            changes.push(fact);
+            numbers.push((to, number));
+        }
+        if changes.is_empty() {
+            notices.iter().for_each(|body| say(cx, topics, &name, body));
+            Self::conclude(cx, &name, after, Ok(()), topics);
+            return Ok(());
+        }
+        let token = self.next;
+        self.next += 1;
+        if let Err((code, message)) = topics.record(&name, &changes, token) {
+            numbers.iter().for_each(|(to, number)| self.outbox.drop_letter(&name, to, *number));
+            let refusal = Refusal { code, message: message.into(), retry_ms: None };
+            Self::conclude(cx, &name, after, Err(refusal.clone()), topics);
+            return Err(refusal);
+        }
+        self.pending.insert(token, Pending { name: name.clone(), letters: numbers, after });
+        notices.iter().for_each(|body| say(cx, topics, &name, body));
+        Ok(())
+    }
+
+    /// Does what waited for changes that are on disk now, or were taken back.
+    pub(crate) fn settle(&mut self, cx: &mut Cx<'_, Mail>, topics: &mut Topics) {
+        loop {
+            let settled: Vec<_> = topics.settled().collect();
+            if settled.is_empty() {
+                return;
+            }
+            for (token, outcome) in settled {
+                let Some(Pending { name, letters, after }) = self.pending.remove(&token) else { continue };
+                for (to, number) in letters {
+                    match outcome {
+                        Ok(()) => self.outbox.send(cx, topics, (&name, &to), number),
+                        Err(_) => self.outbox.drop_letter(&name, &to, number),
+                    }
+                }
+                let refused = |(code, message): (Code, &'static str)| Refusal::new(code, message);
+                Self::conclude(cx, &name, after, outcome.map_err(refused), topics);
+            }
+        }
+    }
+
+    fn conclude(cx: &mut Cx<'_, Mail>, to: &str, after: After, outcome: Result<(), Refusal>, topics: &Topics) {
+        let (shard, post) = match after {
+            After::Nothing => return,
+            After::Answer(Asker { shard, peer, id }, body) => {
+                (shard, Post::Answer { peer, id, answer: outcome.map(|()| body) })
+            }
+            After::Taken(shard, from, number) => {
+                (shard, Post::Taken { from, to: to.to_owned(), number, taken: outcome.is_ok() })
+            }
+        };
+        mail(cx, topics, shard, post);
+    }
+
+    /// Takes news from another home. What comes again changes nothing.
+    pub(crate) fn on_note(
+        &mut self,
+        cx: &mut Cx<'_, Mail>,
+        topics: &mut Topics,
+        from: ShardId,
+        (sender, number): (String, u64),
+        (to, note): (String, &Note),
+    ) {
+        let after = After::Taken(from, sender, number);
+        let view = View { topics, name: &to };
+        let (changes, letters, notices) = match note {
+            Note::Directory(letter) => {
+                let Some(user) = owner(&to) else { return };
+                match directory::receive(&view, &user, cx.wall_ms, letter) {
+                    Ok(directory::Decision { changes, letters, notices, .. }) => (changes, to_users(letters), notices),
+                    // There is no room for it: it would never fit, and must not be in the way of what follows.
+                    Err(_) => (Vec::new(), Vec::new(), Vec::new()),
+                }
+            }
+            Note::Blocked { by, on } => {
+                let (key, value) = (blocked(by), on.then(|| Bytes::from_static(b"true")));
+                (changed(&view, key, value), Vec::new(), Vec::new())
+            }
+            Note::Forgotten { by } => (changed(&view, listed(by), None), Vec::new(), Vec::new()),
+        };
+        // Who sent it hears of a failure, and sends it again.
+        let _ = self.commit(cx, topics, Work { name: to, changes, notices, letters, after });
+    }
+
+    /// Marks have risen: who shows ticks is told, and the user's other devices.
+    pub(crate) fn on_marks(cx: &mut Cx<'_, Mail>, topics: &mut Topics) {
+        for (topic, user, mark) in topics.take_marked() {
+            if crate::conversation::is_open(&topic) {
+                continue;
+            }
+            let (delivered, read) = (mark.delivered, mark.read);
+            if gate::shows_ticks(&View { topics, name: &topic }, &topic) {
+                let body = format!("{{\"delivered\":{delivered},\"read\":{read}}}");
+                topics.wave_own(cx, (&topic, &user, READ), body.as_bytes());
+            }
+            if let Some(name) = personal(&user) {
+                let (user, topic, to) = (user.to_string(), topic.to_string(), cx.home(&name));
+                mail(cx, topics, to, Post::Marked { user, topic, delivered, read });
+            }
+        }
+    }
+
+    /// The user's devices hear how far the user has come.
+    pub(crate) fn on_marked(
+        cx: &mut Cx<'_, Mail>,
+        topics: &mut Topics,
+        user: &str,
+        (topic, delivered, read): (&str, u64, u64),
+    ) {
+        let Some(name) = personal(user) else { return };
+        let body = format!("{{\"topic\":\"{topic}\",\"delivered\":{delivered},\"read\":{read}}}");
+        topics.wave_own(cx, (&name, "", READ), body.as_bytes());
+    }
+}
+
+/// The key of ephemeral values that say how far users have come.
+pub(crate) const READ: &str = "read";
+
+/// Who says what the server says.
+const SERVER: &str = "";
+
+fn say(cx: &mut Cx<'_, Mail>, topics: &mut Topics, topic: &str, body: &[u8]) {
+    // A home that takes no messages has refused the facts before.
+    let _ = topics.publish_own(cx, (topic, SERVER), body);
+}
+
+pub(crate) fn mail(cx: &mut Cx<'_, Mail>, topics: &Topics, to: ShardId, post: Post) {
+    topics.mail_app(cx, to, std::sync::Arc::new(post));
+}
+
+/// The user whose personal topic this is.
+fn owner(name: &str) -> Option<String> {
+    match crate::conversation::Conversation::parse(name)? {
+        crate::conversation::Conversation::Personal(user) => Some(user),
+        _ => None,
+    }
+}
+
+fn to_users(letters: Vec<(String, directory::Letter)>) -> Vec<(String, Note)> {
+    let addressed = |(user, letter): (String, _)| Some((personal(&user)?, Note::Directory(letter)));
+    letters.into_iter().filter_map(addressed).collect()
+}
+
+fn changed(view: &View<'_>, key: String, value: Option<Bytes>) -> Vec<Change> {
+    let same = view.get(&key) == value.as_deref();
+    (!same).then_some(Change { key, value }).into_iter().collect()
+}
+
+/// The fact of a direct conversation that one of the two does not hear the other one.
+fn blocked(by: &str) -> String {
+    format!("blocked/{by}")
+}
+
+/// The fact of a direct conversation that it is in the list of one of the two.
+fn listed(user: &str) -> String {
+    format!("listed/{user}")
+}
+
+/// The fact of a conversation that a message of it is no more.
+fn recalled(offset: u64) -> String {
+    format!("recalled/{offset}")
+}
+
+fn is_account(shared: &Shared, name: &str) -> bool {
+    shared.people.has(name) && personal(name).is_some()
+}
+
+fn who<'a>(user: &'a str, guest: bool) -> Who<'a> {
+    Who { user, guest }
+}

@@ -1,0 +1,223 @@
+//! Who comes in: mail to the home of a conversation is looked at before topics act on it.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use handler::{Code, Cx, ShardId};
+use topic::{Mail, Topics, Visit, VisitKind};
+
+use super::{After, Home, View, Work, blocked, changed, is_account, listed, mail, recalled, who};
+use crate::{
+    body::{self, Amend, AmendLimits, Original, What},
+    conversation::{
+        Conversation, GROUP_TICKS_MAX, Permit, SLOW_MS_MAX, is_open, may_read, may_write, members, personal,
+    },
+    directory,
+    facts::{Facts, Refusal},
+    post::{Note, Post},
+    shared::{Settings, Shared},
+    words::{Verdict, WordList},
+};
+
+/// What is said with a publication that changes another message.
+pub(crate) const AMENDS: u8 = 1;
+
+/// Members of slow groups that are remembered; who wrote too long ago to matter goes first.
+const SLOW_WRITERS_MAX: usize = 10_000;
+
+impl Home {
+    /// Looks at mail to a home. Gives it back, perhaps with another body, unless it was refused.
+    pub(crate) fn judge(
+        &mut self,
+        cx: &mut Cx<'_, Mail>,
+        topics: &mut Topics,
+        (settings, shared): (&Settings, &Shared),
+        from: ShardId,
+        letter: Mail,
+    ) -> Option<Mail> {
+        let Some(visit) = letter.visit() else { return Some(letter) };
+        let publishes = visit.kind == VisitKind::Publish;
+        let words = if publishes { Some(shared.words.load()).filter(|words| words.is_some()) } else { None };
+        // A plain room without a list of words costs nothing more.
+        if is_open(visit.topic) && visit.hint == 0 && words.is_none() || (publishes && topics.is_repeat(&letter)) {
+            return Some(letter);
+        }
+        let judged = match publishes {
+            true => {
+                self.publication(cx, topics, (settings, shared), &visit, words.as_deref().and_then(|w| w.as_deref()))
+            }
+            false => reader(topics, &visit).map(|()| None),
+        };
+        match judged {
+            Ok(None) => Some(letter),
+            Ok(Some(body)) => Some(letter.with_body(&body)),
+            Err(Refusal { code, message, retry_ms }) => {
+                let message = match message {
+                    Cow::Borrowed(message) => message,
+                    Cow::Owned(_) => "that is not allowed here",
+                };
+                topics.refuse(cx, from, &letter, (code, message, retry_ms));
+                None
+            }
+        }
+    }
+
+    /// Whether something may be published, and with which body instead of its own.
+    fn publication(
+        &mut self,
+        cx: &mut Cx<'_, Mail>,
+        topics: &mut Topics,
+        (settings, shared): (&Settings, &Shared),
+        visit: &Visit<'_>,
+        words: Option<&WordList>,
+    ) -> Result<Option<Vec<u8>>, Refusal> {
+        let on = conversation(visit)?;
+        let view = View { topics, name: visit.topic };
+        let who = who(visit.user, visit.guest);
+        let Permit { role, slow_ms } = may_write(&view, &on, &who, cx.wall_ms)?;
+        self.check_slow(cx.wall_ms, visit, slow_ms)?;
+        if let Conversation::Direct(a, b) = &on {
+            check_direct(&view, (a, b), visit.user, shared)?;
+        }
+        let text = body::read(visit.body, settings.text_chars_max).map_err(Refusal::bad)?;
+        let amends = match text.what {
+            What::Edit { offset, .. } => Some((Amend::Edit, offset)),
+            What::Recall { offset } => Some((Amend::Recall, offset)),
+            What::Text(_) | What::Media { .. } => None,
+        };
+        let body = words.map_or(Ok(None), |words| filter(words, visit.body, &text))?;
+        let mut changes = Vec::new();
+        if let Some((amend, offset)) = amends {
+            may_amend(&view, &settings.amend, (amend, offset), &who, role, cx.wall_ms)?;
+            if amend == Amend::Recall {
+                changes = changed(&view, recalled(offset), Some(Bytes::from_static(b"true")));
+            }
+        }
+        let mut letters = Vec::new();
+        if let Conversation::Direct(a, b) = &on {
+            let offset = view.topics.tail(visit.topic).head;
+            for user in [a, b] {
+                let news = changed(&view, listed(user), Some(Bytes::from_static(b"true")));
+                if let (false, Some(to)) = (news.is_empty(), personal(user)) {
+                    let (topic, at_ms) = (visit.topic.to_owned(), cx.wall_ms);
+                    letters.push((to, Note::Directory(directory::Letter::Listed { topic, at_ms, offset })));
+                    changes.extend(news);
+                }
+            }
+        }
+        if !changes.is_empty() {
+            let (name, notices, after) = (visit.topic.to_owned(), Vec::new(), After::Nothing);
+            self.commit(cx, topics, Work { name, changes, notices, letters, after })?;
+        }
+        if slow_ms > 0 {
+            self.slow.insert((visit.topic.to_owned(), visit.user.to_owned()), cx.wall_ms);
+        }
+        Ok(body)
+    }
+
+    fn check_slow(&mut self, now_ms: u64, visit: &Visit<'_>, slow_ms: u32) -> Result<(), Refusal> {
+        if slow_ms == 0 {
+            return Ok(());
+        }
+        if self.slow.len() >= SLOW_WRITERS_MAX {
+            self.slow.retain(|_, at_ms| *at_ms + u64::from(SLOW_MS_MAX) > now_ms);
+        }
+        let last = self.slow.get(&(visit.topic.to_owned(), visit.user.to_owned()));
+        let wait = last.map_or(0, |at_ms| (at_ms + u64::from(slow_ms)).saturating_sub(now_ms));
+        match u32::try_from(wait).unwrap_or(u32::MAX) {
+            0 => Ok(()),
+            wait => Err(Refusal { retry_ms: Some(wait), ..Refusal::full("this group is slow: wait a little") }),
+        }
+    }
+
+    /// Users take part no longer: from here on no shard gives them anything of this topic.
+    pub(super) fn expel(cx: &mut Cx<'_, Mail>, topics: &Topics, topic: &str, users: &[String]) {
+        for (user, shard) in users.iter().flat_map(|user| topics.audience(topic).into_iter().map(move |to| (user, to)))
+        {
+            mail(cx, topics, shard, Post::Expel { topic: topic.to_owned(), user: user.clone() });
+        }
+    }
+}
+
+/// Whether a conversation is small enough that all are told how far each has come.
+pub(super) fn shows_ticks(facts: &impl Facts, topic: &str) -> bool {
+    match Conversation::parse(topic) {
+        Some(Conversation::Direct(..)) => true,
+        Some(Conversation::Group(id)) => members(facts, &id).is_ok_and(|members| members <= GROUP_TICKS_MAX),
+        _ => false,
+    }
+}
+
+fn conversation(visit: &Visit<'_>) -> Result<Conversation, Refusal> {
+    Conversation::parse(visit.topic).ok_or_else(|| Refusal::bad("that is no topic of chat"))
+}
+
+fn reader(topics: &Topics, visit: &Visit<'_>) -> Result<(), Refusal> {
+    may_read(&View { topics, name: visit.topic }, &conversation(visit)?, &who(visit.user, visit.guest))
+}
+
+/// Whether one of two may write to the other one.
+fn check_direct(view: &View<'_>, (a, b): (&str, &str), user: &str, shared: &Shared) -> Result<(), Refusal> {
+    let other = if user == a { b } else { a };
+    if view.get(&blocked(other)).is_some() {
+        return Err(Refusal::denied("that user does not want to hear from you"));
+    }
+    if view.get(&blocked(user)).is_some() {
+        return Err(Refusal::new(Code::FailedPrecondition, "you have blocked that user"));
+    }
+    if view.get(&listed(other)).is_none() && !is_account(shared, other) {
+        return Err(Refusal::new(Code::NotFound, "there is no such user"));
+    }
+    Ok(())
+}
+
+fn may_amend(
+    view: &View<'_>,
+    limits: &AmendLimits,
+    (amend, offset): (Amend, u64),
+    who: &crate::Who<'_>,
+    role: Option<crate::conversation::Role>,
+    now_ms: u64,
+) -> Result<(), Refusal> {
+    if offset > view.topics.tail(view.name).head {
+        return Err(Refusal::new(Code::OutOfRange, "there is no such message"));
+    }
+    if view.get(&recalled(offset)).is_some() {
+        return Err(Refusal::new(Code::FailedPrecondition, "that message was recalled"));
+    }
+    let Some(record) = view.topics.peek(view.name, offset) else {
+        return Err(Refusal::new(Code::FailedPrecondition, "that message is too old to be changed"));
+    };
+    let original = Original { from: record.from, at_ms: record.at_ms, body: record.body };
+    body::may_amend(limits, amend, &original, who, role, now_ms)
+}
+
+/// The body with the words masked that are not wanted, if it has any.
+fn filter(words: &WordList, body: &[u8], message: &body::Body<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+    let (text, file) = match &message.what {
+        What::Text(text) | What::Edit { text, .. } => (Some(*text), None),
+        What::Media { caption, file, .. } => (*caption, Some(&*file.name)),
+        What::Recall { .. } => (None, None),
+    };
+    let rejected = || Refusal::denied("there are words in it that are not allowed here");
+    let mut masked = None;
+    if let Some(text) = text {
+        match words.check(&text.plain()) {
+            Verdict::Rejected => return Err(rejected()),
+            Verdict::Masked { text: new, .. } => masked = Some(replace(body, text.quoted(), &new)),
+            Verdict::Clean | Verdict::Flagged => {}
+        }
+    }
+    match file.map(|name| words.check(name)) {
+        // What a file is called can be changed by whoever sends it.
+        Some(Verdict::Rejected | Verdict::Masked { .. }) => Err(rejected()),
+        Some(Verdict::Clean | Verdict::Flagged) | None => Ok(masked),
+    }
+}
+
+/// A body with another text in the place of this one, which is a piece of it.
+fn replace(body: &[u8], quoted: &str, text: &str) -> Vec<u8> {
+    let start = (quoted.as_ptr() as usize).saturating_sub(body.as_ptr() as usize).min(body.len());
+    let end = (start + quoted.len()).min(body.len());
+    [&body[..start], &crate::facts::json(&text), &body[end..]].concat()
+}

@@ -1,0 +1,100 @@
+//! What chat writes to itself on other shards.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use handler::Peer;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    conversation::{self, Conversation},
+    directory::{self, Cursor, Last},
+    facts::Refusal,
+};
+
+/// A letter between shards.
+#[derive(Debug)]
+pub(crate) enum Post {
+    /// To a home: somebody asks.
+    Ask {
+        peer: Peer,
+        id: u32,
+        user: Arc<str>,
+        guest: bool,
+        query: Query,
+    },
+    /// From a home: the answer.
+    Answer {
+        peer: Peer,
+        id: u32,
+        answer: Result<Bytes, Refusal>,
+    },
+    /// To a home: news, which its sender keeps until it was taken.
+    Note {
+        from: String,
+        number: u64,
+        to: String,
+        note: Note,
+    },
+    /// Back: whether it is on disk there. If not, it has to come again.
+    Taken {
+        from: String,
+        to: String,
+        number: u64,
+        taken: bool,
+    },
+    /// To shards that listen to a conversation: a user takes part no longer.
+    Expel {
+        topic: String,
+        user: String,
+    },
+    /// To homes of conversations, from a user's home: what is new in them?
+    Heads {
+        ticket: u64,
+        user: Arc<str>,
+        topics: Vec<String>,
+    },
+    Headed {
+        ticket: u64,
+        heads: Vec<Head>,
+    },
+    /// To a user's home: how far the user has come in a conversation.
+    Marked {
+        user: String,
+        topic: String,
+        delivered: u64,
+        read: u64,
+    },
+}
+
+/// What is asked of a home.
+#[derive(Debug)]
+pub(crate) enum Query {
+    Conversation { on: Conversation, op: conversation::Op },
+    Marks { on: Conversation, after: Option<String>, limit: usize },
+    Read { on: Conversation, read: u64 },
+    Directory(directory::Op),
+    List { after: Option<Cursor>, limit: usize },
+}
+
+/// News of one home for another one, kept as a fact while it is under way.
+#[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Note {
+    /// For a user's directory.
+    Directory(directory::Letter),
+    /// For a direct conversation: one of the two does not hear the other one, or does again.
+    Blocked { by: String, on: bool },
+    /// For a direct conversation: it is not in this user's list any longer.
+    Forgotten { by: String },
+}
+
+/// The end of a conversation, and how far a user has come in it.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) topic: String,
+    pub(crate) head: u64,
+    pub(crate) at_ms: u64,
+    pub(crate) last: Option<Last>,
+    pub(crate) read: u64,
+}

@@ -1,0 +1,233 @@
+//! Somebody with an account, or a guest, on one device: asks and waits for the answer.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use serde_json::{Value, json};
+use session::{Client as Say, Codec, Credential, Hello, Server as Told};
+use tcp::frame::Deframer;
+use websocket::Event;
+
+use crate::{
+    process::{PATIENCE, Server},
+    restart::client::{Speech, upgrade},
+};
+
+pub(crate) struct Person {
+    name: String,
+    token: String,
+    stream: TcpStream,
+    layer: Layer,
+    id: u32,
+    welcome: bool,
+    answers: VecDeque<(Option<u32>, Result<Value, String>)>,
+    messages: VecDeque<(String, Value)>,
+    /// In frames a topic has a number.
+    aliases: BTreeMap<u32, String>,
+}
+
+enum Layer {
+    Socket(websocket::Connection),
+    Frames(Deframer),
+}
+
+impl Person {
+    pub(crate) fn register(server: &Server, speech: Speech, name: &str) -> Self {
+        let token = post(server, "register", &json!({"name": name, "password": "long enough"}));
+        Self::enter(server, speech, name, token)
+    }
+
+    pub(crate) fn guest(server: &Server, name: &str) -> Self {
+        let token = post(server, "guest", &json!({"name": name}));
+        Self::enter(server, Speech::Socket, name, token)
+    }
+
+    /// Another session of the same user.
+    pub(crate) fn again(&self, server: &Server, speech: Speech) -> Self {
+        Self::enter(server, speech, &self.name, self.token.clone())
+    }
+
+    fn enter(server: &Server, speech: Speech, name: &str, token: String) -> Self {
+        let mut stream = TcpStream::connect_timeout(&server.plain, PATIENCE).expect("the server listens");
+        stream.set_nodelay(true).expect("set");
+        let layer = match speech {
+            Speech::Socket => Layer::Socket(upgrade(&mut stream)),
+            Speech::Frames => {
+                stream.write_all(tcp::PREFACE).expect("sent");
+                Layer::Frames(Deframer::new(1 << 20))
+            }
+        };
+        let (answers, messages) = (VecDeque::new(), VecDeque::new());
+        let name = name.to_owned();
+        let aliases = BTreeMap::new();
+        let mut person = Self { name, token, stream, layer, id: 1, welcome: false, answers, messages, aliases };
+        let credential = Credential::Token(person.token.clone().into());
+        person.say(&Say::Hello(Hello::new(1, credential, "device")));
+        person.read_until(|person| person.welcome);
+        person
+    }
+
+    pub(crate) fn ask(&mut self, op: &str, body: &Value) -> Result<Value, String> {
+        let (id, body) = (self.next(), body.to_string());
+        self.say(&Say::Req { id, op: op.into(), body: body.as_bytes() });
+        self.answer(Some(id))
+    }
+
+    pub(crate) fn publish(&mut self, topic: &str, body: &Value) -> Result<u64, String> {
+        let (id, body) = (self.next(), body.to_string());
+        self.say(&Say::Pub { id, topic: topic.into(), seq: None, body: body.as_bytes() });
+        self.answer(Some(id)).map(|offset| offset.as_u64().expect("an offset"))
+    }
+
+    /// Subscribes; gives the head.
+    pub(crate) fn subscribe(&mut self, topic: &str, after: Option<u64>) -> Result<u64, String> {
+        let id = self.next();
+        self.say(&Say::Sub { id, topic: topic.into(), epoch: None, after });
+        self.answer(Some(id)).map(|head| head.as_u64().expect("a head"))
+    }
+
+    pub(crate) fn wave(&mut self, topic: &str, key: &str) {
+        self.say(&Say::Eph { topic: topic.into(), key: key.into(), body: b"{}" });
+    }
+
+    pub(crate) fn acknowledge(&mut self, topic: &str, read: u64) {
+        self.say(&Say::Ack { topic: topic.into(), delivered: read, read });
+    }
+
+    /// The code of an error that answers no request.
+    pub(crate) fn error(&mut self) -> String {
+        loop {
+            let code = self.answer(None).expect_err("an error");
+            // Who was banned is told that, too.
+            if code != "permission_denied" {
+                return code;
+            }
+        }
+    }
+
+    /// The lines of the list of conversations.
+    pub(crate) fn list(&mut self) -> Vec<Value> {
+        let list = self.ask("inbox.list", &json!({})).expect("a list");
+        list["conversations"].as_array().expect("a list").clone()
+    }
+
+    /// The next message of a topic.
+    pub(crate) fn hear(&mut self, topic: &str) -> Value {
+        self.read_until(|person| person.messages.iter().any(|(of, _)| of == topic));
+        let place = self.messages.iter().position(|(of, _)| of == topic).expect("it is there");
+        self.messages.remove(place).expect("it is there").1
+    }
+
+    /// Whether a text was among all that came so far; a question and its answer bring everything that was sent before.
+    pub(crate) fn has_heard(&mut self, text: &str) -> bool {
+        let _ = self.ask("chat.history", &json!({"topic": "chat/lobby"}));
+        self.messages.iter().any(|(_, body)| body["text"] == text)
+    }
+
+    fn answer(&mut self, id: Option<u32>) -> Result<Value, String> {
+        self.read_until(|person| person.answers.iter().any(|(of, _)| *of == id));
+        let place = self.answers.iter().position(|(of, _)| *of == id).expect("it is there");
+        self.answers.remove(place).expect("it is there").1
+    }
+
+    fn next(&mut self) -> u32 {
+        self.id += 1;
+        self.id
+    }
+
+    fn read_until(&mut self, done: impl Fn(&Self) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !done(self) {
+            let left = until.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{} hears nothing: {:?} {:?}", self.name, self.answers, self.messages);
+            self.read(left);
+        }
+    }
+
+    fn say(&mut self, message: &Say<'_>) {
+        let mut bytes = BytesMut::new();
+        match &mut self.layer {
+            Layer::Frames(_) => session::encode_client(Codec::Binary, message, &mut bytes),
+            Layer::Socket(socket) => {
+                let mut text = BytesMut::new();
+                session::encode_client(Codec::Json, message, &mut text);
+                socket.send_text(str::from_utf8(&text).expect("JSON is text"));
+                socket.take_output(&mut bytes);
+            }
+        }
+        self.stream.write_all(&bytes).expect("sent");
+    }
+
+    fn read(&mut self, within: Duration) {
+        let mut chunk = vec![0; 64 * 1024];
+        self.stream.set_read_timeout(Some(within)).expect("not zero");
+        let read = match self.stream.read(&mut chunk) {
+            Ok(read) => read,
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => return,
+            Err(error) => panic!("{}: {error}", self.name),
+        };
+        assert!(read > 0, "the connection of {} has ended", self.name);
+        let mut bytes = &mut chunk[..read];
+        let mut out = BytesMut::new();
+        let mut told = Vec::new();
+        match &mut self.layer {
+            Layer::Frames(deframer) => {
+                let mut bytes = &*bytes;
+                while let Some(frame) = deframer.next(&mut bytes).expect("frames") {
+                    told.push((Codec::Binary, frame.to_vec()));
+                }
+            }
+            Layer::Socket(socket) => {
+                while let Some(event) = socket.next(&mut bytes) {
+                    if let Event::Text(text) = event {
+                        told.push((Codec::Json, text.as_bytes().to_vec()));
+                    }
+                }
+                socket.take_output(&mut out);
+            }
+        }
+        self.stream.write_all(&out).expect("sent");
+        for (codec, message) in told {
+            self.take(&session::decode_server(codec, &message).expect("the server says what can be read"));
+        }
+    }
+
+    fn take(&mut self, told: &Told<'_>) {
+        let parsed = |body: &[u8]| serde_json::from_slice::<Value>(body).expect("JSON");
+        match told {
+            Told::Welcome { .. } => self.welcome = true,
+            Told::Res { id, body } => self.answers.push_back((Some(*id), Ok(parsed(body)))),
+            Told::PubOk { id, offset, .. } => self.answers.push_back((Some(*id), Ok(json!(offset)))),
+            Told::SubOk { id, topic, alias, head, .. } => {
+                self.aliases.insert(*alias, topic.to_string());
+                self.answers.push_back((Some(*id), Ok(json!(head))));
+            }
+            Told::Err { id, code, .. } => self.answers.push_back((*id, Err(code.name().to_owned()))),
+            Told::Msg { topic, alias, body, .. } => {
+                let topic = if topic.is_empty() { self.aliases[alias].clone() } else { topic.to_string() };
+                self.messages.push_back((topic, parsed(body)));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Asks for a token.
+fn post(server: &Server, what: &str, body: &Value) -> String {
+    let mut stream = TcpStream::connect(server.plain).expect("the server listens");
+    let body = body.to_string();
+    let head = format!("POST /api/v1/{what} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
+    let head = format!("{head}content-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    stream.write_all(format!("{head}{body}").as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body).expect("a body");
+    let answer: Value = serde_json::from_str(body).unwrap_or_else(|_| panic!("{answer}"));
+    answer["token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+}
