@@ -15,7 +15,6 @@ use crate::{
     journal::Place,
     mail::Mail,
     seen::Seen,
-    watermark::Watermark,
 };
 
 /// How often it is looked at what may go.
