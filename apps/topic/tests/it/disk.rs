@@ -15,7 +15,7 @@ use handler::{
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use simnet::{CrashPlan, Disk, DiskConfig, DiskError, DiskKind, Latency};
 use topic::{
-    Change, Limits, Mail, Page, Topics,
+    Change, Limits, Mail, News, Page, Topics,
     journal::{RecoverError, Recovered, Segments, name_of, number_of},
 };
 
@@ -247,7 +247,7 @@ impl Machine {
         let result = self.turn(shard, work);
         while let Some((from, to, mail)) = self.mail.pop_front() {
             let to = usize::from(to.0);
-            if let Some(page) = self.turn(to, |topics, cx| topics.on_mail(cx, from, mail)) {
+            if let Some(News::Page(page)) = self.turn(to, |topics, cx| topics.on_mail(cx, from, mail)) {
                 self.heard.push_back(Heard::Page(to, page));
             }
         }

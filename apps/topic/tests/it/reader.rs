@@ -126,7 +126,11 @@ impl Story {
         let client = &mut self.clients[who];
         let peer = Peer { index: who as u32, generation: client.connections };
         client.line = Some((shard, peer));
-        self.machine.open(shard, peer, &PeerInfo { user: client.user.into(), device: client.device.into() });
+        self.machine.open(
+            shard,
+            peer,
+            &PeerInfo { user: client.user.into(), device: client.device.into(), guest: false },
+        );
         self.repeat(who);
     }
 
