@@ -61,6 +61,7 @@ impl Person {
                 stream.write_all(tcp::PREFACE).expect("sent");
                 Layer::Frames(Deframer::new(1 << 20))
             }
+            Speech::Quantum => panic!("a person is on a stream"),
         };
         let (answers, messages) = (VecDeque::new(), VecDeque::new());
         let name = name.to_owned();
