@@ -11,9 +11,12 @@ use topic::{
 };
 
 use crate::{
-    Refusal, Who, body, conversation, history,
+    Refusal, Who,
+    audit::AUDIT_TOPIC,
+    body, conversation, history,
     home::{self, AMENDS, Home, READ, RETRY},
     post::Post,
+    push::{PUSH_OP, Pushes},
     rate::{RATE_USERS_MAX, RateTable},
     request::{Request, Search},
     shared::{Settings, Shared},
@@ -29,6 +32,7 @@ pub struct Chat {
     seed: u64,
     /// Made with the first publication, which brings the time.
     rates: Option<RateTable>,
+    pushes: Pushes,
 }
 
 const BAD_TOPIC: &str =
@@ -39,7 +43,7 @@ impl Chat {
     #[must_use]
     pub fn new(limits: Limits, settings: Settings, shared: Arc<Shared>, seed: u64) -> Self {
         let (topics, home) = (Topics::new(limits, seed), Home::default());
-        Self { topics, home, settings, shared, seed, rates: None }
+        Self { topics, home, settings, shared, seed, rates: None, pushes: Pushes::default() }
     }
 
     /// The rooms, for their numbers.
@@ -89,6 +93,14 @@ impl Chat {
         if op == history::OP {
             return self.on_history(cx, (peer, id), body);
         }
+        if op == PUSH_OP {
+            let chars_max = self.settings.text_chars_max;
+            return match self.pushes.start(cx, &self.topics, (peer, id), (body, chars_max)) {
+                Ok(None) => {}
+                Ok(Some(body)) => answer(cx, (peer, id), Ok(body)),
+                Err(refusal) => answer(cx, (peer, id), Err(refusal)),
+            };
+        }
         let Some((user, guest)) = self.topics.who(peer) else { return };
         let who = Who { user: &user, guest };
         match Request::read(cx, &who, op, body) {
@@ -109,6 +121,9 @@ impl Chat {
 
     fn on_history(&mut self, cx: &mut Cx<'_, Mail>, (peer, id): (Peer, u32), body: &[u8]) {
         match history::Ask::read(body) {
+            Ok(ask) if ask.topic == AUDIT_TOPIC => {
+                refuse(cx, peer, Some(id), Code::PermissionDenied, "that topic is read by subscribing to it");
+            }
             Ok(ask) if conversation::is_topic(&ask.topic) => {
                 self.topics.browse(cx, (peer, id), &ask.topic, ask.before, ask.limit);
             }
@@ -138,7 +153,7 @@ impl Chat {
     }
 
     fn on_post(&mut self, cx: &mut Cx<'_, Mail>, from: ShardId, post: Post) {
-        let Self { topics, home, shared, .. } = self;
+        let Self { topics, home, shared, pushes, .. } = self;
         match post {
             Post::Ask { peer, id, user, guest, query } => {
                 home.on_ask(cx, topics, shared, (from, peer, id), (&user, guest), query);
@@ -162,6 +177,16 @@ impl Chat {
             }
             Post::Heads { ticket, user, topics: names } => Home::on_heads(cx, topics, from, (ticket, &user), &names),
             Post::Headed { ticket, heads } => home.on_headed(cx, topics, ticket, heads),
+            Post::Push { ticket, target, topic, body } => {
+                home.on_push(cx, topics, shared, (from, ticket, target), (topic, &body));
+            }
+            Post::Pushed { ticket, target, result } => {
+                if let Some((peer, id, body)) = pushes.on_pushed(ticket, target, result)
+                    && topics.who(peer).is_some()
+                {
+                    answer(cx, (peer, id), Ok(body));
+                }
+            }
             Post::Marked { user, topic, delivered, read } => {
                 Home::on_marked(cx, topics, &user, (&topic, delivered, read));
             }
@@ -253,6 +278,7 @@ fn check(message: &Message<'_>, text_chars_max: usize) -> Result<bool, (Option<u
         return Err((id, BAD_TOPIC));
     }
     match message {
+        Message::Pub { .. } | Message::Eph { .. } if topic == AUDIT_TOPIC => Err((id, "only the server writes there")),
         Message::Pub { body, .. } => body::check(body, text_chars_max).map_err(|why| (id, why)),
         Message::Eph { key: READ, .. } if !conversation::is_open(topic) => Err((id, "only the server says `read`")),
         Message::Eph { body, .. } => body::check_ephemeral(body).map(|()| false).map_err(|why| (id, why)),

@@ -13,7 +13,8 @@ use topic::{Mail, Topics};
 
 use self::{inbox::Gathers, outbox::Outbox};
 use crate::{
-    conversation::personal,
+    audit,
+    conversation::{Conversation, members, personal},
     directory,
     facts::{Change, Facts, Refusal, Who},
     post::{Note, Post},
@@ -48,6 +49,8 @@ enum After {
     Answer(Asker, Bytes),
     /// A letter came, with this number from this name.
     Taken(ShardId, String, u64),
+    /// A program said something: the number of the push, and what the target is called.
+    Pushed(ShardId, u64, String),
     /// Nothing.
     Nothing,
 }
@@ -143,11 +146,53 @@ impl Home {
             After::Answer(Asker { shard, peer, id }, body) => {
                 (shard, Post::Answer { peer, id, answer: outcome.map(|()| body) })
             }
+            After::Pushed(shard, ticket, target) => {
+                (shard, Post::Pushed { ticket, target, result: outcome.map_err(|refusal| refusal.code) })
+            }
             After::Taken(shard, from, number) => {
                 (shard, Post::Taken { from, to: to.to_owned(), number, taken: outcome.is_ok() })
             }
         };
         mail(cx, topics, shard, post);
+    }
+
+    /// Publishes for a program, which hears of it when it is on disk.
+    pub(crate) fn on_push(
+        &mut self,
+        cx: &mut Cx<'_, Mail>,
+        topics: &mut Topics,
+        shared: &Shared,
+        after: (ShardId, u64, String),
+        (name, body): (String, &[u8]),
+    ) {
+        let after = After::Pushed(after.0, after.1, after.2);
+        let is_there = match Conversation::parse(&name) {
+            Some(Conversation::Personal(user)) => is_account(shared, &user),
+            Some(Conversation::Group(id)) => {
+                members(&View { topics, name: &name }, &id).is_ok_and(|members| members > 0)
+            }
+            Some(Conversation::World | Conversation::Room(_) | Conversation::Direct(..)) => true,
+            None => false,
+        };
+        if is_there {
+            return self.publish(cx, topics, (name, body), after);
+        }
+        let missing = Refusal::new(Code::NotFound, "there is no such user or group");
+        Self::conclude(cx, &name, after, Err(missing), topics);
+    }
+
+    /// Publishes what the server says, and goes on when it is on disk.
+    fn publish(&mut self, cx: &mut Cx<'_, Mail>, topics: &mut Topics, (name, body): (String, &[u8]), after: After) {
+        let published = topics.publish_own(cx, (&name, SERVER), body).map(|_| ());
+        // Facts come to disk in the order of what was written: so do none.
+        let token = self.next;
+        self.next += 1;
+        match published.and_then(|()| topics.record(&name, &[], token)) {
+            Ok(()) => drop(self.pending.insert(token, Pending { name, letters: Vec::new(), after })),
+            Err((code, message)) => {
+                Self::conclude(cx, &name, after, Err(Refusal::new(code, message)), topics);
+            }
+        }
     }
 
     /// Takes news from another home. What comes again changes nothing.
@@ -160,6 +205,9 @@ impl Home {
         (to, note): (String, &Note),
     ) {
         let after = After::Taken(from, sender, number);
+        if let Note::Audit { body } = note {
+            return self.publish(cx, topics, (to, &audit::bytes(body)), after);
+        }
         let view = View { topics, name: &to };
         let (changes, letters, notices) = match note {
             Note::Directory(letter) => {
@@ -174,6 +222,7 @@ impl Home {
                 let (key, value) = (blocked(by), on.then(|| Bytes::from_static(b"true")));
                 (changed(&view, key, value), Vec::new(), Vec::new())
             }
+            Note::Audit { .. } => return,
             Note::Forgotten { by } => (changed(&view, listed(by), None), Vec::new(), Vec::new()),
         };
         // Who sent it hears of a failure, and sends it again.
@@ -228,8 +277,8 @@ pub(crate) fn mail(cx: &mut Cx<'_, Mail>, topics: &Topics, to: ShardId, post: Po
 
 /// The user whose personal topic this is.
 fn owner(name: &str) -> Option<String> {
-    match crate::conversation::Conversation::parse(name)? {
-        crate::conversation::Conversation::Personal(user) => Some(user),
+    match Conversation::parse(name)? {
+        Conversation::Personal(user) => Some(user),
         _ => None,
     }
 }

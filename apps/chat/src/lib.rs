@@ -5,6 +5,7 @@
 //! | `chat/<room>`, `chat/world` | everybody | everybody |
 //! | `chat/g/<id>` | members | members that are not muted |
 //! | `chat/d/<a>~<b>` | both | both, unless one has blocked the other; no guests |
+//! | `chat/audit` | tokens with this very capability | the server: roles, silences, bans, removals, recalls by others, words |
 //! | `chat/u/<user>` | all devices of that account | the server: what is new in the user's contacts and conversations |
 //!
 //! What the server says has the sender `""`, which no user is called. Names in topics are written as
@@ -30,6 +31,7 @@
 //! | `chat.members`, `chat.bans` | topic, after?, limit? (200) | `{topic, count?, more, members or bans}` |
 //! | `chat.info` | topic | `{topic, kind, ..}` |
 //! | `chat.marks` | topic, after?, limit? (200) | `{topic, more, marks: [{user, delivered, read}]}` |
+//! | `chat.push` | target: {group?, users? (200), except?, all?}, body | `{results: [{target, ok, code?}]}`; with a token that has this very capability |
 //! | `chat.search` | prefix, limit? (20) | `{users}` |
 //! | `contact.request` | user, text? (200 characters) | `{}`; 1,000 under way |
 //! | `contact.accept`, `contact.decline`, `contact.remove` | user | `{}`; 5,000 contacts |
@@ -57,6 +59,7 @@
 //! topic is told of a decision is published right behind it. Before topics act on mail to a home, chat looks at it: who
 //! may come in, what may be said, and how.
 
+mod audit;
 pub mod body;
 mod chat;
 pub mod conversation;
@@ -67,6 +70,7 @@ mod home;
 mod list;
 mod name;
 mod post;
+mod push;
 pub mod rate;
 mod request;
 mod room;
@@ -74,10 +78,12 @@ pub mod search;
 mod shared;
 mod words;
 
+pub use audit::AUDIT_TOPIC;
 pub use body::TEXT_CHARS_MAX;
 pub use chat::Chat;
 pub use facts::{Change, Facts, Refusal, Who, apply};
 pub use list::PAGE_LINES_MAX;
 pub use name::{GROUP_NAME_CHARS_MAX, USER_CHARS_MAX, group_name, is_user};
+pub use push::PUSH_OP;
 pub use shared::{People, Settings, Shared};
 pub use words::{Verdict, WORD_CHARS_MAX, WORDS_BYTES_MAX, WORDS_MAX, WordList, WordsError};

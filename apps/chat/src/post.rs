@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use handler::Peer;
+use handler::{Code, Peer};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -58,6 +58,19 @@ pub(crate) enum Post {
         ticket: u64,
         heads: Vec<Head>,
     },
+    /// To a home: a program says something there.
+    Push {
+        ticket: u64,
+        target: String,
+        topic: String,
+        body: Bytes,
+    },
+    /// Back: whether it is on disk.
+    Pushed {
+        ticket: u64,
+        target: String,
+        result: Result<(), Code>,
+    },
     /// To a user's home: how far the user has come in a conversation.
     Marked {
         user: String,
@@ -85,6 +98,8 @@ pub(crate) enum Note {
     Directory(directory::Letter),
     /// For a direct conversation: one of the two does not hear the other one, or does again.
     Blocked { by: String, on: bool },
+    /// For the record of what was done to others.
+    Audit { body: String },
     /// For a direct conversation: it is not in this user's list any longer.
     Forgotten { by: String },
 }

@@ -8,6 +8,7 @@ use topic::{Mail, Topics, Visit, VisitKind};
 
 use super::{After, Home, View, Work, blocked, changed, is_account, listed, mail, recalled, who};
 use crate::{
+    audit,
     body::{self, Amend, AmendLimits, Original, What},
     conversation::{
         Conversation, GROUP_TICKS_MAX, Permit, SLOW_MS_MAX, is_open, may_read, may_write, members, personal,
@@ -85,15 +86,33 @@ impl Home {
             What::Recall { offset } => Some((Amend::Recall, offset)),
             What::Text(_) | What::Media { .. } => None,
         };
-        let body = words.map_or(Ok(None), |words| filter(words, visit.body, &text))?;
+        let mut letters = Vec::new();
+        let of = (visit.topic, visit.user, cx.wall_ms);
+        let body = match words.map_or(Filtered::Clean, |words| filter(words, visit.body, &text)) {
+            Filtered::Clean => None,
+            Filtered::Masked(body) => Some(body),
+            Filtered::Flagged(body) => {
+                letters.push(audit::note("flagged", of, visit.body));
+                body
+            }
+            Filtered::Rejected => {
+                let (name, letters) = (visit.topic.to_owned(), vec![audit::note("rejected", of, visit.body)]);
+                let (changes, notices, after) = (Vec::new(), Vec::new(), After::Nothing);
+                self.commit(cx, topics, Work { name, changes, notices, letters, after })?;
+                return Err(Refusal::denied("there are words in it that are not allowed here"));
+            }
+        };
+        let view = View { topics, name: visit.topic };
         let mut changes = Vec::new();
         if let Some((amend, offset)) = amends {
-            may_amend(&view, &settings.amend, (amend, offset), &who, role, cx.wall_ms)?;
+            let author = may_amend(&view, &settings.amend, (amend, offset), &who, role, cx.wall_ms)?;
             if amend == Amend::Recall {
                 changes = changed(&view, recalled(offset), Some(Bytes::from_static(b"true")));
+                if author != visit.user {
+                    letters.push(audit::note("recall", of, visit.body));
+                }
             }
         }
-        let mut letters = Vec::new();
         if let Conversation::Direct(a, b) = &on {
             let offset = view.topics.tail(visit.topic).head;
             for user in [a, b] {
@@ -105,7 +124,7 @@ impl Home {
                 }
             }
         }
-        if !changes.is_empty() {
+        if !changes.is_empty() || !letters.is_empty() {
             let (name, notices, after) = (visit.topic.to_owned(), Vec::new(), After::Nothing);
             self.commit(cx, topics, Work { name, changes, notices, letters, after })?;
         }
@@ -171,6 +190,7 @@ fn check_direct(view: &View<'_>, (a, b): (&str, &str), user: &str, shared: &Shar
     Ok(())
 }
 
+/// Whether somebody may do that to a message; who wrote it.
 fn may_amend(
     view: &View<'_>,
     limits: &AmendLimits,
@@ -178,7 +198,7 @@ fn may_amend(
     who: &crate::Who<'_>,
     role: Option<crate::conversation::Role>,
     now_ms: u64,
-) -> Result<(), Refusal> {
+) -> Result<String, Refusal> {
     if offset > view.topics.tail(view.name).head {
         return Err(Refusal::new(Code::OutOfRange, "there is no such message"));
     }
@@ -189,29 +209,45 @@ fn may_amend(
         return Err(Refusal::new(Code::FailedPrecondition, "that message is too old to be changed"));
     };
     let original = Original { from: record.from, at_ms: record.at_ms, body: record.body };
-    body::may_amend(limits, amend, &original, who, role, now_ms)
+    body::may_amend(limits, amend, &original, who, role, now_ms)?;
+    Ok(record.from.to_owned())
 }
 
-/// The body with the words masked that are not wanted, if it has any.
-fn filter(words: &WordList, body: &[u8], message: &body::Body<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+/// What a list of words says of a message.
+enum Filtered {
+    Clean,
+    /// This is published instead.
+    Masked(Vec<u8>),
+    /// It is published, perhaps masked, and a moderator is told.
+    Flagged(Option<Vec<u8>>),
+    Rejected,
+}
+
+fn filter(words: &WordList, body: &[u8], message: &body::Body<'_>) -> Filtered {
     let (text, file) = match &message.what {
         What::Text(text) | What::Edit { text, .. } => (Some(*text), None),
         What::Media { caption, file, .. } => (*caption, Some(&*file.name)),
         What::Recall { .. } => (None, None),
     };
-    let rejected = || Refusal::denied("there are words in it that are not allowed here");
-    let mut masked = None;
-    if let Some(text) = text {
-        match words.check(&text.plain()) {
-            Verdict::Rejected => return Err(rejected()),
-            Verdict::Masked { text: new, .. } => masked = Some(replace(body, text.quoted(), &new)),
-            Verdict::Clean | Verdict::Flagged => {}
+    let (mut flags, mut masked) = (false, None);
+    match text.map(|text| (text, words.check(&text.plain()))) {
+        Some((_, Verdict::Rejected)) => return Filtered::Rejected,
+        Some((text, Verdict::Masked { text: new, flagged })) => {
+            (flags, masked) = (flagged, Some(replace(body, text.quoted(), &new)));
         }
+        Some((_, Verdict::Flagged)) => flags = true,
+        Some((_, Verdict::Clean)) | None => {}
     }
     match file.map(|name| words.check(name)) {
         // What a file is called can be changed by whoever sends it.
-        Some(Verdict::Rejected | Verdict::Masked { .. }) => Err(rejected()),
-        Some(Verdict::Clean | Verdict::Flagged) | None => Ok(masked),
+        Some(Verdict::Rejected | Verdict::Masked { .. }) => return Filtered::Rejected,
+        Some(Verdict::Flagged) => flags = true,
+        Some(Verdict::Clean) | None => {}
+    }
+    match (flags, masked) {
+        (true, masked) => Filtered::Flagged(masked),
+        (false, Some(body)) => Filtered::Masked(body),
+        (false, None) => Filtered::Clean,
     }
 }
 

@@ -9,6 +9,7 @@ use topic::{Mail, Topics};
 
 use super::{After, Asker, Home, View, Work, is_account, mail, to_users, who};
 use crate::{
+    audit,
     conversation::{self, Call, Conversation, may_read, personal},
     directory,
     facts::{Refusal, Who, json},
@@ -83,7 +84,11 @@ impl Home {
             (user.clone(), letter)
         };
         let unlisted = |user: &String| (user.clone(), directory::Letter::Unlisted { topic: name.clone(), at_ms });
-        let letters = to_users(joined.iter().map(listed).chain(left.iter().map(unlisted)).collect());
+        let mut letters = to_users(joined.iter().map(listed).chain(left.iter().map(unlisted)).collect());
+        if let Some(what) = audit::name(op) {
+            let of = (name.as_str(), who.user, at_ms);
+            letters.extend(notices.iter().map(|notice| audit::note(what, of, notice)));
+        }
         let work = Work { name: name.clone(), changes, notices, letters, after: After::Answer(asker, answer) };
         // A refused record is answered by the commit.
         if self.commit(cx, topics, work).is_ok() {

@@ -280,3 +280,63 @@ fn a_user_publishes_so_much_and_a_slow_group_takes_less() {
     world.later(10_000);
     assert!(world.publish(eve, &topic, text("2")).is_ok());
 }
+
+#[test]
+fn a_program_says_something_to_users_a_group_or_all() {
+    tell(|world| {
+        let [ada, bob] = ["ada", "bob"].map(|user| world.enter(user));
+        let topic = create(world, ada, &["bob"]);
+        world.subscribe(bob, "chat/u/bob", None).expect("the own one");
+        world.subscribe(bob, &topic, None).expect("a member");
+        world.subscribe(bob, "chat/world", None).expect("everybody");
+        let users = json!({"users": ["bob", "nobody", "eve", "a b", "bob"], "except": ["eve"]});
+        let results = world.ask(ada, "chat.push", json!({"target": users, "body": text("for you")}));
+        let failed = |name: &str, code: &str| json!({"target": name, "ok": false, "code": code});
+        let expected =
+            [failed("a b", "invalid_argument"), json!({"target": "bob", "ok": true}), failed("nobody", "not_found")];
+        assert_eq!(results, Ok(json!({"results": expected})));
+        assert_eq!(bodies(&world.heard(bob)), [&text("for you")]);
+        for (target, to) in [(json!({"group": topic}), topic.as_str()), (json!({"all": true}), "chat/world")] {
+            let results = world.ask(ada, "chat.push", json!({"target": target, "body": text("for all")}));
+            assert_eq!(results, Ok(json!({"results": [{"target": to, "ok": true}]})));
+            let heard = world.heard(bob);
+            assert_eq!((heard.len(), heard[0].0.as_str(), heard[0].2.as_str()), (1, to, ""));
+        }
+        let missing = world.ask(ada, "chat.push", json!({"target": {"group": "chat/g/none"}, "body": text("x")}));
+        assert_eq!(missing, Ok(json!({"results": [failed("chat/g/none", "not_found")]})));
+        for target in [json!({}), json!({"all": true, "group": topic}), json!({"all": true, "except": ["bob"]})] {
+            let refused = world.ask(ada, "chat.push", json!({"target": target, "body": text("x")}));
+            assert_eq!(refused.err(), Some(Code::InvalidArgument));
+        }
+    });
+}
+
+#[test]
+fn what_is_done_to_others_is_on_record() {
+    tell(|world| {
+        let [ada, bob, auditor] = ["ada", "bob", "eve"].map(|user| world.enter(user));
+        world.shared.words.store(Some(Arc::new(WordList::parse("odd\tflag\nworse\treject").expect("a list"))));
+        let topic = create(world, ada, &["bob"]);
+        world.subscribe(auditor, "chat/audit", None).expect("the server says who may");
+        assert_eq!(world.publish(auditor, "chat/audit", text("x")).err(), Some(Code::InvalidArgument));
+        world.ask(ada, "chat.role", json!({"topic": topic, "user": "bob", "role": "admin"})).expect("an admin");
+        assert!(world.publish(bob, &topic, text("how odd")).is_ok());
+        assert!(world.publish(bob, &topic, text("it gets worse")).is_err());
+        assert!(world.publish(ada, &topic, json!({"type": "recall", "offset": 3})).is_ok());
+        world.ask(ada, "chat.remove", json!({"topic": topic, "user": "bob"})).expect("removed");
+        let heard = world.heard(auditor);
+        let record: Vec<_> =
+            heard.iter().map(|(_, _, from, body)| (from.as_str(), &body["what"], &body["by"])).collect();
+        let line = |what: &str, by: &str| (json!(what), json!(by));
+        let expected = [
+            line("role", "ada"),
+            line("flagged", "bob"),
+            line("rejected", "bob"),
+            line("recall", "ada"),
+            line("remove", "ada"),
+        ];
+        assert_eq!(record, expected.each_ref().map(|(what, by)| ("", what, by)));
+        assert_eq!(heard[2].3["detail"], text("it gets worse"));
+        assert_eq!(heard[4].3["detail"]["event"], json!("removed"));
+    });
+}

@@ -174,3 +174,21 @@ fn a_user_publishes_so_much_a_minute_with_all_its_sessions_on_a_shard() {
     let mut bob = Person::register(&server, Speech::Socket, "bob");
     assert!(bob.publish("chat/lobby", &text("x")).is_ok());
 }
+
+#[test]
+fn only_a_token_with_that_capability_pushes() {
+    let server = start(&[]);
+    let mut ada = Person::register(&server, Speech::Socket, "ada");
+    let mut program = Person::program(&server, "hawos", &["chat.*", "chat.push"]);
+    let push = json!({"target": {"users": ["ada"]}, "body": text("for you")});
+    assert_eq!(ada.ask("chat.push", &push), Err(DENIED.to_owned()));
+    for person in [&mut ada, &mut program] {
+        assert_eq!(person.subscribe("chat/audit", Some(0)), Err(DENIED.to_owned()));
+        assert_eq!(person.ask("chat.history", &json!({"topic": "chat/audit"})), Err(DENIED.to_owned()));
+    }
+    let mut auditor = Person::program(&server, "auditor", &["chat/audit"]);
+    assert_eq!(auditor.subscribe("chat/audit", Some(0)), Ok(0));
+    ada.subscribe("chat/u/ada", None).expect("the own one");
+    assert_eq!(program.ask("chat.push", &push), Ok(json!({"results": [{"target": "ada", "ok": true}]})));
+    assert_eq!(ada.hear("chat/u/ada"), text("for you"));
+}

@@ -4,17 +4,17 @@ use std::{
     collections::{BTreeMap, VecDeque},
     io::{ErrorKind, Read, Write},
     net::TcpStream,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::BytesMut;
 use serde_json::{Value, json};
-use session::{Client as Say, Codec, Credential, Hello, Server as Told};
+use session::{Client as Say, Codec, Credential, Hello, Keys, Server as Told};
 use tcp::frame::Deframer;
 use websocket::Event;
 
 use crate::{
-    process::{PATIENCE, Server},
+    process::{PATIENCE, SECRET, Server},
     restart::client::{Speech, upgrade},
 };
 
@@ -45,6 +45,14 @@ impl Person {
     pub(crate) fn guest(server: &Server, name: &str) -> Self {
         let token = post(server, "guest", &json!({"name": name}));
         Self::enter(server, Speech::Socket, name, token)
+    }
+
+    /// A program with a token of the operator's.
+    pub(crate) fn program(server: &Server, name: &str, caps: &[&str]) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+        let caps: Vec<String> = caps.iter().map(|cap| (*cap).to_owned()).collect();
+        let token = Keys::new(SECRET.as_bytes()).mint(now, name, 3600, &caps, false);
+        Self::enter(server, Speech::Frames, name, token)
     }
 
     /// Another session of the same user.
