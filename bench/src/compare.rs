@@ -189,13 +189,14 @@ fn load_command(plan: &Compare, server: &Server) -> Vec<String> {
 }
 
 /// A server's process, ended when dropped.
-struct Server {
+pub(crate) struct Server {
     child: Child,
-    addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
 }
 
 impl Server {
-    fn start(command: &str, cpu: usize, contest: Contest) -> Result<Self, CompareError> {
+    /// Starts it on one core and waits until it says where it listens.
+    pub(crate) fn start(command: &str, cpu: usize, contest: Contest) -> Result<Self, CompareError> {
         let failed = |error| CompareError::Process { command: command.to_owned(), error };
         let mut words = command.split_whitespace();
         let mut pinned = pinned(cpu, words.next().unwrap_or_default().as_ref());
@@ -223,6 +224,12 @@ impl Server {
     }
 }
 
+impl Server {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         // It may be gone already; then there is nothing to end.
@@ -232,7 +239,7 @@ impl Drop for Server {
 }
 
 /// A command that stays on one core. `taskset` becomes the command itself, so the process id is the server's.
-fn pinned(cpu: usize, program: &std::path::Path) -> Command {
+pub(crate) fn pinned(cpu: usize, program: &std::path::Path) -> Command {
     let mut command = Command::new("taskset");
     command.arg("-c").arg(cpu.to_string()).arg(program).stdin(Stdio::null());
     command
@@ -250,16 +257,22 @@ fn listening(line: &str, contest: Contest) -> Option<SocketAddr> {
 }
 
 fn ratio(ours: &[Sample], theirs: &[Sample], metric: impl Fn(&Sample) -> f64) -> Option<Ratio> {
-    let mut ratios: Vec<f64> = ours
+    let ratios = ours
         .iter()
         .zip(theirs)
         .filter(|(ours, theirs)| ours.void.is_empty() && theirs.void.is_empty() && metric(theirs) > 0.0)
-        .map(|(ours, theirs)| metric(ours) / metric(theirs))
-        .collect();
-    ratios.sort_by(f64::total_cmp);
-    let (min, max) = (*ratios.first()?, *ratios.last()?);
-    let at = |part| quantile(&ratios, part);
-    Some(Ratio { median: at(0.5), min, max, quartiles: (at(0.25), at(0.75)), rounds: ratios.len() })
+        .map(|(ours, theirs)| metric(ours) / metric(theirs));
+    Ratio::of(ratios.collect())
+}
+
+impl Ratio {
+    /// The middle, the ends and the quarters of one value for each round.
+    pub(crate) fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let (min, max) = (*values.first()?, *values.last()?);
+        let at = |part| quantile(&values, part);
+        Some(Self { median: at(0.5), min, max, quartiles: (at(0.25), at(0.75)), rounds: values.len() })
+    }
 }
 
 /// The value below which `part` of the sorted values lie, between neighbours in proportion.

@@ -9,7 +9,7 @@ use crate::{
     flow::SILENCE_NS,
     ledger::Ledger,
     options::{Operation, Options, Proto},
-    speech::{Speech, Told},
+    speech::{Speech, Told, body},
     stamp::Stamp,
     tally::Tally,
     wire::{self, Item, Wire, WireError},
@@ -28,6 +28,21 @@ pub enum Scenario {
     Fanout,
     /// Nothing but keeping alive.
     Idle,
+    /// Publications, each answered once it is on disk.
+    Durable,
+    /// The same bytes to lists of Redis, each answered by it.
+    Redis,
+}
+
+impl Scenario {
+    /// Whether each request has one answer on its own connection.
+    #[must_use]
+    pub fn is_answered(self) -> bool {
+        match self {
+            Self::Echo | Self::Durable | Self::Redis => true,
+            Self::Fanout | Self::Idle => false,
+        }
+    }
 }
 
 /// What all connections of a run have in common.
@@ -72,11 +87,12 @@ pub struct Connection {
     rest: Vec<u8>,
     ledger: Ledger,
     sent: u64,
-    answered: u64,
+    answers: u64,
     // Answers that are not waited for any more; they stay missing in the ledger.
     forgiven: u64,
     heard_ns: u64,
-    pings: VecDeque<(u64, u64, u32)>,
+    // Requests whose answers hold no stamp: number, intended time, how late it left.
+    asked: VecDeque<(u64, u64, u32)>,
     mask: u32,
 }
 
@@ -93,10 +109,19 @@ impl Setup {
         self.scenario == Scenario::Fanout && id == self.options.amount.connections
     }
 
+    /// Whether connection `id` is a subscriber that does not read while the window is open.
+    #[must_use]
+    pub fn is_stalled(&self, id: u32) -> bool {
+        self.scenario == Scenario::Fanout && id < self.options.stalled
+    }
+
     fn topic(&self, id: u32) -> String {
         match self.scenario {
             Scenario::Echo => format!("chat/{}-{id}", self.options.room),
-            Scenario::Fanout | Scenario::Idle => format!("chat/{}", self.options.room),
+            Scenario::Durable | Scenario::Redis if !self.options.shared => format!("chat/{}-{id}", self.options.room),
+            Scenario::Fanout | Scenario::Idle | Scenario::Durable | Scenario::Redis => {
+                format!("chat/{}", self.options.room)
+            }
         }
     }
 
@@ -104,7 +129,7 @@ impl Setup {
         match self.scenario {
             Scenario::Echo => self.options.operation == Operation::Pub,
             Scenario::Fanout => !self.is_publisher(id),
-            Scenario::Idle => false,
+            Scenario::Idle | Scenario::Durable | Scenario::Redis => false,
         }
     }
 }
@@ -114,6 +139,7 @@ impl Connection {
     #[must_use]
     pub fn new(id: u32, setup: &Setup) -> Self {
         let wire = match setup.options.proto {
+            _ if setup.scenario == Scenario::Redis => Wire::Resp,
             Proto::Ws => Wire::WebSocket { upgraded: false, text: setup.speech.is_text() && !setup.options.raw },
             _ if setup.options.raw => Wire::Raw { size: setup.options.payload_bytes() },
             _ => Wire::Framed,
@@ -126,10 +152,10 @@ impl Connection {
             rest: Vec::new(),
             ledger: Ledger::default(),
             sent: 0,
-            answered: 0,
+            answers: 0,
             forgiven: 0,
             heard_ns: 0,
-            pings: VecDeque::new(),
+            asked: VecDeque::new(),
             mask: id.wrapping_mul(0x9e37_79b9) | 1,
         }
     }
@@ -143,7 +169,7 @@ impl Connection {
     /// Requests without an answer, for scenarios in which each request has one.
     #[must_use]
     pub fn outstanding(&self) -> u64 {
-        self.sent.saturating_sub(self.answered + self.forgiven)
+        self.sent.saturating_sub(self.answers + self.forgiven)
     }
 
     /// Requests so far.
@@ -173,7 +199,7 @@ impl Connection {
     pub fn open(&mut self, setup: &Setup, out: &mut Vec<u8>) {
         let options = &setup.options;
         match self.wire {
-            Wire::Raw { .. } => self.ready = true,
+            Wire::Raw { .. } | Wire::Resp => self.ready = true,
             Wire::WebSocket { .. } => {
                 let protocol = (!options.raw).then(|| setup.speech.subprotocol());
                 wire::put_upgrade(&options.target.to_string(), options.path(), protocol, out);
@@ -233,12 +259,19 @@ impl Connection {
         if setup.options.raw {
             wire.put(size, mask, out, |out| stamp.write(size, out));
         } else if setup.scenario == Scenario::Echo && setup.options.operation == Operation::Ping {
-            self.pings.push_back((self.sent, planned_ns, late_ns));
+            self.asked.push_back((self.sent, planned_ns, late_ns));
             wire.put_slice(&setup.speech.ping(id), mask, out);
         } else {
             let mut text = String::with_capacity(size);
             stamp.write_text(size, &mut text);
-            wire.put_slice(&setup.speech.publish(id, &setup.topic(self.id), self.sent + 1, &text), mask, out);
+            if matches!(setup.scenario, Scenario::Durable | Scenario::Redis) {
+                self.asked.push_back((self.sent, planned_ns, late_ns));
+            }
+            let topic = setup.topic(self.id);
+            match wire {
+                Wire::Resp => wire::put_command(&[b"RPUSH", topic.as_bytes(), body(&text).as_bytes()], out),
+                _ => wire.put_slice(&setup.speech.publish(id, &topic, self.sent + 1, &text), mask, out),
+            }
         }
         self.sent += 1;
     }
@@ -263,6 +296,7 @@ impl Connection {
         while let Some((len, item)) = self.wire.parse(&bytes[used..])? {
             used += len;
             match item {
+                Item::Message(reply) if setup.scenario == Scenario::Redis => self.replied(now_ns, reply, tally),
                 Item::Message(payload) if setup.options.raw => self.echoed(now_ns, Stamp::read(payload), tally),
                 Item::Message(message) => self.told(setup, now_ns, message, tally, out)?,
                 Item::Upgraded => self.upgraded(setup, out),
@@ -310,24 +344,35 @@ impl Connection {
         if let Some(stamp) = Stamp::find(message) {
             match setup.scenario {
                 Scenario::Fanout => self.delivered(setup, now_ns, stamp, tally),
-                Scenario::Echo | Scenario::Idle => self.echoed(now_ns, stamp, tally),
+                Scenario::Echo | Scenario::Idle | Scenario::Durable | Scenario::Redis => {
+                    self.echoed(now_ns, stamp, tally)
+                }
             }
             return Ok(());
         }
         match setup.speech.decode(message)? {
             Told::Welcome => self.ready = true,
-            Told::Pong(id) => self.ponged(now_ns, id, tally),
+            Told::Pong(id) => self.answered(now_ns, id, tally),
             // Over Quantum the acknowledgement was the answer.
             Told::Asked if setup.options.proto == Proto::Quantum => {}
             Told::Asked => self.keep_alive(setup, out),
-            Told::Acknowledged => tally.acknowledged += 1,
+            Told::Acknowledged { id, durable } => {
+                tally.acknowledged += 1;
+                tally.durable += u64::from(durable);
+                match setup.scenario {
+                    Scenario::Durable if durable => self.answered(now_ns, id, tally),
+                    Scenario::Durable => tally.fault("an acknowledgement from memory"),
+                    Scenario::Echo | Scenario::Fanout | Scenario::Idle | Scenario::Redis => {}
+                }
+            }
             Told::Refused { id, code } => {
                 tally.fault(format!("err {code}"));
                 if id == HELLO_ID && !self.ready {
                     return Err(Fault::Refused(code));
                 }
                 if id >= REQUEST_ID_MIN {
-                    self.answered += 1;
+                    self.take_asked(id);
+                    self.answers += 1;
                 }
             }
             Told::Gap => tally.fault("gap in a topic"),
@@ -342,7 +387,7 @@ impl Connection {
         match stamp {
             Some(stamp) if stamp.connection == self.id && stamp.number < self.sent => {
                 if self.ledger.note(stamp.number) {
-                    self.answered += 1;
+                    self.answers += 1;
                     tally.answer(now_ns, stamp.planned_ns, stamp.late_ns);
                 }
             }
@@ -354,8 +399,14 @@ impl Connection {
     fn delivered(&mut self, setup: &Setup, now_ns: u64, stamp: Option<Stamp>, tally: &mut Tally) {
         match stamp {
             Some(stamp) if setup.is_publisher(stamp.connection) => {
-                if self.ledger.note(stamp.number) {
+                if !self.ledger.note(stamp.number) {
+                    return;
+                }
+                if setup.is_stalled(self.id) {
+                    tally.caught_up(now_ns);
+                } else {
                     tally.answer(now_ns, stamp.planned_ns, stamp.late_ns);
+                    tally.delivered(now_ns, stamp.planned_ns, stamp.number);
                 }
             }
             Some(_) => tally.fault("a delivery from another publisher"),
@@ -363,22 +414,43 @@ impl Connection {
         }
     }
 
-    fn ponged(&mut self, now_ns: u64, id: u32, tally: &mut Tally) {
+    /// The answer to the request with this correlation id.
+    fn answered(&mut self, now_ns: u64, id: u32, tally: &mut Tally) {
         if id == HELLO_ID {
             return;
         }
+        match self.take_asked(id) {
+            Some(asked) => self.settle(now_ns, asked, tally),
+            None => tally.fault("an answer to nothing"),
+        }
+    }
+
+    /// Redis answers in order.
+    fn replied(&mut self, now_ns: u64, reply: &[u8], tally: &mut Tally) {
+        match (self.asked.pop_front(), reply.split_first()) {
+            (None, _) => tally.fault("an answer to nothing"),
+            (Some(_), Some((b'-', error))) => {
+                tally.fault(String::from_utf8_lossy(error));
+                self.answers += 1;
+            }
+            (Some(asked), _) => {
+                tally.acknowledged += 1;
+                self.settle(now_ns, asked, tally);
+            }
+        }
+    }
+
+    fn settle(&mut self, now_ns: u64, (number, planned_ns, late_ns): (u64, u64, u32), tally: &mut Tally) {
+        self.ledger.note(number);
+        self.answers += 1;
+        tally.answer(now_ns, planned_ns, late_ns);
+    }
+
+    fn take_asked(&mut self, id: u32) -> Option<(u64, u64, u32)> {
         let number = u64::from(id.saturating_sub(REQUEST_ID_MIN));
         let span = u64::from(u32::MAX - REQUEST_ID_MIN);
-        match self.pings.iter().position(|ping| ping.0 % span == number) {
-            Some(at) => {
-                if let Some((number, planned_ns, late_ns)) = self.pings.remove(at) {
-                    self.ledger.note(number);
-                    self.answered += 1;
-                    tally.answer(now_ns, planned_ns, late_ns);
-                }
-            }
-            None => tally.fault("a pong without a ping"),
-        }
+        let at = self.asked.iter().position(|asked| asked.0 % span == number)?;
+        self.asked.remove(at)
     }
 
     fn next_mask(&mut self) -> u32 {

@@ -75,6 +75,12 @@ impl Crowd {
         &self.connections
     }
 
+    /// The numbers of all connections so far in the whole run.
+    pub fn ids(&self) -> impl Iterator<Item = u32> {
+        let (shard, shards) = (self.shard, self.shards);
+        (0..self.connections.len() as u32).map(move |local| local * shards + shard)
+    }
+
     /// One connection, if it may send requests, and its stream.
     pub fn ready_one(&mut self, local: usize) -> Option<(&mut Connection, Stream)> {
         let connection = self.connections.get_mut(local)?;

@@ -24,6 +24,8 @@ use crate::{
 const BURST_MAX: u32 = 512;
 /// How long answers may still come after the last request.
 const GRACE_NS: u64 = 2_000_000_000;
+/// How long readers that had stalled may take to catch up.
+pub(crate) const CATCH_UP_NS: u64 = 120_000_000_000;
 /// How long the end is waited for at least: until every shard sees what the last turn of the publisher sent, and
 /// doubled answers of the last requests had their chance.
 const SETTLE_NS: u64 = 100_000_000;
@@ -50,6 +52,8 @@ pub struct Load {
     flows: Vec<Flow>,
     tunnel: Option<Box<dyn Carrier>>,
     schedule: Option<Schedule>,
+    /// When some readers stop reading, until that has happened.
+    stalls_at_ns: Option<u64>,
     stall: Stall,
     /// When it is looked next for answers that will not come.
     forgive_at_ns: u64,
@@ -88,6 +92,7 @@ impl Load {
             flows: (0..flows).map(Flow::new).collect(),
             tunnel: carrier(&setup, shard.0),
             schedule: None,
+            stalls_at_ns: None,
             stall: Stall::default(),
             forgive_at_ns: 0,
             tally: Tally::new(),
@@ -202,17 +207,18 @@ impl Load {
         self.tally.set_window(open_ns, end_ns);
         self.phase = Phase::Running { end_ns };
         self.stall.changed_ns = start_ns;
+        self.stalls_at_ns = (setup.options.stalled > 0).then_some(open_ns);
         // A fan-out has one sender, a UDP request is a whole train.
         let (shard, shards) =
             if setup.scenario == Scenario::Fanout { (0, 1) } else { (self.shard, setup.options.shards()) };
         let sends = match setup.scenario {
-            Scenario::Echo => true,
+            Scenario::Echo | Scenario::Durable | Scenario::Redis => true,
             Scenario::Fanout => self.crowd.publisher().is_some(),
             Scenario::Idle => false,
         };
         let rate = amount.rate / setup.options.requests_per_send();
         self.schedule = (rate > 0 && sends).then(|| Schedule::new(start_ns, rate, shard, shards));
-        if amount.rate == 0 && setup.scenario == Scenario::Echo {
+        if amount.rate == 0 && setup.scenario.is_answered() {
             self.start_closed_loop(io);
         }
     }
@@ -315,7 +321,7 @@ impl Load {
                 let subscribers = self.crowd.share(self.setup.options.amount.connections);
                 self.tally.completed_total < self.published() * u64::from(subscribers)
             }
-            Scenario::Echo => {
+            Scenario::Echo | Scenario::Durable | Scenario::Redis => {
                 let waits = |connection: &Connection| connection.is_ready() && connection.outstanding() > 0;
                 self.crowd.all().iter().any(waits) || self.flows.iter().any(|flow| flow.outstanding() > 0)
             }
@@ -325,6 +331,10 @@ impl Load {
     fn step(&mut self, io: &mut Io<Order>, now_ns: u64) {
         match self.phase {
             Phase::Running { end_ns } if now_ns < end_ns => {
+                if self.stalls_at_ns.is_some_and(|at_ns| at_ns <= now_ns) {
+                    self.stalls_at_ns = None;
+                    self.each_stalled(|stream| io.pause(stream));
+                }
                 self.follow_schedule(io, end_ns);
                 if self.setup.scenario == Scenario::Fanout && self.setup.options.amount.rate == 0 {
                     self.publish(io, now_ns);
@@ -340,7 +350,9 @@ impl Load {
             }
             Phase::Running { .. } => {
                 // What was planned and could not leave in time is missing from the achieved rate.
-                self.phase = Phase::Draining { from_ns: now_ns + SETTLE_NS, until_ns: now_ns + GRACE_NS };
+                self.each_stalled(|stream| io.resume(stream));
+                let grace_ns = if self.setup.options.stalled > 0 { CATCH_UP_NS } else { GRACE_NS };
+                self.phase = Phase::Draining { from_ns: now_ns + SETTLE_NS, until_ns: now_ns + grace_ns };
             }
             Phase::Draining { from_ns, until_ns } => {
                 if now_ns >= until_ns || now_ns >= from_ns && !self.is_waiting() {
@@ -348,6 +360,17 @@ impl Load {
                 }
             }
             Phase::Waiting | Phase::Over => {}
+        }
+    }
+
+    fn each_stalled(&mut self, mut act: impl FnMut(Stream)) {
+        let ids: Vec<u32> = self.crowd.ids().collect();
+        for (local, id) in ids.into_iter().enumerate() {
+            if self.setup.is_stalled(id)
+                && let Some((_, stream)) = self.crowd.ready_one(local)
+            {
+                act(stream);
+            }
         }
     }
 
@@ -372,7 +395,7 @@ impl Load {
                 // The publisher is no subscriber: nothing is due there.
                 Scenario::Fanout if publisher == Some(local) => 0,
                 Scenario::Fanout => published,
-                Scenario::Echo | Scenario::Idle => connection.sent(),
+                Scenario::Echo | Scenario::Idle | Scenario::Durable | Scenario::Redis => connection.sent(),
             };
             self.tally.account.add(connection.ledger().close(expected));
         }
@@ -398,7 +421,8 @@ impl Load {
                 let next = self.schedule.as_ref().map_or(end_ns, Schedule::next_ns);
                 let look = if self.crowd.publisher().is_some() && self.schedule.is_none() { LOOK_NS } else { u64::MAX };
                 let silence = if self.setup.options.may_lose() { SILENCE_NS / 4 } else { u64::MAX };
-                Some(next.min(end_ns).min(now_ns.saturating_add(look.min(silence))))
+                let stalls = self.stalls_at_ns.unwrap_or(u64::MAX);
+                Some(next.min(end_ns).min(stalls).min(now_ns.saturating_add(look.min(silence))))
             }
             Phase::Draining { .. } => Some(now_ns + SETTLE_NS / 10),
             Phase::Waiting | Phase::Over => None,
@@ -503,7 +527,7 @@ fn refill(
 ) -> u64 {
     let Phase::Running { end_ns } = phase else { return 0 };
     let amount = &setup.options.amount;
-    if amount.rate > 0 || setup.scenario != Scenario::Echo || !connection.is_ready() || now_ns >= end_ns {
+    if amount.rate > 0 || !setup.scenario.is_answered() || !connection.is_ready() || now_ns >= end_ns {
         return 0;
     }
     let missing = u64::from(amount.inflight).saturating_sub(connection.outstanding());

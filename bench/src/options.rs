@@ -17,6 +17,9 @@ const TRAIN_BYTES_MAX: usize = 65_507;
 /// hard limit is 20,000.
 const CONNECTIONS_PER_SHARD_MAX: u32 = 16_000;
 
+/// Microseconds that a shard of the generator looks for work before it sleeps.
+const SPIN_US: u32 = 20;
+
 /// Load generators with open-loop schedules and exact accounting.
 #[derive(Parser, Debug)]
 #[command(name = "ringshard-load", version)]
@@ -33,6 +36,8 @@ pub enum Action {
     Echo(Options),
     /// One publisher, many subscribers in one room; every delivery is counted.
     Fanout(Options),
+    /// Publications that are acknowledged once they are on disk, beside the disk itself and other servers.
+    Durable(Durable),
     /// Open connections and hold them: what one costs in memory.
     Idle(Options),
     /// Our echo server against others, interleaved: the ratio and its spread.
@@ -122,7 +127,7 @@ pub struct Amount {
     #[arg(long, default_value_t = 0)]
     pub sources: u16,
     /// Microseconds that a shard of the generator looks for work before it sleeps.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = SPIN_US)]
     pub spin_us: u32,
 }
 
@@ -180,9 +185,81 @@ pub struct Options {
     /// `idle`: how often memory is measured on the way to all connections.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=100))]
     pub steps: u32,
+    /// `fanout` with a rate: so many of the subscribers do not read while the window is open, and catch up behind it.
+    #[arg(long, default_value_t = 0)]
+    pub stalled: u32,
+    /// One topic for all publishers of `durable`.
+    #[arg(skip)]
+    pub shared: bool,
     /// Where to write the result as JSON; `-`: stdout.
     #[arg(long)]
     pub json: Option<PathBuf>,
+}
+
+/// Rounds of publications that are acknowledged from disk.
+#[derive(Args, Clone, Debug, serde::Serialize)]
+pub struct Durable {
+    /// Connections that publish.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub publishers: u32,
+    /// Publications of each that wait for their acknowledgement.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4_096))]
+    pub window: u32,
+    /// Publications per second over all connections, from a fixed schedule, instead of a window.
+    #[arg(long, default_value_t = 0)]
+    pub rate: u64,
+    /// Bytes of a message's text; raised to what its stamp needs.
+    #[arg(long, default_value_t = 128)]
+    pub size: usize,
+    /// Seconds that count, of each server in each round.
+    #[arg(long, default_value_t = 5.0)]
+    pub secs: f64,
+    /// Seconds before them.
+    #[arg(long, default_value_t = 1.0)]
+    pub warmup: f64,
+    /// All publish to one topic, instead of each to its own.
+    #[arg(long)]
+    pub shared: bool,
+    /// The transport to our server: tcp or ws.
+    #[arg(long, value_enum, default_value = "tcp")]
+    pub proto: Proto,
+    /// The codec of sessions; TCP always uses binary frames.
+    #[arg(long, value_enum, default_value = "json")]
+    pub codec: Codec,
+    /// Our server's command, without `--data`: each round has a folder of its own.
+    #[arg(long)]
+    pub ours: String,
+    /// A server to measure beside ours; it is started and stopped here.
+    #[arg(long = "peer", value_enum)]
+    pub peers: Vec<Store>,
+    /// Rounds; each measures every server once, every second one in reverse order.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+    /// Where the servers' data goes, and what the disk is probed in; by default the directory of temporary files.
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// Writes of the disk's probe, before and after each server.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    pub syncs: u32,
+    /// The core of the servers.
+    #[arg(long, default_value_t = 0)]
+    pub server_cpu: usize,
+    /// The core of the load.
+    #[arg(long, default_value_t = 1)]
+    pub load_cpu: usize,
+    /// Where to write the result as JSON; `-`: stdout.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+/// A server that keeps what it is given.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Store {
+    /// Redis with `appendonly yes` and `appendfsync always`: a push to a list.
+    Redis,
+    /// NATS JetStream with `sync_interval: always`, which came with 2.10.
+    Nats,
 }
 
 /// What `compare` measures.
@@ -343,6 +420,12 @@ impl Options {
     /// What cannot be done together, or `None`.
     #[must_use]
     pub fn conflict(&self) -> Option<&'static str> {
+        if self.stalled > 0 && self.amount.rate == 0 {
+            return Some("--stalled needs --rate: a closed loop would wait for who does not read");
+        }
+        if self.stalled > self.amount.connections {
+            return Some("--stalled are some of the --connections");
+        }
         match self.proto {
             Proto::Quantum if self.raw => Some("--proto quantum is for sessions: leave out --raw"),
             Proto::H3 | Proto::Webtransport if !self.raw => {
@@ -363,6 +446,44 @@ impl Options {
             }
             Proto::Udp if self.amount.connections > 64 => Some("--proto udp has at most 64 sockets (--connections)"),
             _ => None,
+        }
+    }
+}
+
+impl Durable {
+    /// The command line of one run against one server.
+    #[must_use]
+    pub fn options(&self, target: SocketAddr, server_pid: u32) -> Options {
+        Options {
+            amount: Amount {
+                rate: self.rate,
+                connections: self.publishers,
+                inflight: self.window,
+                size: self.size,
+                secs: self.secs,
+                warmup: self.warmup,
+                train: 1,
+                sources: 0,
+                spin_us: SPIN_US,
+            },
+            proto: self.proto,
+            target,
+            http: None,
+            raw: false,
+            path: None,
+            post: false,
+            stream: false,
+            codec: self.codec,
+            operation: Operation::Pub,
+            room: "load".to_owned(),
+            token: None,
+            threads: 1,
+            cpu: Some(CpuList(vec![self.load_cpu])),
+            server_pid: Some(server_pid),
+            steps: 2,
+            stalled: 0,
+            shared: self.shared,
+            json: None,
         }
     }
 }
@@ -444,6 +565,24 @@ mod tests {
         }
         assert!(options("--proto h3").conflict().is_some(), "no sessions");
         assert!(options("--raw --proto webtransport --threads 2").conflict().is_some(), "one socket");
+    }
+
+    #[test]
+    fn who_stalls_needs_a_schedule_and_others() {
+        assert!(options("--stalled 5").conflict().is_some());
+        assert!(options("--stalled 51 --rate 10").conflict().is_some());
+        assert_eq!(options("--stalled 5 --rate 10").conflict(), None);
+    }
+
+    #[test]
+    fn a_run_of_durable_is_a_closed_loop_on_one_core() {
+        let line = "load durable --ours x --peer redis --peer nats --window 4 --shared --load-cpu 3";
+        let Action::Durable(plan) = Command::parse_from(line.split_whitespace()).action else { panic!("not durable") };
+        assert_eq!(plan.peers, [Store::Redis, Store::Nats]);
+        let options = plan.options(SocketAddr::from(([127, 0, 0, 1], 9)), 7);
+        assert_eq!((options.amount.connections, options.amount.inflight, options.amount.rate), (256, 4, 0));
+        assert_eq!((options.shards(), options.cpus(), options.conflict()), (1, Some(vec![3]), None));
+        assert!(options.shared && options.payload_bytes() == 128);
     }
 
     #[test]

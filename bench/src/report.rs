@@ -41,8 +41,10 @@ pub struct Measured {
     pub stolen: f64,
     /// Connections that could not be opened.
     pub failed: u32,
-    /// The server's memory on the way to all connections.
+    /// The server's memory on the way to all connections, or, with readers that stall, before and at the end of it.
     pub memory: Vec<MemoryStep>,
+    /// When the window closed, in nanoseconds of the run.
+    pub close_ns: u64,
 }
 
 /// The server's memory with some connections open.
@@ -87,6 +89,12 @@ pub struct Result {
     pub unsent: u64,
     /// Publications that were acknowledged.
     pub acknowledged: u64,
+    /// Of these, those that were on disk.
+    pub durable: u64,
+    /// `fanout`: from a publication's intended time to the last of its receivers.
+    pub last_receiver_us: Spread,
+    /// Readers that did not read for a while.
+    pub stalled: Option<Stalled>,
     /// Connections that could not be opened.
     pub connections_failed: u32,
     /// Everything else that went wrong, by name.
@@ -107,6 +115,17 @@ pub struct Result {
     pub memory: Vec<MemoryStep>,
     /// The straight line through it.
     pub bytes_per_connection: Option<f64>,
+}
+
+/// What readers cost that do not read while the window is open.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Stalled {
+    /// How many.
+    pub readers: u32,
+    /// Anonymous resident bytes that the server had more at the end of the window, for each of them.
+    pub resident_bytes_each: Option<f64>,
+    /// From the end of the window until the last of them had everything.
+    pub catch_up_secs: f64,
 }
 
 /// A distribution in microseconds.
@@ -156,6 +175,8 @@ impl Measured {
                 Scenario::Echo => "echo",
                 Scenario::Fanout => "fanout",
                 Scenario::Idle => "idle",
+                Scenario::Durable => "durable",
+                Scenario::Redis => "redis",
             },
             model: if open { "open" } else { "closed" },
             options: options.clone(),
@@ -170,6 +191,9 @@ impl Measured {
             corrupt: tally.corrupt,
             unsent: tally.unsent,
             acknowledged: tally.acknowledged,
+            durable: tally.durable,
+            last_receiver_us: Spread::of(&tally.last_receiver(amount.connections.saturating_sub(options.stalled))),
+            stalled: self.stalled(),
             connections_failed: self.failed,
             faults: tally.faults.clone(),
             latency_us: Spread::of(&tally.latency),
@@ -181,6 +205,16 @@ impl Measured {
             bytes_per_connection: linear_fit(&points).map(|(slope, _)| slope),
             memory: self.memory.clone(),
         }
+    }
+
+    fn stalled(&self) -> Option<Stalled> {
+        let readers = self.setup.options.stalled;
+        let resident_bytes_each = match self.memory[..] {
+            [before, after] => Some((after.resident_bytes as f64 - before.resident_bytes as f64) / f64::from(readers)),
+            _ => None,
+        };
+        let catch_up_secs = self.tally.caught_up_ns.saturating_sub(self.close_ns) as f64 / SECOND_NS as f64;
+        (readers > 0).then_some(Stalled { readers, resident_bytes_each, catch_up_secs })
     }
 
     fn planned(&self) -> u64 {
@@ -261,6 +295,12 @@ impl Result {
         if self.latency_us.samples > 0 {
             lines.push(format!("latency us: {}", self.latency_us));
         }
+        if self.last_receiver_us.samples > 0 {
+            lines.push(format!(
+                "last receiver us: {} ({} messages)",
+                self.last_receiver_us, self.last_receiver_us.samples
+            ));
+        }
         if self.model == "open" {
             lines.push(format!("service us: {}", self.service_us));
             lines.push(format!("generator late us: {}", self.lateness_us));
@@ -270,6 +310,13 @@ impl Result {
             "expected {}, received {}, lost {}, doubled {}, reordered {}, corrupt {}",
             account.expected, account.received, account.lost, account.duplicates, account.reordered, self.corrupt
         ));
+        if self.acknowledged > 0 {
+            lines.push(format!("acknowledged {}, of them {} on disk", self.acknowledged, self.durable));
+        }
+        if let Some(stalled) = self.stalled {
+            let cost = stalled.resident_bytes_each.map_or(String::new(), |bytes| format!(", {bytes:.0} bytes each"));
+            lines.push(format!("{} stalled{cost}, caught up in {:.2} s", stalled.readers, stalled.catch_up_secs));
+        }
         if let Some(server) = &self.server {
             let mut line = format!("server: {:.3} s on a core", server.cpu_s);
             if let (Some(cost), Some(rate), Some(switches)) =

@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::{
     connection::{Scenario, Setup},
-    load::Load,
+    load::{CATCH_UP_NS, Load},
     options::{Options, Proto},
     order::{Order, Progress, Report},
     process::{Machine, Process, Usage},
@@ -75,14 +75,14 @@ pub fn run(scenario: Scenario, options: Options) -> Result<Measured, RunError> {
     }
     let token = match &options.token {
         Some(token) => token.clone(),
-        None if options.raw => String::new(),
+        None if options.raw || scenario == Scenario::Redis => String::new(),
         None => guest_token(options.http.unwrap_or(options.target))?,
     };
     let speech = Speech::new(options.codec(), token);
     let mut generator = Generator::start(Setup { scenario, options, speech })?;
     let outcome = match scenario {
         Scenario::Idle => generator.idle(),
-        Scenario::Echo | Scenario::Fanout => generator.measure(),
+        Scenario::Echo | Scenario::Fanout | Scenario::Durable | Scenario::Redis => generator.measure(),
     };
     generator.stop()?;
     outcome
@@ -121,18 +121,22 @@ impl Generator {
         self.order(Order::Go(u64::try_from((start - self.base).as_nanos()).unwrap_or(u64::MAX)));
         self.sleep_until(open);
         let (before, machine) = (self.usage()?, Machine::now()?);
+        let mut memory = Vec::from_iter(self.memory()?);
         self.sleep_until(close);
         let stolen = Machine::now()?.stolen_since(machine);
         let usage = self.usage()?.zip(before).map(|(after, before)| after.since(before));
+        memory.extend(self.memory()?);
+        let catch_up = Duration::from_nanos(if self.setup.options.stalled > 0 { CATCH_UP_NS } else { 0 });
         let mut tally = Tally::new();
         for _ in 0..self.setup.options.shards() {
-            match self.reports.recv_timeout(END_SILENCE) {
+            match self.reports.recv_timeout(END_SILENCE + catch_up) {
                 Ok(Report::Done(part)) => tally.add(&part),
                 Ok(Report::Ready { .. }) => {}
                 Err(_) => return Err(RunError::Silent),
             }
         }
-        Ok(Measured { setup: self.setup.clone(), tally, usage, stolen, failed: opened.failed, memory: Vec::new() })
+        let close_ns = u64::try_from((close - self.base).as_nanos()).unwrap_or(u64::MAX);
+        Ok(Measured { setup: self.setup.clone(), tally, usage, stolen, failed: opened.failed, memory, close_ns })
     }
 
     fn idle(&mut self) -> Result<Measured, RunError> {
@@ -161,7 +165,7 @@ impl Generator {
         if dropped > 0 {
             tally.faults.insert("idle connections were closed".to_owned(), dropped);
         }
-        Ok(Measured { setup: self.setup.clone(), tally, usage, stolen: 0.0, failed, memory })
+        Ok(Measured { setup: self.setup.clone(), tally, usage, stolen: 0.0, failed, memory, close_ns: 0 })
     }
 
     /// Opens connections up to `total` and waits until all shards have theirs.
@@ -218,6 +222,12 @@ impl Generator {
 
     fn completed(&self) -> u64 {
         self.progress.iter().map(|shard| shard.completed.get()).sum()
+    }
+
+    /// The server's memory, where readers stall.
+    fn memory(&self) -> Result<Option<MemoryStep>, RunError> {
+        let Some(process) = self.process.as_ref().filter(|_| self.setup.options.stalled > 0) else { return Ok(None) };
+        Ok(Some(MemoryStep { connections: self.ready(), resident_bytes: process.resident_bytes()? }))
     }
 
     fn usage(&self) -> Result<Option<Usage>, RunError> {

@@ -1,7 +1,7 @@
 //! The client's side of a session, as far as a load needs it: hello, ping and publish, in both codecs.
 
 use bytes::BytesMut;
-use session::{Client, Credential, DecodeError, Hello, Server, SubState, Subscription, Topic};
+use session::{Client, Credential, DecodeError, Hello, Level, Server, SubState, Subscription, Topic};
 
 use crate::options::Codec;
 
@@ -22,7 +22,12 @@ pub enum Told {
     /// The server wants to hear something.
     Asked,
     /// A publication is accepted.
-    Acknowledged,
+    Acknowledged {
+        /// Which.
+        id: u32,
+        /// Whether it is on disk.
+        durable: bool,
+    },
     /// A request was refused.
     Refused {
         /// Which; 0: none in particular.
@@ -81,7 +86,7 @@ impl Speech {
     /// A chat message; `text` needs no escape.
     #[must_use]
     pub fn publish(&self, id: u32, topic: &str, seq: u64, text: &str) -> BytesMut {
-        let body = format!(r#"{{"type":"text","text":"{text}"}}"#);
+        let body = body(text);
         self.encode(&Client::Pub { id, topic: Topic::from(topic), seq: Some(seq), body: body.as_bytes() })
     }
 
@@ -97,7 +102,7 @@ impl Speech {
             }
             Server::Pong { id: 0, .. } => Told::Asked,
             Server::Pong { id, .. } => Told::Pong(id),
-            Server::PubOk { .. } => Told::Acknowledged,
+            Server::PubOk { id, level, .. } => Told::Acknowledged { id, durable: level == Level::Durable },
             Server::Err { id, code, .. } => Told::Refused { id: id.unwrap_or(0), code: code.name() },
             Server::Gap { .. } => Told::Gap,
             Server::Goaway { .. } => Told::GoAway,
@@ -115,6 +120,12 @@ impl Speech {
         session::encode_client(self.codec, message, &mut out);
         out
     }
+}
+
+/// The body of a chat message; `text` needs no escape.
+#[must_use]
+pub fn body(text: &str) -> String {
+    format!(r#"{{"type":"text","text":"{text}"}}"#)
 }
 
 #[cfg(test)]
@@ -152,6 +163,10 @@ mod tests {
             };
             assert_eq!(told(&Server::Pong { id: 0, at_ms: 1 }), Told::Asked);
             assert_eq!(told(&Server::Pong { id: 8, at_ms: 1 }), Told::Pong(8));
+            for (level, durable) in [(Level::Memory, false), (Level::Durable, true)] {
+                let stored = Server::PubOk { id: 6, topic: "chat/load".into(), offset: 4, level };
+                assert_eq!(told(&stored), Told::Acknowledged { id: 6, durable });
+            }
             let full = Server::Err { id: Some(4), code: Code::ResourceExhausted, message: "".into(), retry_ms: None };
             assert_eq!(told(&full), Told::Refused { id: 4, code: "resource_exhausted" });
             let welcome = |state| Server::Welcome {

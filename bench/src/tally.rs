@@ -13,6 +13,15 @@ const DIGITS: u8 = 3;
 /// Different names of faults that are kept; more of them become one.
 const FAULTS_MAX: usize = 64;
 
+/// How far a publication has got, if it belongs to the window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Last {
+    /// Subscribers that have it, of those that read.
+    pub receivers: u32,
+    /// From the intended time to the last of them.
+    pub latency_ns: u64,
+}
+
 /// The counters of a shard. Only what belongs to the window that counts is recorded as latency.
 #[derive(Clone, Debug)]
 pub struct Tally {
@@ -32,6 +41,12 @@ pub struct Tally {
     pub received_bytes: u64,
     /// Publications that were acknowledged, over the whole run.
     pub acknowledged: u64,
+    /// Publications that were acknowledged as being on disk, over the whole run.
+    pub durable: u64,
+    /// By the number of a publication: how many it has reached, and how long the last of them took.
+    pub last: Vec<Last>,
+    /// When the last reader that had stalled got something; 0: none did.
+    pub caught_up_ns: u64,
     /// Payloads that came back changed.
     pub corrupt: u64,
     /// Planned requests that found no open connection.
@@ -56,6 +71,9 @@ impl Tally {
             completed_total: 0,
             received_bytes: 0,
             acknowledged: 0,
+            durable: 0,
+            last: Vec::new(),
+            caught_up_ns: 0,
             corrupt: 0,
             unsent: 0,
             faults: BTreeMap::new(),
@@ -92,6 +110,33 @@ impl Tally {
         }
     }
 
+    /// Publication `number` reached one more subscriber.
+    pub fn delivered(&mut self, now_ns: u64, planned_ns: u64, number: u64) {
+        if !self.counts(planned_ns) {
+            return;
+        }
+        let at = usize::try_from(number).unwrap_or(usize::MAX);
+        if self.last.len() <= at {
+            self.last.resize(at + 1, Last::default());
+        }
+        self.last[at].add(Last { receivers: 1, latency_ns: now_ns.saturating_sub(planned_ns) });
+    }
+
+    /// A delivery reached a reader that stalls for a while: it belongs to the account, not to the latency of others.
+    pub fn caught_up(&mut self, now_ns: u64) {
+        self.completed_total += 1;
+        self.caught_up_ns = self.caught_up_ns.max(now_ns);
+    }
+
+    /// The time to the last receiver of each publication that reached all `receivers`.
+    #[must_use]
+    pub fn last_receiver(&self, receivers: u32) -> Histogram<u64> {
+        let mut histogram = histogram();
+        let whole = self.last.iter().filter(|last| last.receivers == receivers);
+        whole.for_each(|last| histogram.saturating_record(last.latency_ns));
+        histogram
+    }
+
     /// Bytes of answers arrived.
     pub fn received(&mut self, now_ns: u64, bytes: u64) {
         if self.counts(now_ns) {
@@ -121,11 +166,15 @@ impl Tally {
             (&mut self.completed_total, other.completed_total),
             (&mut self.received_bytes, other.received_bytes),
             (&mut self.acknowledged, other.acknowledged),
+            (&mut self.durable, other.durable),
             (&mut self.corrupt, other.corrupt),
             (&mut self.unsent, other.unsent),
         ] {
             *sum += part;
         }
+        self.last.resize(self.last.len().max(other.last.len()), Last::default());
+        self.last.iter_mut().zip(&other.last).for_each(|(sum, part)| sum.add(*part));
+        self.caught_up_ns = self.caught_up_ns.max(other.caught_up_ns);
         for (name, count) in &other.faults {
             *self.faults.entry(name.clone()).or_default() += count;
         }
@@ -134,6 +183,13 @@ impl Tally {
 
     fn counts(&self, at_ns: u64) -> bool {
         self.window.0 <= at_ns && at_ns < self.window.1
+    }
+}
+
+impl Last {
+    fn add(&mut self, other: Last) {
+        self.receivers += other.receivers;
+        self.latency_ns = self.latency_ns.max(other.latency_ns);
     }
 }
 
@@ -172,6 +228,30 @@ mod tests {
         tally.request(1_999, 1_999);
         tally.answer(2_500, 1_999, 0);
         assert_eq!((tally.sent, tally.completed, tally.completed_total, tally.latency.len()), (1, 1, 3, 1));
+    }
+
+    #[test]
+    fn the_last_receiver_is_found_over_all_shards() {
+        let shard = |latencies: [u64; 2]| {
+            let mut tally = Tally::new();
+            tally.set_window(1_000, 2_000);
+            tally.delivered(1_100, 999, 0);
+            latencies.into_iter().for_each(|latency| tally.delivered(1_200 + latency, 1_200, 1));
+            tally
+        };
+        let mut sum = shard([10, 70]);
+        sum.delivered(1_301, 1_300, 2);
+        sum.add(&shard([30, 20]));
+        let last = sum.last_receiver(4);
+        assert_eq!((last.len(), last.max()), (1, 70), "0 is before the window, 2 has not reached all");
+    }
+
+    #[test]
+    fn who_catches_up_counts_as_reached_and_has_no_latency() {
+        let mut tally = Tally::new();
+        tally.set_window(0, 10);
+        tally.caught_up(7);
+        assert_eq!((tally.completed_total, tally.completed, tally.latency.len(), tally.caught_up_ns), (1, 0, 0, 7));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How messages lie on a connection: plain pieces of fixed size, WebSocket frames, or the framed protocol.
+//! How messages lie on a connection: plain pieces of fixed size, WebSocket frames, the framed protocol, or RESP.
 //!
 //! A small client side of its own, not the server's cores: what both got wrong in the same way would not be seen, and a
 //! generator has to be cheaper than what it measures.
@@ -42,6 +42,8 @@ pub enum Wire {
     },
     /// The framed protocol: length from the header.
     Framed,
+    /// Redis's protocol: a reply is a line, or a length and so many bytes.
+    Resp,
 }
 
 /// What comes next on a connection.
@@ -71,6 +73,9 @@ pub enum WireError {
     /// Longer than anything that was asked for.
     #[error("a message beyond all limits")]
     TooLong,
+    /// Not a line, a number, an error or a string.
+    #[error("a reply that no command of ours has")]
+    Reply,
 }
 
 impl Wire {
@@ -81,13 +86,14 @@ impl Wire {
             Wire::WebSocket { upgraded: false, .. } => parse_head(bytes),
             Wire::WebSocket { upgraded: true, .. } => parse_frame(bytes),
             Wire::Framed => parse_framed(bytes),
+            Wire::Resp => parse_resp(bytes),
         }
     }
 
     /// Appends one message of `len` bytes that `write` appends; `mask` is the key if the framing wants one.
     pub fn put(self, len: usize, mask: u32, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
         match self {
-            Wire::Raw { .. } | Wire::Framed => write(out),
+            Wire::Raw { .. } | Wire::Framed | Wire::Resp => write(out),
             Wire::WebSocket { text, .. } => put_frame(if text { TEXT } else { BINARY }, len, mask, out, write),
         }
     }
@@ -113,6 +119,39 @@ pub fn put_upgrade(host: &str, path: &str, protocol: Option<&str>, out: &mut Vec
         )
         .as_bytes(),
     );
+}
+
+/// Appends a command of RESP: an array of strings.
+pub fn put_command(words: &[&[u8]], out: &mut Vec<u8>) {
+    let head = |mark: char, number: usize| format!("{mark}{number}\r\n").into_bytes();
+    out.extend(head('*', words.len()));
+    for word in words {
+        out.extend(head('$', word.len()));
+        out.extend_from_slice(word);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The whole reply without its last `\r\n`, so that its first byte says what it is.
+fn parse_resp(bytes: &[u8]) -> Result<Option<(usize, Item<'_>)>, WireError> {
+    let Some(end) = memchr::memmem::find(bytes, b"\r\n") else {
+        return if bytes.len() > HEAD_BYTES_MAX { Err(WireError::TooLong) } else { Ok(None) };
+    };
+    let line = &bytes[..end];
+    let end = match line.split_first() {
+        Some((b'+' | b':' | b'-', _)) => end,
+        // No value.
+        Some((b'$', b"-1")) => end,
+        Some((b'$', len)) => {
+            let len: usize = str::from_utf8(len).ok().and_then(|len| len.parse().ok()).ok_or(WireError::Reply)?;
+            if len > MESSAGE_BYTES_MAX {
+                return Err(WireError::TooLong);
+            }
+            end + 2 + len
+        }
+        _ => return Err(WireError::Reply),
+    };
+    Ok((bytes.len() >= end + 2).then(|| (end + 2, Item::Message(&bytes[..end]))))
 }
 
 fn parse_head(bytes: &[u8]) -> Result<Option<(usize, Item<'_>)>, WireError> {
@@ -248,6 +287,29 @@ mod tests {
         assert_eq!(wire.parse(&good.as_bytes()[..20]), Ok(None));
         assert_eq!(wire.parse(b"HTTP/1.1 403 Forbidden\r\n\r\n"), Err(WireError::Refused));
         assert_eq!(wire.parse(good.replace("s3p", "x3p").as_bytes()), Err(WireError::Refused));
+    }
+
+    #[test]
+    fn a_command_is_written_as_redis_documents_it() {
+        let mut out = Vec::new();
+        put_command(&[b"RPUSH", b"list", b""], &mut out);
+        assert_eq!(out, b"*3\r\n$5\r\nRPUSH\r\n$4\r\nlist\r\n$0\r\n\r\n");
+    }
+
+    #[test]
+    fn a_reply_is_taken_only_when_it_is_whole() {
+        for reply in [&b":12\r\n"[..], b"+OK\r\n", b"-ERR no\r\n", b"$5\r\n1-0\r\n\r\n", b"$0\r\n\r\n", b"$-1\r\n"] {
+            let two = [reply, b":1\r\n"].concat();
+            for cut in 0..reply.len() {
+                assert_eq!(Wire::Resp.parse(&two[..cut]), Ok(None), "{reply:?} {cut}");
+            }
+            let whole = Ok(Some((reply.len(), Item::Message(&reply[..reply.len() - 2]))));
+            assert_eq!(Wire::Resp.parse(&two), whole);
+        }
+        for bad in [&b"*1\r\n"[..], b"$x\r\n", b"$-2\r\n", b"\r\n"] {
+            assert_eq!(Wire::Resp.parse(bad), Err(WireError::Reply), "{bad:?}");
+        }
+        assert_eq!(Wire::Resp.parse(b"$99999999\r\n"), Err(WireError::TooLong));
     }
 
     #[test]

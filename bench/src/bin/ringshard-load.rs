@@ -5,6 +5,7 @@ use std::{error::Error, fs, path::Path, process::ExitCode};
 use bench::{
     compare,
     connection::Scenario,
+    durable,
     link::matrix,
     options::{Action, Command, Options},
     run,
@@ -19,6 +20,10 @@ fn main() -> ExitCode {
     let outcome = match Command::parse().action {
         Action::Echo(options) => scenario(Scenario::Echo, options),
         Action::Fanout(options) => scenario(Scenario::Fanout, options),
+        Action::Durable(plan) => durable::durable(&plan).map_err(Into::into).and_then(|outcome| {
+            eprintln!("{}", outcome.table());
+            write_json(plan.json.as_deref(), &outcome).map(|()| !outcome.is_void())
+        }),
         Action::Idle(options) => scenario(Scenario::Idle, options),
         Action::Compare(plan) => compare::compare(&plan).map_err(Into::into).and_then(|comparison| {
             eprintln!("{}", comparison.table());
