@@ -32,6 +32,8 @@ impl Seen {
     /// The offset of this publication, if it was added and not swept out.
     pub(crate) fn find(&self, user: &Name, device: &Name, seq: u64) -> Option<u64> {
         let list = &self.devices.get(&(user.id, device.id))?.list;
+        // Counters rise: nearly always this one is new.
+        list.back().filter(|(last, _)| seq <= *last)?;
         let place = list.binary_search_by_key(&seq, |(seq, _)| *seq).ok()?;
         list.get(place).map(|(_, offset)| *offset)
     }
