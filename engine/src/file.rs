@@ -69,8 +69,18 @@ async fn open_primer(path: &Path) -> io::Result<()> {
 impl File {
     /// Opens for reading and writing; the file and its length.
     pub(crate) async fn open(path: &Path, create: bool) -> io::Result<(Self, u64)> {
+        match Self::open_with(path, create, true).await {
+            // What is stored can be read on a disk that takes nothing.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem && !create => {
+                Self::open_with(path, create, false).await
+            }
+            opened => opened,
+        }
+    }
+
+    async fn open_with(path: &Path, create: bool, write: bool) -> io::Result<(Self, u64)> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(create).mode(0o640);
+        options.read(true).write(write).create(create).mode(0o640);
         let writes = Semaphore::new(1);
         match options.dma_open(path).await {
             Ok(file) => {

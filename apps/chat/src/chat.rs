@@ -113,6 +113,7 @@ impl Chat {
                 let users = self.shared.people.find(&prefix, limit);
                 answer(cx, (peer, id), Ok(crate::facts::json(&Found { users: &users })));
             }
+            Some(Ok(Request::Home { query, .. })) if query.changes() && !self.take_rate(cx, (peer, id)) => {}
             Some(Ok(Request::Home { to, query })) => {
                 home::mail(cx, &self.topics, to, Post::Ask { peer, id, user, guest, query });
             }
@@ -132,6 +133,19 @@ impl Chat {
         }
     }
 
+    /// Counts something that a user does for others to see or for the server to keep; if that is too much it is refused.
+    fn take_rate(&mut self, cx: &mut Cx<'_, Mail>, (peer, id): (Peer, u32)) -> bool {
+        if self.settings.rates.0.iter().all(|rate| rate.count == 0) {
+            return true;
+        }
+        let Some((user, _)) = self.topics.who(peer) else { return false };
+        let new = || RateTable::new(cx.now, self.settings.rates, RATE_USERS_MAX, self.seed);
+        let Err(retry_ms) = self.rates.get_or_insert_with(new).take(cx.now, &user) else { return true };
+        let (code, message) = (Code::ResourceExhausted, "you do too much at once".to_owned());
+        cx.send(peer, Push::Err { id: Some(id), code, message, retry_ms: Some(retry_ms) });
+        false
+    }
+
     /// Publishes, unless the user has published too much.
     fn publish(
         &mut self,
@@ -141,13 +155,8 @@ impl Chat {
         (seq, body): (Option<u64>, &[u8]),
         amends: bool,
     ) {
-        if self.settings.rates.0.iter().any(|rate| rate.count > 0) {
-            let Some((user, _)) = self.topics.who(peer) else { return };
-            let new = || RateTable::new(cx.now, self.settings.rates, RATE_USERS_MAX, self.seed);
-            if let Err(retry_ms) = self.rates.get_or_insert_with(new).take(cx.now, &user) {
-                let (code, message) = (Code::ResourceExhausted, "you publish too much".to_owned());
-                return cx.send(peer, Push::Err { id: Some(id), code, message, retry_ms: Some(retry_ms) });
-            }
+        if !self.take_rate(cx, (peer, id)) {
+            return;
         }
         self.topics.publish(cx, (peer, id), topic, (seq, body), if amends { AMENDS } else { 0 });
     }

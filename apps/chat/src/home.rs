@@ -101,7 +101,8 @@ impl Home {
             changes.push(fact);
             numbers.push((to, number));
         }
-        if changes.is_empty() {
+        // What is so already may still be on its way to disk.
+        if changes.is_empty() && topics.is_settled() {
             notices.iter().for_each(|body| say(cx, topics, &name, body));
             Self::conclude(cx, &name, after, Ok(()), topics);
             return Ok(());

@@ -90,6 +90,19 @@ pub(crate) enum Query {
     List { after: Option<Cursor>, limit: usize },
 }
 
+impl Query {
+    /// Whether it makes something that is kept.
+    pub(crate) fn changes(&self) -> bool {
+        match self {
+            Query::Conversation { op, .. } => {
+                !matches!(op, conversation::Op::Members { .. } | conversation::Op::Bans { .. } | conversation::Op::Info)
+            }
+            Query::Directory(op) => !matches!(op, directory::Op::List { .. }),
+            Query::Marks { .. } | Query::Read { .. } | Query::List { .. } => false,
+        }
+    }
+}
+
 /// News of one home for another one, kept as a fact while it is under way.
 #[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "snake_case")]

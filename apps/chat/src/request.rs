@@ -71,6 +71,7 @@ impl Request {
             return Some(ask.and_then(|op| Self::of_user(cx, who, Query::Directory(op))));
         }
         Some(match op {
+            "chat.marks" | "inbox.read" if who.guest => Err(Refusal::denied("only an account has marks to show")),
             "chat.search" => fields(body).map(Self::Search),
             "chat.marks" => fields(body).and_then(|Marks { topic, after, limit }| {
                 let (on, limit) = (conversation(&topic)?, limit.unwrap_or(PAGE_LINES_MAX));
@@ -106,6 +107,9 @@ impl Request {
 }
 
 fn conversation(topic: &str) -> Result<Conversation, Refusal> {
+    if topic == crate::audit::AUDIT_TOPIC {
+        return Err(Refusal::denied("that is for those who keep order"));
+    }
     Conversation::parse(topic).ok_or_else(|| Refusal::bad("`topic` is not a conversation"))
 }
 

@@ -151,10 +151,27 @@ impl Journals {
         make_folder(&root)?;
         let manifest = match manifest(&root)? {
             Some(manifest) if manifest.shards == shards => manifest,
-            Some(old) => move_to(&root, old, shards, segment_bytes)?,
-            None => begin(&root, shards, new_origin())?,
+            Some(old) => {
+                // An earlier attempt may have used up the space.
+                check_folders(&root, old)?;
+                remove_others(&root, old)?;
+                move_to(&root, old, shards, segment_bytes)?
+            }
+            None => {
+                let path = root.join(MANIFEST);
+                if has_segments(&root)? {
+                    return Err(JournalError::Manifest {
+                        path,
+                        reason: "it is missing, but there are journals".into(),
+                    });
+                }
+                begin(&root, shards, new_origin())?
+            }
         };
-        remove_others(&root, manifest)?;
+        check_folders(&root, manifest)?;
+        for shard in 0..shards {
+            remove_drafts(&manifest.folder(&root, shard))?;
+        }
         let recover = |shard: u16| {
             let path = manifest.folder(&root, shard);
             let (mut chat, mut folder) = (chat(), Folder::new(path.clone()));
@@ -177,6 +194,8 @@ impl Journals {
             tell(shard, &recovered);
             chats.push(Mutex::new(Some(chat)));
         }
+        // Only now is it sure that nothing else is needed.
+        remove_others(&root, manifest)?;
         Ok(Self { root, manifest, chats })
     }
 
@@ -339,10 +358,32 @@ fn remove_others(root: &Path, manifest: Manifest) -> Result<(), JournalError> {
             fs::remove_dir_all(&path).map_err(io_error(&path))?;
         }
     }
-    for shard in 0..manifest.shards {
-        remove_drafts(&manifest.folder(root, shard))?;
-    }
     Ok(())
+}
+
+/// Whether the manifest and the folders say the same: a manifest that was changed must not cost a journal.
+fn check_folders(root: &Path, manifest: Manifest) -> Result<(), JournalError> {
+    let path = root.join(format!("{:016x}", manifest.origin));
+    let found = fs::read_dir(&path).map_err(io_error(&path))?.count();
+    if found == usize::from(manifest.shards) {
+        return Ok(());
+    }
+    let reason = format!("it says {} shards, but there are {found} journals", manifest.shards);
+    Err(JournalError::Manifest { path: root.join(MANIFEST), reason })
+}
+
+/// Whether there is anything in any journal here.
+fn has_segments(root: &Path) -> Result<bool, JournalError> {
+    for entry in fs::read_dir(root).map_err(io_error(root))? {
+        let path = entry.map_err(io_error(root))?.path();
+        for shard in fs::read_dir(&path).into_iter().flatten().flatten() {
+            let mut files = fs::read_dir(shard.path()).into_iter().flatten().flatten();
+            if files.any(|file| file.file_name().to_str().and_then(number_of).is_some()) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 fn remove_drafts(folder: &Path) -> Result<(), JournalError> {

@@ -43,7 +43,7 @@ pub const PRESENCE_NAMES_MAX: usize = 50;
 pub(crate) const PRESENCE_CHANGES_MAX: usize = 4 * PRESENCE_NAMES_MAX;
 
 /// Users per topic whose watermarks are kept: a large room counts its readers elsewhere.
-pub(crate) const WATERMARKS_MAX: usize = 4_096;
+pub(crate) const WATERMARKS_MAX: usize = 10_000;
 
 /// Names kept although nobody uses them right now, so that a user who publishes now and then costs no allocation.
 pub(crate) const NAMES_IDLE_MAX: usize = 4_096;

@@ -47,6 +47,7 @@ impl Home {
             true => {
                 self.publication(cx, topics, (settings, shared), &visit, words.as_deref().and_then(|w| w.as_deref()))
             }
+            false if visit.kind == VisitKind::Wave => waver(topics, &visit, shared, cx.wall_ms).map(|()| None),
             false => reader(topics, &visit).map(|()| None),
         };
         match judged {
@@ -173,6 +174,16 @@ fn conversation(visit: &Visit<'_>) -> Result<Conversation, Refusal> {
 
 fn reader(topics: &Topics, visit: &Visit<'_>) -> Result<(), Refusal> {
     may_read(&View { topics, name: visit.topic }, &conversation(visit)?, &who(visit.user, visit.guest))
+}
+
+/// Whether somebody may be heard without a message: whoever may not write may not do so either.
+fn waver(topics: &Topics, visit: &Visit<'_>, shared: &Shared, now_ms: u64) -> Result<(), Refusal> {
+    let (view, on) = (View { topics, name: visit.topic }, conversation(visit)?);
+    may_write(&view, &on, &who(visit.user, visit.guest), now_ms)?;
+    match &on {
+        Conversation::Direct(a, b) => check_direct(&view, (a, b), visit.user, shared),
+        _ => Ok(()),
+    }
 }
 
 /// Whether one of two may write to the other one.

@@ -148,9 +148,6 @@ impl Ground {
                     self.refuse(speaker, client.id(), Code::NotFound, NO_APP, answers);
                     return Ok(());
                 };
-                if let Client::Sub { id, .. } = client {
-                    speaker.asked.push((*id, topic.into()));
-                }
                 if !speaker.may(topic) {
                     if let Client::Sub { .. } = client {
                         speaker.session.forget(topic);
@@ -159,6 +156,10 @@ impl Ground {
                     return Ok(());
                 }
                 let Some(message) = wording::about(client, topic) else { return Ok(()) };
+                // From here on the app answers, and its answer takes this away again.
+                if let Client::Sub { id, .. } = client {
+                    speaker.asked.push((*id, topic.into()));
+                }
                 self.chat(io, |chat, cx| chat.on_message(cx, peer, message));
                 return Ok(());
             }

@@ -199,9 +199,8 @@ impl Home {
             self.read_piece(cx, it, old)?;
             return Some(Step::Read { old, new });
         }
-        // The segment before it may end by what this header says.
-        let before = it.segment.checked_sub(1).and_then(|number| journal.segments.get(&number));
-        let previous = before.map_or(0, |before| before.length);
+        // The segment before it ends by what this header says, as long as it is there.
+        let previous = journal.segments.get(&it.segment).map_or(0, |segment| segment.previous);
         let header = Header { own: it.to, previous, ..journal.header(it.segment) };
         journal.compact(cx, DiskOperation::Write { file: new, offset: 0, bytes: header.write().into() });
         Some(Step::Head { old, new })
@@ -249,5 +248,9 @@ impl Home {
         self.compacted.insert(it.segment);
         let Some(journal) = &mut self.journal else { return };
         files.into_iter().flatten().for_each(|file| journal.close(cx, file));
+        if !matches!(it.step, Step::OpenOld | Step::Publish { .. } | Step::Wait { .. }) {
+            // Its space may be what is missing.
+            journal.remove_draft(cx, it.segment);
+        }
     }
 }

@@ -44,6 +44,8 @@ struct Gather {
     topic: (usize, u64),
     to: ShardId,
     want: Want,
+    /// What it needs is not where it should be: it asks again later.
+    lost: bool,
 }
 
 #[derive(Debug)]
@@ -97,7 +99,7 @@ impl Home {
     ) {
         let topic = (place, self.topics[place].epoch);
         let want = Want::Forward { listener, sub, asked, first, next: first, packed: Vec::new() };
-        self.gather(cx, desk, Gather { topic, to, want });
+        self.gather(cx, desk, Gather { topic, to, want, lost: false });
     }
 
     pub(super) fn gather_back(
@@ -112,13 +114,18 @@ impl Home {
         let topic = (place, self.topics[place].epoch);
         let left = limit.min(u32::try_from(PAGE_RECORDS_MAX).unwrap_or(u32::MAX));
         let want = Want::Back { peer, id, first: end, left, pieces: Vec::new(), bytes: 0, page };
-        self.gather(cx, desk, Gather { topic, to, want });
+        self.gather(cx, desk, Gather { topic, to, want, lost: false });
     }
 
     /// Gets on as far as memory goes, then waits for the disk.
     fn gather(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk, mut gather: Gather) {
         while let Some(offset) = self.wanted(&gather) {
-            let Some(spot) = self.step(desk, &mut gather, offset) else { continue };
+            let spot = self.step(desk, &mut gather, offset);
+            if std::mem::take(&mut gather.lost) {
+                self.reads.again.push(gather);
+                return desk.due.plan(cx, cx.now + RETRY_AFTER, Chore::ReadAgain);
+            }
+            let Some(spot) = spot else { continue };
             let waiting = self.reads.waiting.entry((spot.0, spot.1)).or_default();
             waiting.push(gather);
             if waiting.len() == 1
@@ -185,7 +192,7 @@ impl Home {
         if gather.take(&self.header(segment), (block, &batch), (&names.0, names.1)).is_err() {
             desk.stats.unreadable += 1;
             self.reads.forget(segment);
-            return Some((segment, block, blocks));
+            gather.lost = true;
         }
         None
     }

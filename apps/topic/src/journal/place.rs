@@ -68,9 +68,19 @@ impl Index {
     }
 
     /// What lies in a segment lies elsewhere in it now.
-    pub(crate) fn relocate(&mut self, segment: u64, new: Vec<Place>) {
+    pub(crate) fn relocate(&mut self, segment: u64, mut new: Vec<Place>) {
+        let Some(first) = self.first() else { return };
         let start = self.places.partition_point(|place| place.segment < segment);
         let end = self.places.partition_point(|place| place.segment <= segment);
+        // What was trimmed while it was copied stays so.
+        let behind = self.places.get(end).map(|place| place.first);
+        let ends_before =
+            |at: &usize| new.get(at + 1).map(|next| next.first).or(behind).is_some_and(|next| next <= first);
+        let gone = (0..new.len()).take_while(ends_before).count();
+        new.drain(..gone);
+        if let Some(place) = new.first_mut() {
+            place.first = place.first.max(first);
+        }
         let old: u64 = self.places.range(start..end).map(|place| u64::from(place.bytes)).sum();
         let tail = self.places.split_off(end);
         self.places.truncate(start);
@@ -131,7 +141,12 @@ mod tests {
         assert_eq!((index.first(), index.bytes()), (Some(6), 30));
         index.relocate(2, vec![Place { bytes: 20, ..place(6, 2, 1) }]);
         assert_eq!(index.find(7).map(|place| (place.first, place.block)), Some((6, 1)));
-        assert_eq!((index.clear().count(), index.len()), (2, 0));
+        index.relocate(2, vec![place(3, 2, 1), place(4, 2, 2), place(5, 2, 3)]);
+        assert_eq!((index.len(), index.first()), (2, Some(6)), "what was trimmed meanwhile stays so");
+        index.relocate(2, vec![place(3, 2, 1)]);
+        index.relocate(3, Vec::new());
+        assert_eq!(index.first(), Some(6));
+        assert_eq!((index.clear().count(), index.len()), (1, 0));
         assert_eq!((index.first(), index.bytes()), (None, 0));
     }
 }

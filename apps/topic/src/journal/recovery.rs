@@ -163,7 +163,7 @@ pub(crate) fn walk_segments(
         }
         recovered.segments += 1;
         recovered.bytes += length;
-        segments.insert(header.number, Segment { length, live: 0 });
+        segments.insert(header.number, Segment { length, live: 0, previous: header.previous });
     }
     Ok((segments, recovered))
 }

@@ -44,6 +44,8 @@ pub(crate) struct Segment {
     pub(crate) length: u64,
     /// Bytes of records in it that are still needed.
     pub(crate) live: u64,
+    /// How many bytes of the segment before it count, as its header says.
+    pub(crate) previous: u64,
 }
 
 /// A batch that is being written, or has been.
@@ -385,7 +387,7 @@ impl Journal {
         let Some(file) = self.draft.take() else { return Event::None };
         let at = BLOCK_BYTES as u64;
         self.current = Some(Current { number: self.next.0, file, at });
-        self.segments.insert(self.next.0, Segment { length: at, live: 0 });
+        self.segments.insert(self.next.0, Segment { length: at, live: 0, previous: self.next.1 });
         self.state = State::Ready;
         self.flush(cx);
         Event::None
@@ -431,7 +433,9 @@ impl Journal {
                 self.disk(cx, Purpose::Other, DiskOperation::Close { file });
             }
         }
-        let retry_at = (trouble != Trouble::Failed).then(|| cx.now + RETRY_AFTER);
+        // Where no batch was under way nothing is in doubt, and it may be tried again whatever the disk has said.
+        let is_final = trouble == Trouble::Failed && self.flight.is_some();
+        let retry_at = (!is_final).then(|| cx.now + RETRY_AFTER);
         self.state = State::Stuck { trouble, retry_at };
         self.queued_bytes = 0;
         let flight = self.flight.take().map(|flight| flight.batch);
@@ -478,6 +482,11 @@ impl Journal {
 
     pub(crate) fn close(&mut self, cx: &mut Cx<'_, Mail>, file: FileId) {
         self.disk(cx, Purpose::Other, DiskOperation::Close { file });
+    }
+
+    /// Removes what was prepared for a segment.
+    pub(crate) fn remove_draft(&mut self, cx: &mut Cx<'_, Mail>, number: u64) {
+        self.disk(cx, Purpose::Other, DiskOperation::Remove { name: draft_of(number) });
     }
 
     /// A segment was written anew: it is so long now, and is read from this file.
