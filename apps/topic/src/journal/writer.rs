@@ -433,9 +433,7 @@ impl Journal {
                 self.disk(cx, Purpose::Other, DiskOperation::Close { file });
             }
         }
-        // Where no batch was under way nothing is in doubt, and it may be tried again whatever the disk has said.
-        let is_final = trouble == Trouble::Failed && self.flight.is_some();
-        let retry_at = (!is_final).then(|| cx.now + RETRY_AFTER);
+        let retry_at = (trouble != Trouble::Failed).then(|| cx.now + RETRY_AFTER);
         self.state = State::Stuck { trouble, retry_at };
         self.queued_bytes = 0;
         let flight = self.flight.take().map(|flight| flight.batch);
