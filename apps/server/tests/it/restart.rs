@@ -260,6 +260,20 @@ fn a_damaged_journal_is_told_and_not_used() {
     bytes[4096 + 100] ^= 1;
     fs::write(&path, &bytes).expect("written");
     assert!(verify(&server).status.success());
+    // Nor is a journal thrown away because what names it is gone.
+    let manifest = server.data().join("journal/manifest");
+    let said = fs::read(&manifest).expect("there");
+    let other = String::from_utf8_lossy(&said).replace("shards = 1", "shards = 3").into_bytes();
+    for wrong in [None, Some(other)] {
+        match &wrong {
+            None => fs::remove_file(&manifest).expect("removed"),
+            Some(wrong) => fs::write(&manifest, wrong).expect("written"),
+        }
+        let output = crate::process::command(server.data(), "127.0.0.1:0").envs(settings("1", DURABLE)).output();
+        assert_eq!(output.expect("it runs").status.code(), Some(1));
+        assert_eq!(fs::read(&path).expect("there"), bytes, "nothing was changed");
+    }
+    fs::write(&manifest, said).expect("written");
     let server = server.next(&settings("1", DURABLE));
     publishers[0].catch_up(&server);
 }
