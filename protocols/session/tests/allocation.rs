@@ -33,15 +33,21 @@ fn the_relay_path_allocates_nothing() {
             wire(codec, &Client::Ping { id: 6 }),
         ];
         let mut out = BytesMut::with_capacity(4096);
-        let region = Region::new(ALLOCATOR);
-        for _ in 0..ROUNDS {
-            for wire in &wires {
-                let client = decode_client(codec, wire).unwrap();
-                session.on_client(now, wire.len(), &client).unwrap();
-                relay(codec, &client, &mut out);
+        // The whole process is counted, and the thread that waits for this test allocates once, whenever it comes to run.
+        // What the path itself allocates is there each time.
+        let mut count = || {
+            let region = Region::new(ALLOCATOR);
+            for _ in 0..ROUNDS {
+                for wire in &wires {
+                    let client = decode_client(codec, wire).unwrap();
+                    session.on_client(now, wire.len(), &client).unwrap();
+                    relay(codec, &client, &mut out);
+                }
             }
-        }
-        assert_eq!(region.change().allocations + region.change().reallocations, 0, "{codec:?}");
+            region.change().allocations + region.change().reallocations
+        };
+        let least = (0..5).map(|_| count()).min();
+        assert_eq!(least, Some(0), "{codec:?}");
     }
     assert!(session.deadline().is_some());
 }
