@@ -13,6 +13,7 @@ const { BROWSER, PLAIN, SECURE, SPKI } = process.env;
 const PATIENCE_MS = 20_000;
 /** Sessions one after the other, from a new port each: with two shards both are met. */
 const ROUNDS = 5;
+const TRIES = 8;
 const load = createRequire(join(process.cwd(), "index.js"));
 
 async function chromium() {
@@ -126,7 +127,14 @@ async function check() {
     assert.deepEqual(heard, { datagram: "datagram", bidi: true, uni: "one way", closeCode: 7, reason: "bye" });
   }
   console.log(`${BROWSER}: WebTransport: a datagram, both ways, one way and back, closed with code and reason; ${ROUNDS} times`);
-  const ended = await page.evaluate(misbehave, { url: `https://${SECURE}/wt`, hash });
+  // Chromium says "Connection lost" at times, before it has read why: known, and in the README's "Not yet".
+  let ended;
+  for (let tries = 0; tries < TRIES && !ended; tries++) {
+    ended = await page.evaluate(misbehave, { url: `https://${SECURE}/wt`, hash }).catch((error) => {
+      assert.match(String(error), /Connection lost/);
+      console.log(`${BROWSER}: lost before it was told why`);
+    });
+  }
   assert.deepEqual(ended, { closeCode: 2, reason: "a rule was broken" });
   console.log(`${BROWSER}: WebTransport: a session that broke the rules was ended with code and reason`);
 }
