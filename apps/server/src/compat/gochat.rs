@@ -34,7 +34,8 @@ const _: () = assert!(TEXT_CHARS_MAX == 5000, "the message says so");
 /// A client of GoChat.
 #[derive(Debug)]
 pub(super) struct GoChat {
-    /// The user's own topic, once it is known.
+    /// Who it is, once that is known, and the user's own topic.
+    user: String,
     own: Option<String>,
     /// Topics that are followed.
     topics: BTreeSet<String>,
@@ -58,7 +59,7 @@ impl GoChat {
     /// Says hello at once: the token is in the URL.
     pub(super) fn new(exchange: &mut Exchange, token: &str) -> Self {
         exchange.hello(token, DEVICE);
-        Self { own: None, topics: BTreeSet::from([WORLD.to_owned()]), waiting: BTreeMap::new() }
+        Self { user: String::new(), own: None, topics: BTreeSet::from([WORLD.to_owned()]), waiting: BTreeMap::new() }
     }
 
     /// Takes a message of the client.
@@ -141,13 +142,14 @@ impl GoChat {
             Server::Msg { topic, offset, from, at_ms, body, .. } => {
                 self.message(exchange, (topic, *offset), (from, *at_ms), body);
             }
-            Server::Presence { topic, joined, left, .. } => Self::presence(exchange, topic, joined, left),
+            Server::Presence { topic, joined, left, .. } => self.presence(exchange, topic, joined, left),
             Server::Eph { .. } | Server::Gap { .. } | Server::Goaway { .. } => exchange.drop_one(),
         }
     }
 
     /// Listens to the user's own topic, and asks what else there is.
     fn welcome(&mut self, exchange: &mut Exchange, user: &str) {
+        user.clone_into(&mut self.user);
         self.own = personal(user);
         if let Some(own) = self.own.clone() {
             self.follow(exchange, &own, None);
@@ -230,14 +232,14 @@ impl GoChat {
     }
 
     /// Elsewhere somebody who leaves a conversation may still be there in another one.
-    fn presence(exchange: &mut Exchange, topic: &str, joined: &Names<'_>, left: &Names<'_>) {
+    fn presence(&self, exchange: &mut Exchange, topic: &str, joined: &Names<'_>, left: &Names<'_>) {
         if !matches!(Conversation::parse(topic), Some(Conversation::Direct(..))) {
             return exchange.drop_one();
         }
-        for user_id in joined.iter() {
+        for user_id in joined.iter().filter(|user| *user != self.user) {
             reply(exchange, Out::OnlineStatus { user_id, status: "online" });
         }
-        for user_id in left.iter() {
+        for user_id in left.iter().filter(|user| *user != self.user) {
             reply(exchange, Out::OnlineStatus { user_id, status: "offline" });
         }
     }

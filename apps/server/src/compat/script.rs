@@ -13,6 +13,7 @@
 
 use std::{fmt::Write, fs, path::Path};
 
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use session::{Codec, Server};
 
 use super::{Foreign, Protocol, fuzz};
@@ -40,6 +41,41 @@ fn nothing_in_the_corpus_breaks_an_adapter() {
             let bytes = fs::read(&file).expect("readable");
             // Cut anywhere, what is left of it is hostile, too.
             (0..=bytes.len()).for_each(|len| replay(&bytes[..len]));
+        }
+    }
+}
+
+#[test]
+fn nothing_that_is_made_of_the_corpus_breaks_an_adapter() {
+    for (replay, folder) in [(fuzz::gochat as fn(&[u8]), "gochat"), (fuzz::hawos, "hawos")] {
+        let corpus: Vec<_> = entries(&format!("fuzz/corpus/{folder}"))
+            .iter()
+            .chain(&entries(&format!("src/compat/vectors/{folder}")))
+            .map(|file| fs::read(file).expect("readable"))
+            .collect();
+        for seed in 0..5_000 {
+            println!("{folder}, seed {seed}");
+            let mut rng = StdRng::seed_from_u64(seed);
+            let mut bytes = corpus[rng.random_range(0..corpus.len())].clone();
+            (0..rng.random_range(1..8)).for_each(|_| spoil(&mut rng, &mut bytes, &corpus));
+            replay(&bytes);
+        }
+    }
+}
+
+/// Changes, takes out or puts in a little.
+fn spoil(rng: &mut StdRng, bytes: &mut Vec<u8>, corpus: &[Vec<u8>]) {
+    let at = rng.random_range(0..=bytes.len());
+    let end = bytes.len().min(at + rng.random_range(1..20));
+    match rng.random_range(0..4) {
+        0 => bytes[at..end].iter_mut().take(1).for_each(|byte| *byte = rng.random()),
+        1 => drop(bytes.drain(at..end)),
+        2 => bytes.insert(at, rng.random()),
+        _ => {
+            let other = &corpus[rng.random_range(0..corpus.len())];
+            let from = rng.random_range(0..=other.len());
+            let to = other.len().min(from + rng.random_range(1..200));
+            bytes.splice(at..end, other[from..to].iter().copied());
         }
     }
 }

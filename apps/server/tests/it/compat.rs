@@ -169,6 +169,12 @@ fn an_open_room_has_one_answer_to_who_is_there() {
     bob.send("attic", "and this?", "m-3");
     assert_eq!(eve.text().1, "and this?");
     assert_eq!(eve.go("world").room().room_id, "world");
+    // Guests talk where everybody may, and nowhere else.
+    let guest = post(&server, "guest", &json!({"name": "gast"}));
+    let mut gast = GoChat::enter(&server, &guest);
+    gast.send("world", "good evening", "m-1");
+    assert_eq!(eve.text().1, "good evening");
+    assert_eq!(Hawos::open(&server, &guest).ask(102, b"").code, 10_000);
 }
 
 #[test]
