@@ -23,7 +23,7 @@ pub(super) struct Exchange {
 /// The room of everybody.
 pub(super) const WORLD: &str = "chat/world";
 
-/// What a client's own name of a message may be long, in bytes: it is kept until the answer.
+/// Bytes of a client's own name of a message: it is kept until the answer.
 pub(super) const CLIENT_ID_BYTES_MAX: usize = 128;
 
 /// A token that nobody has: a session says nothing without one, and no token at all is as good as a forged one.

@@ -110,7 +110,7 @@ pub(crate) struct GoChat {
 }
 
 impl GoChat {
-    /// Comes in, and waits until everything that was unread at that time is on its way.
+    /// Comes in: the token is all that there is to say.
     pub(crate) fn enter(server: &Server, token: &str) -> Self {
         Self { socket: Socket::open(server, &format!("/ws/gochat?token={token}")), heard: VecDeque::new() }
     }
