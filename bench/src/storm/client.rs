@@ -379,9 +379,10 @@ impl Client {
         let Some(held) = self.held.iter_mut().find(|held| *held.name == *topic) else {
             return cx.book.fault("a subscription that nobody asked for");
         };
-        if held.epoch.is_some_and(|known| known != epoch) || head < held.last {
+        // A topic in which nobody has said anything has nothing to keep.
+        if held.last > 0 && (held.epoch != Some(epoch) || head < held.last) {
             cx.book.account.forgotten += 1;
-            held.last = head.min(held.last);
+            held.last = 0;
         }
         (held.epoch, held.head, held.alias, held.joined) = (Some(epoch), head, alias, true);
     }

@@ -1,7 +1,7 @@
 //! The server of a storm: started on the same data and the same port again and again, and stopped by its own number.
 
 use std::{
-    fs::{self, File},
+    fs::{self, OpenOptions},
     io::{self, BufRead, BufReader, BufWriter, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -43,8 +43,10 @@ impl Host {
             None => std::env::temp_dir().join(format!("ringshard-storm-{}", std::process::id())),
         };
         let host = Self { command: command.to_owned(), is_ours: dir.is_none(), folder };
-        fs::create_dir_all(&host.folder)?;
-        let mut accounts = BufWriter::new(File::create_new(host.folder.join("accounts.jsonl"))?);
+        // A first start makes the folder a data directory, in which only a server that is stopped can be given accounts.
+        host.start(None)?.stop(Stop::Term)?;
+        let path = host.folder.join("accounts.jsonl");
+        let mut accounts = BufWriter::new(OpenOptions::new().create(true).append(true).open(path)?);
         for id in 0..clients {
             writeln!(accounts, r#"{{"name":"{}","hash":"{HASH}","at_ms":0}}"#, user(id))?;
         }

@@ -221,7 +221,8 @@ impl Shard {
                     self.round.tries_max = self.round.tries_max.max(mark.tries);
                 }
                 Act::Acknowledged(planned_ns) => {
-                    if self.storm_ns.is_some() {
+                    // Until it was lost it was the old server that answered.
+                    if self.storm_ns.is_some() && self.marks[local as usize].was_lost {
                         self.round.first_acknowledged_ns.get_or_insert(now_ns);
                     }
                     record(&mut self.round.acknowledged, client, self.storm_ns, now_ns, planned_ns);
