@@ -5,7 +5,7 @@
 //! | `chat/<room>`, `chat/world` | everybody | everybody |
 //! | `chat/g/<id>` | members | members that are not muted |
 //! | `chat/d/<a>~<b>` | both | both, unless one has blocked the other; no guests |
-//! | `chat/audit` | tokens with this very capability | the server: roles, silences, bans, removals, recalls by others, words |
+//! | `chat/audit` | tokens with this very capability | the server: roles, silences, bans, removals, recalls by others, words, logouts everywhere (`logout_all`), refresh tokens that were used twice (`refresh_reused`) |
 //! | `chat/u/<user>` | all devices of that account | the server: what is new in the user's contacts and conversations |
 //!
 //! What the server says has the sender `""`, which no user is called. Names in topics are written as
@@ -95,6 +95,7 @@ mod home;
 mod list;
 mod name;
 mod post;
+pub mod presence;
 mod push;
 pub mod rate;
 mod request;
@@ -109,6 +110,6 @@ pub use chat::Chat;
 pub use facts::{Change, Facts, Refusal, Who, apply};
 pub use list::PAGE_LINES_MAX;
 pub use name::{GROUP_NAME_CHARS_MAX, USER_CHARS_MAX, group_name, is_user};
-pub use push::PUSH_OP;
+pub use push::{PUSH_EXCEPT_MEMBERS_MAX, PUSH_GROUPS_MAX, PUSH_OP};
 pub use shared::{People, Settings, Shared};
 pub use words::{Verdict, WORD_CHARS_MAX, WORDS_BYTES_MAX, WORDS_MAX, WordList, WordsError};
