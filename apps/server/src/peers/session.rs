@@ -1,9 +1,12 @@
 //! What a session says and hears, whatever it is carried by: bytes to messages for apps, errors to answers.
 
+use std::{borrow::Cow, time::Duration};
+
 use bytes::BytesMut;
 use engine::Io;
 use handler::{App as _, Close, Code, Message, PeerInfo};
-use session::{Action, Client, Refusal, Server, Topic};
+use serde::Deserialize;
+use session::{Action, AuthError, Client, Refusal, Server, Topic};
 
 use crate::{
     connection::{Connection, Kind},
@@ -111,6 +114,10 @@ impl Ground {
                 self.answer(speaker, &Server::Pong { id: *id, at_ms: io.wall_ms() }, answers);
                 return Ok(());
             }
+            Client::Req { id, op, body } if *op == RENEW_OP => {
+                self.renew(io, speaker, (*id, body), answers);
+                return Ok(());
+            }
             Client::Req { id, op, body } => match app_of_operation(op) {
                 Some(App::Chat) if !speaker.may(op) => {
                     self.refuse(speaker, Some(*id), Code::PermissionDenied, NO_CAP, answers);
@@ -167,6 +174,35 @@ impl Ground {
         };
         self.chat(io, |chat, cx| chat.on_message(cx, peer, message));
         Ok(())
+    }
+
+    /// `session.renew {token}`: a newer token of the same user, so that the session need not end with the one that opened it.
+    fn renew(&mut self, io: &Io<Mail>, speaker: &mut Speaker, (id, body): (u32, &[u8]), answers: &mut BytesMut) {
+        let Some(info) = &speaker.info else { return };
+        let renew = serde_json::from_slice::<Renew<'_>>(body);
+        let now = io.wall_ms() / 1000;
+        let claims = renew.map_err(|error| (Code::InvalidArgument, error.to_string())).and_then(|Renew { token }| {
+            let claims = self.setup.keys.verify(now, &token);
+            let logins = &self.setup.logins;
+            let claims =
+                claims.and_then(|claims| match logins.allow((&claims.sub, claims.guest), claims.iat, claims.sid) {
+                    true => Ok(claims),
+                    false => Err(AuthError::Revoked),
+                });
+            claims.map_err(|error| (Code::Unauthenticated, error.to_string()))
+        });
+        match claims {
+            Ok(claims) if *claims.sub == *info.user && claims.guest == info.guest => {
+                speaker.expires = Some(io.now() + Duration::from_secs(claims.exp.saturating_sub(now)));
+                speaker.login = claims.sid;
+                speaker.caps = claims.caps.into();
+                speaker.session.on_answered();
+                let body = format!("{{\"expires_at\":{}}}", claims.exp);
+                self.answer(speaker, &Server::Res { id, body: body.as_bytes() }, answers);
+            }
+            Ok(_) => self.refuse(speaker, Some(id), Code::PermissionDenied, "that token is another user's", answers),
+            Err((code, message)) => self.refuse(speaker, Some(id), code, &message, answers),
+        }
     }
 
     /// Ids of the server's own: an error, and for a hello the end.
@@ -366,6 +402,16 @@ fn asks_of_app(client: &Client<'_>) -> bool {
             false
         }
     }
+}
+
+/// The one operation that is the session's own.
+const RENEW_OP: &str = "session.renew";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Renew<'a> {
+    #[serde(borrow)]
+    token: Cow<'a, str>,
 }
 
 /// The apps, by the prefix of their topics and operations.
