@@ -343,8 +343,8 @@ impl Shard {
         for line in self.connections.lines() {
             self.with(io, line, |shard, io, connection| {
                 let Some(speaker) = connection.speaker() else { return };
-                let own = |info: &Box<PeerInfo>| !info.guest && *info.user == *ended.user;
-                let of_user = ended.all && speaker.info.as_ref().is_some_and(own);
+                let own = |info: &PeerInfo| !info.guest && *info.user == *ended.user;
+                let of_user = ended.all && speaker.info.as_deref().is_some_and(own);
                 if of_user || speaker.login.is_some_and(|login| ended.logins.contains(&login)) {
                     shard.end_token(io, connection, Close::Unauthenticated, "the token was revoked");
                 }

@@ -111,8 +111,8 @@ impl Person {
     /// The end of the connection: the error before it, and the code of the WebSocket.
     pub(crate) fn end(&mut self) -> (String, Option<u16>) {
         self.read_until(|person| person.over);
-        let errors = self.answers.iter().filter_map(|(id, answer)| answer.clone().err().map(|error| (*id, error)));
-        let last = errors.filter(|(id, _)| id.is_none_or(|id| id == 1)).last();
+        let mut errors = self.answers.iter().filter_map(|(id, answer)| answer.clone().err().map(|error| (*id, error)));
+        let last = errors.rfind(|(id, _)| id.is_none_or(|id| id == 1));
         (last.expect("an error before the end").1, self.code)
     }
 
