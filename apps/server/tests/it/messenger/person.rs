@@ -61,6 +61,11 @@ impl Person {
         Self::enter(server, Speech::Frames, name, token)
     }
 
+    /// Somebody who has a token already.
+    pub(crate) fn enter_with(server: &Server, name: &str, token: &str) -> Self {
+        Self::enter(server, Speech::Socket, name, token.to_owned())
+    }
+
     /// Another session of the same user.
     pub(crate) fn again(&self, server: &Server, speech: Speech) -> Self {
         Self::enter(server, speech, &self.name, self.token.clone())
@@ -298,7 +303,7 @@ fn credential(token: &str) -> Credential<'_> {
 }
 
 /// Asks for a token.
-fn post(server: &Server, what: &str, body: &Value) -> String {
+pub(crate) fn post(server: &Server, what: &str, body: &Value) -> String {
     let (_, answer) = call(server, what, body);
     answer["token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
 }
