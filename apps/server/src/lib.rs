@@ -12,6 +12,7 @@ mod lane;
 mod pages;
 mod peers;
 mod pipe;
+mod prepared;
 mod receive;
 mod routes;
 mod speaker;

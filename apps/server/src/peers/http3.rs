@@ -8,10 +8,10 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use engine::{Io, ShardId};
 use handler::Close;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use quic::{
     Handle, StreamId,
-    h3::{Code, Common, Event, Piece},
+    h3::{Code, Event, Piece, Prepared},
 };
 use ringshard_http::RequestId;
 
@@ -94,11 +94,14 @@ impl Shard {
     pub(crate) fn serve_http3(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
         let Kind::Http3(http) = &connection.kind else { return };
         let handle = http.handle;
+        if let Some((web, transport)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(handle)) {
+            web.flush(io.now(), transport);
+        }
         loop {
             let Some((web, transport)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(handle)) else {
                 return;
             };
-            web.flush(io.now(), transport);
+            web.carry_out(io.now(), transport);
             let Some(event) = web.http().poll_event() else { break };
             self.http3_event(io, connection, event);
         }
@@ -159,6 +162,13 @@ impl Shard {
         let Kind::Http3(http) = &mut connection.kind else { return };
         let is_refused = early && ![Method::GET, Method::HEAD].contains(request.method());
         let refused = is_refused.then_some(0);
+        if let Some((web, _)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(http.handle))
+            && !is_refused
+            && web.http().is_at_end(id)
+        {
+            let _ = web.http().read(id);
+            return self.http3_whole(io, connection, id, &request.map(|()| Bytes::new()));
+        }
         http.open.insert(id, Open { request, body: BytesMut::new(), since: io.now(), refused });
         if is_refused {
             let problem = Problem::new(StatusCode::TOO_EARLY, "unavailable", "send this after the handshake");
@@ -203,12 +213,18 @@ impl Shard {
     }
 
     fn http3_whole(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: StreamId, request: &Request<Bytes>) {
+        if let Some(answer) = self.ground.coded(io, connection.caller(), request) {
+            return self.http3_put(io, connection, id, &answer);
+        }
         match self.ground.with_context(io, connection.caller(), |context| routes::route(context, request)) {
             Routed::Foreign(response) => {
                 self.ground.stats.drop_for(Drop::Origin);
                 self.http3_send(io, connection, id, response);
             }
-            Routed::Respond(response) => self.http3_send(io, connection, id, response),
+            Routed::Respond(response) => {
+                let answer = self.ground.code(io, connection.caller(), Some(request), response);
+                self.http3_put(io, connection, id, &answer);
+            }
             Routed::Job(job) => {
                 let asked = Asked { line: connection.line, request: RequestId(id.0), job };
                 io.mail(ShardId::CONTROL, Mail::Asked(Box::new(asked)));
@@ -244,13 +260,17 @@ impl Shard {
         id: StreamId,
         response: Response<Bytes>,
     ) {
-        self.ground.stats.request(response.status().as_u16());
-        self.ground.renew_common(io, connection.caller());
+        let answer = self.ground.code(io, connection.caller(), None, response);
+        self.http3_put(io, connection, id, &answer);
+    }
+
+    fn http3_put(&mut self, io: &Io<Mail>, connection: &mut Connection, id: StreamId, answer: &Prepared) {
+        self.ground.stats.request(answer.status().as_u16());
         let Kind::Http3(http) = &mut connection.kind else { return };
         http.last = io.now();
         if let Some((web, _)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(http.handle)) {
             // Gone: nobody waits for it. Too large for what the client takes: it hears that there was an answer.
-            if let Err(quic::h3::SendError::TooLarge) = web.http().answer_with(id, response, &self.ground.common.1) {
+            if let Err(quic::h3::SendError::TooLarge) = web.http().answer_prepared(id, answer) {
                 web.http().reset(id, Code::INTERNAL_ERROR);
             }
         }
@@ -328,13 +348,31 @@ impl Shard {
 }
 
 impl Ground {
-    /// Codes the headers that all answers have in common, once a second.
-    fn renew_common(&mut self, io: &Io<Mail>, caller: Caller) {
-        let second = io.wall_ms() / 1000;
-        if self.common.0 != second {
-            let mut headers = HeaderMap::new();
-            self.with_context(io, caller, |context| routes::common(context, &mut headers));
-            self.common = (second, Common::new(&headers));
+    /// Codes an answer, or finds it coded.
+    fn code(
+        &mut self,
+        io: &Io<Mail>,
+        caller: Caller,
+        request: Option<&Request<Bytes>>,
+        response: Response<Bytes>,
+    ) -> Prepared {
+        self.renew_coded(io, caller);
+        self.coded.code(request, response)
+    }
+
+    /// The answer to a request that was asked for in this second already, and is the same for everybody.
+    fn coded(&mut self, io: &Io<Mail>, caller: Caller, request: &Request<Bytes>) -> Option<Prepared> {
+        self.renew_coded(io, caller);
+        self.coded.find(request).cloned()
+    }
+
+    /// Forgets what is of another second, or of a certificate of before.
+    fn renew_coded(&mut self, io: &Io<Mail>, caller: Caller) {
+        let (second, certificate) = (io.wall_ms() / 1000, self.wires.quic.as_ref().map_or(0, |quic| quic.certificate));
+        if !self.coded.is_of(second, certificate) {
+            let mut coded = std::mem::take(&mut self.coded);
+            self.with_context(io, caller, |context| coded.renew(second, certificate, context));
+            self.coded = coded;
         }
     }
 }
