@@ -7,6 +7,7 @@
 //! | key | fact |
 //! |---|---|
 //! | `u/<user>/c/<topic>` | an [`Entry`]: a conversation in the user's list |
+//! | `u/<user>/n` | how many entries there are |
 //! | `u/<user>/i/<topic>` | an [`Invitation`] to a group |
 //! | `u/<user>/k/<other>` | a [`Contact`] |
 //! | `u/<user>/r/<other>` | a [`Request`] that came |

@@ -52,7 +52,8 @@ pub(crate) enum Post {
     Heads {
         ticket: u64,
         user: Arc<str>,
-        topics: Vec<String>,
+        /// Their topics, and how far the user has read them at least.
+        topics: Vec<(String, u64)>,
     },
     Headed {
         ticket: u64,
@@ -109,6 +110,16 @@ pub(crate) enum Query {
         read: u64,
     },
     Directory(directory::Op),
+    /// To a direct conversation: where does it end, before it goes out of the asker's list?
+    End {
+        on: Conversation,
+    },
+    /// From there to the asker's own home; the answer is for a peer of this shard.
+    Forget {
+        shard: ShardId,
+        topic: String,
+        upto: u64,
+    },
     List {
         after: Option<Cursor>,
         limit: usize,
@@ -126,7 +137,7 @@ impl Query {
                     | conversation::Op::Invitations { .. }
                     | conversation::Op::Info
             ),
-            Query::Vouch { .. } | Query::Vouched { .. } => true,
+            Query::Vouch { .. } | Query::Vouched { .. } | Query::End { .. } | Query::Forget { .. } => true,
             Query::Directory(op) => !matches!(op, directory::Op::List { .. }),
             Query::Marks { .. } | Query::Read { .. } | Query::List { .. } => false,
         }
@@ -145,8 +156,12 @@ pub(crate) enum Note {
     Audit { body: String },
     /// For a group: this user was made a member by somebody whom it does not hear, and leaves.
     Unwanted { by: String },
-    /// For a direct conversation: it is not in this user's list any longer.
-    Forgotten { by: String },
+    /// For a direct conversation: it is not in this user's list any longer, whose end was there when the user said so.
+    Forgotten {
+        by: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        upto: Option<u64>,
+    },
 }
 
 /// The end of a conversation, and how far a user has come in it.
@@ -157,4 +172,6 @@ pub(crate) struct Head {
     pub(crate) at_ms: u64,
     pub(crate) last: Option<Last>,
     pub(crate) read: u64,
+    /// The user's own messages behind that.
+    pub(crate) own: u64,
 }

@@ -68,7 +68,18 @@ impl Request {
             return Some(ask.map(|ask| Self::about(cx, who, ask)));
         }
         if let Some(ask) = directory::Op::read(op, body) {
-            return Some(ask.and_then(|op| Self::of_user(cx, who, Query::Directory(op))));
+            return Some(ask.and_then(|op| match &op {
+                // What is said meanwhile must not be forgotten with it.
+                directory::Op::Forget { topic } if !who.guest && topic.len() <= topic::TOPIC_BYTES_MAX => {
+                    match Conversation::parse(topic) {
+                        Some(on @ Conversation::Direct(..)) => {
+                            Ok(Self::Home { to: cx.home(topic), query: Query::End { on } })
+                        }
+                        _ => Self::of_user(cx, who, Query::Directory(op)),
+                    }
+                }
+                _ => Self::of_user(cx, who, Query::Directory(op)),
+            }));
         }
         Some(match op {
             "chat.marks" | "inbox.read" if who.guest => Err(Refusal::denied("only an account has marks to show")),

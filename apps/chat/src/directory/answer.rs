@@ -89,6 +89,11 @@ pub(super) fn news(changes: Vec<Change>, topic: &str, entry: Option<&Entry>) -> 
     Decision { changes, notices: notice.into_iter().collect(), ..Decision::default() }
 }
 
+/// The notice that a conversation is no longer in the list.
+pub(super) fn gone(topic: &str) -> Bytes {
+    json(&EntryNotice { kind: "conversation", topic, entry: None })
+}
+
 /// What an invitation became, unless it stayed as it was.
 pub(super) fn invitation(changes: Vec<Change>, topic: &str, invitation: Option<&Invitation>) -> Decision {
     let notice = (!changes.is_empty()).then(|| json(&InvitationNotice { kind: "invitation", topic, invitation }));

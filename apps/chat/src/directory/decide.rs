@@ -24,6 +24,8 @@ pub struct Decision {
     pub changes: Vec<Change>,
     /// For the homes of other users, in this order.
     pub letters: Vec<(String, Letter)>,
+    /// Conversations that made room in the list for others: direct ones come back with their next message.
+    pub unlisted: Vec<String>,
     /// Groups that the user was brought into by somebody whom it has blocked: it does not take part.
     pub unwanted: Vec<String>,
     /// For all devices of this user: `{"type":"contact","user":..,"state":..,"text"?}`,
@@ -97,9 +99,12 @@ pub fn receive(facts: &impl Facts, user: &str, at_ms: u64, letter: &Letter) -> R
             return Ok(Decision { unwanted: vec![topic.clone()], ..Decision::default() });
         }
         Letter::Listed { topic, at_ms, offset, by: _ } => {
-            let (mut changes, entry) = entry::list(facts, user, topic, *at_ms, *offset)?;
+            let (mut changes, entry, unlisted) = entry::list(facts, user, topic, *at_ms, *offset)?;
             changes.extend(invitation::go(facts, user, topic));
-            (topic, (changes, entry))
+            let mut decision = answer::news(changes, topic, Some(&entry));
+            let gone = unlisted.iter().map(|topic| answer::gone(topic));
+            decision.notices.extend(gone);
+            return Ok(Decision { unlisted, ..decision });
         }
         Letter::Invited { topic, by, name, at_ms } => {
             let new = Invitation { by: by.clone(), name: name.clone(), at_ms: *at_ms };

@@ -7,7 +7,7 @@ use handler::{Code, Cx, Peer, ShardId};
 use serde::Serialize;
 use topic::{Mail, Topics};
 
-use super::{After, Asker, Home, View, Work, is_account, mail, to_users, who};
+use super::{After, Asker, Home, View, Work, forgotten, is_account, mail, to_users, who};
 use crate::{
     audit,
     conversation::{self, Call, Conversation, may_read, personal},
@@ -58,7 +58,18 @@ impl Home {
                 let query = Query::Vouched { shard: from, on, op, known };
                 mail(cx, topics, to, Post::Ask { peer, id, user, guest, query });
             }),
-            Query::Directory(op) => self.directory(cx, topics, shared, asker, &who, &op),
+            Query::Directory(op) => self.directory(cx, topics, shared, asker, &who, (&op, None)),
+            Query::End { on } => end(topics, &who, &on).map(|(to, topic, upto)| {
+                let (to, query) = (cx.home(&to), Query::Forget { shard: from, topic, upto });
+                mail(cx, topics, to, Post::Ask { peer, id, user: user.clone(), guest, query });
+            }),
+            Query::Forget { shard, topic, upto } => {
+                let (asker, op) = (Asker { shard, ..asker }, directory::Op::Forget { topic });
+                if let Err(refusal) = self.directory(cx, topics, shared, asker, &who, (&op, Some(upto))) {
+                    answer(cx, topics, asker, Err(refusal));
+                }
+                return;
+            }
             Query::List { after, limit } => self.list(cx, topics, asker, user, (after, limit)),
             Query::Marks { on, after, limit } => {
                 let page = marks(topics, &who, &on, (after.as_deref(), limit));
@@ -135,18 +146,27 @@ impl Home {
         shared: &Shared,
         asker: Asker,
         who: &Who<'_>,
-        op: &directory::Op,
+        (op, upto): (&directory::Op, Option<u64>),
     ) -> Result<(), Refusal> {
         let name = personal(who.user).ok_or_else(|| Refusal::denied("that is not the name of an account"))?;
         let view = View { topics, name: &name };
         let decision = directory::decide(&view, who, cx.wall_ms, &|user| is_account(shared, user), op)?;
         let directory::Decision { changes, letters, notices, answer, .. } = decision;
         let mut letters = to_users(letters);
-        letters.extend(to_conversation(who.user, op).filter(|_| !changes.is_empty()));
+        letters.extend(to_conversation(who.user, (op, upto)).filter(|_| !changes.is_empty()));
         let work = Work { name, changes, notices, letters, after: After::Answer(asker, answer) };
         let _ = self.commit(cx, topics, work);
         Ok(())
     }
+}
+
+/// The personal topic of one of two, their topic, and its newest offset.
+fn end(topics: &Topics, who: &Who<'_>, on: &Conversation) -> Result<(String, String, u64), Refusal> {
+    let topic = on.topic();
+    may_read(&View { topics, name: &topic }, on, who)?;
+    let own = personal(who.user).ok_or_else(|| Refusal::denied("that is not the name of an account"))?;
+    let newest = topics.newest(&topic);
+    Ok((own, topic, newest))
 }
 
 /// Which of the users that somebody wants in a group are its contacts.
@@ -190,16 +210,13 @@ fn letters(
 }
 
 /// What the direct conversation with another user has to know of an operation.
-fn to_conversation(user: &str, op: &directory::Op) -> Option<(String, Note)> {
+fn to_conversation(user: &str, (op, upto): (&directory::Op, Option<u64>)) -> Option<(String, Note)> {
     let with = |other: &str| Conversation::direct(user, other).map(|on| on.topic());
     let by = user.to_owned();
     match op {
         directory::Op::Block { user: other } => Some((with(other)?, Note::Blocked { by, on: true })),
         directory::Op::Unblock { user: other } => Some((with(other)?, Note::Blocked { by, on: false })),
-        directory::Op::Forget { topic } => match Conversation::parse(topic)? {
-            on @ Conversation::Direct(..) => Some((on.topic(), Note::Forgotten { by })),
-            _ => None,
-        },
+        directory::Op::Forget { topic } => forgotten(topic, user, upto),
         _ => None,
     }
 }

@@ -82,3 +82,29 @@ fn what_was_answered_is_so_after_a_crash() {
         assert_eq!(line["last"]["text"], json!("hi"));
     }
 }
+
+#[test]
+fn letters_keep_their_order_when_a_disk_forgets_to_forget_them() {
+    for seed in 0..300 {
+        println!("seed {seed}");
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut world = World::new(seed, true, &["ada", "bob"]);
+        let bob = world.enter("bob");
+        for _ in 0..4 {
+            for op in ["contact.request", "contact.remove"] {
+                world.start_ask(bob, op, json!({"user": "ada"}));
+                (0..rng.random_range(0..60)).for_each(|_| while_busy(&mut world));
+                let shard = rng.random_range(0..3);
+                world.fill_disk(shard, true);
+                (0..rng.random_range(0..40)).for_each(|_| while_busy(&mut world));
+                world.fill_disk(shard, false);
+                world.later(rng.random_range(0..3) * 2_500);
+            }
+        }
+        world.crash();
+        world.later(5_000);
+        let [ada, bob] = ["ada", "bob"].map(|user| world.enter(user));
+        let (sent, came) = (users(&mut world, bob, "contact.sent"), users(&mut world, ada, "contact.requests"));
+        assert_eq!((sent == ["ada"], sent.len()), (came == ["bob"], came.len()), "both homes say the same");
+    }
+}

@@ -280,6 +280,55 @@ fn ticks_and_unread_counts_follow_the_reader() {
 }
 
 #[test]
+fn what_somebody_says_itself_is_not_unread() {
+    tell(|world| {
+        let [ada, bob] = ["ada", "bob"].map(|user| world.enter(user));
+        let topic = create(world, (ada, "ada"), &["bob"]);
+        let unread = |world: &mut World, client, topic: &str| {
+            let list = world.ask(client, "inbox.list", json!({})).expect("a list");
+            let lines = list["conversations"].as_array().expect("a list").clone();
+            let line = lines.into_iter().find(|line| line["topic"] == json!(topic)).expect("it is in the list");
+            line["unread"].clone()
+        };
+        (0..3).for_each(|n| assert!(world.publish(ada, &topic, text(&n.to_string())).is_ok()));
+        assert!(world.publish(bob, &topic, text("one")).is_ok());
+        // That the group was made, and what the other one said.
+        assert_eq!((unread(world, ada, &topic), unread(world, bob, &topic)), (json!(2), json!(4)));
+        world.ask(bob, "inbox.read", json!({"topic": topic, "read": 4})).expect("read");
+        assert_eq!(unread(world, bob, &topic), json!(0), "all but the own one is read");
+        assert!(world.publish(ada, &topic, text("more")).is_ok());
+        assert_eq!(unread(world, bob, &topic), json!(1));
+        let pair = "chat/d/ada~eve";
+        (0..3).for_each(|n| assert!(world.publish(ada, pair, text(&n.to_string())).is_ok()));
+        assert_eq!(unread(world, ada, pair), json!(0));
+        let eve = world.enter("eve");
+        assert_eq!(unread(world, eve, pair), json!(3));
+    });
+}
+
+#[test]
+fn what_is_said_while_a_conversation_is_forgotten_brings_it_back() {
+    let topic = "chat/d/ada~bob";
+    for seed in 0..100 {
+        println!("seed {seed}");
+        let mut world = World::new(seed, seed % 2 == 0, &USERS);
+        let [ada, bob] = ["ada", "bob"].map(|user| world.enter(user));
+        assert!(world.publish(ada, topic, text("old")).is_ok());
+        world.ask(bob, "inbox.read", json!({"topic": topic, "read": 1})).expect("read");
+        let forget = world.start_ask(bob, "inbox.forget", json!({"topic": topic}));
+        while !world.is_answered(bob, forget) {
+            world.step();
+        }
+        assert!(world.publish(ada, topic, text("new")).is_ok());
+        let list = world.ask(bob, "inbox.list", json!({})).expect("a list");
+        let line = &list["conversations"][0];
+        assert_eq!((&line["last"]["text"], &line["unread"]), (&json!("new"), &json!(1)));
+        world.ask(bob, "inbox.forget", json!({"topic": topic})).expect("forgotten");
+        assert_eq!(world.ask(bob, "inbox.list", json!({})).expect("a list")["conversations"], json!([]));
+    }
+}
+
+#[test]
 fn messages_are_edited_and_recalled() {
     tell(|world| {
         let [ada, bob] = ["ada", "bob"].map(|user| world.enter(user));
