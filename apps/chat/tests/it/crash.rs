@@ -67,7 +67,7 @@ fn what_was_answered_is_so_after_a_crash() {
         let (ada, bob) = (world.enter("ada"), world.enter("bob"));
         let made = world.ask(ada, "chat.create", json!({"name": "us", "users": ["bob"]})).expect("made");
         let topic = made["topic"].as_str().expect("a topic").to_owned();
-        assert!(world.publish(bob, &topic, json!({"type": "text", "text": "hi"})).is_ok());
+        assert!(world.publish(ada, &topic, json!({"type": "text", "text": "hi"})).is_ok());
         world.ask(bob, "inbox.read", json!({"topic": topic, "read": 1})).expect("read");
         world.later(1_000);
         world.crash();

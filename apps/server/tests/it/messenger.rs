@@ -2,7 +2,7 @@
 
 mod person;
 
-use std::fs;
+use std::{fs, process::Command};
 
 use serde_json::{Value, json};
 
@@ -31,6 +31,14 @@ fn create(server: &Server, person: &mut Person, other: &mut Person) -> String {
     let made = person.ask("chat.create", &json!({"name": "us", "users": [other.name]})).expect("made");
     assert_eq!(made.get("invited"), None);
     made["topic"].as_str().expect("a topic").to_owned()
+}
+
+/// Whether a journal has this in a record about a topic. A batch that is being written is not taken for one.
+fn has_on_disk(server: &Server, topic: &str, text: &str) -> bool {
+    let mut inspect = Command::new(env!("CARGO_BIN_EXE_ringshard"));
+    inspect.args(["journal", "inspect"]).arg(server.data()).args(["--records", "--topic", topic]);
+    let output = inspect.output().expect("it runs");
+    String::from_utf8_lossy(&output.stdout).contains(text)
 }
 
 /// What somebody may not do who does not take part.
@@ -137,8 +145,8 @@ fn lists_and_contacts_survive_a_crash() {
         let requests = ada.ask("contact.requests", &json!({})).expect("a list");
         requests["users"].as_array().is_some_and(|users| users.len() == 1)
     });
-    // Marks are on disk half a second after they have risen.
-    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    // Marks are on disk a while after they have risen.
+    server.until("on disk", |server| has_on_disk(server, &topic, "\"key\":\"mark/bob\""));
     let mut server = server;
     server.signal("KILL");
     server.ended(crate::process::PATIENCE);
