@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use engine::Io;
 use handler::{App as _, Close, Code, Message};
-use session::{Action, Client, Refusal, Server, Topic};
+use session::{Action, Client, Codec, DecodeError, Refusal, Server, Topic};
 
 use crate::{
     connection::{Connection, Kind},
@@ -49,16 +49,26 @@ impl Ground {
         bytes: &[u8],
         answers: &mut BytesMut,
     ) -> Result<(), Farewell> {
+        if speaker.foreign.is_some() {
+            return self.hear_foreign(io, line, speaker, bytes, answers);
+        }
+        self.hear_session(io, line, speaker, (speaker.dialect.codec(), bytes), answers)
+    }
+
+    /// Takes one message of the session protocol.
+    pub(crate) fn hear_session(
+        &mut self,
+        io: &mut Io<Mail>,
+        line: Line,
+        speaker: &mut Speaker,
+        (codec, bytes): (Codec, &[u8]),
+        answers: &mut BytesMut,
+    ) -> Result<(), Farewell> {
         self.stats.messages_in.add(1);
         self.stats.message_bytes_in.add(bytes.len() as u64);
-        let client = match session::decode_client(speaker.dialect.codec(), bytes) {
+        let client = match session::decode_client(codec, bytes) {
             Ok(client) => client,
-            Err(error) => {
-                self.stats.drop_for(Drop::Frame);
-                let refusal = speaker.session.on_undecodable(io.now(), bytes.len(), &error);
-                let words = error.to_string();
-                return refusal.map_or(Ok(()), |refusal| self.decline(speaker, error.id, &refusal, &words, answers));
-            }
+            Err(error) => return self.undecodable(io, speaker, bytes.len(), &error, answers),
         };
         match speaker.session.on_client(io.now(), bytes.len(), &client) {
             Ok(()) => self.act(io, line, speaker, &client, answers),
@@ -66,10 +76,25 @@ impl Ground {
         }
     }
 
+    /// Answers what is no message, if the session does not let it pass.
+    pub(crate) fn undecodable(
+        &mut self,
+        io: &Io<Mail>,
+        speaker: &mut Speaker,
+        len: usize,
+        error: &DecodeError,
+        answers: &mut BytesMut,
+    ) -> Result<(), Farewell> {
+        self.stats.drop_for(Drop::Frame);
+        let refusal = speaker.session.on_undecodable(io.now(), len, error);
+        let words = error.to_string();
+        refusal.map_or(Ok(()), |refusal| self.decline(speaker, error.id, &refusal, &words, answers))
+    }
+
     /// Answers what the session does not allow; the worst of it ends the connection.
     fn decline(
         &mut self,
-        speaker: &Speaker,
+        speaker: &mut Speaker,
         id: Option<u32>,
         refusal: &Refusal,
         words: &str,
@@ -199,9 +224,9 @@ impl Ground {
     }
 
     /// Appends an answer in the session's dialect.
-    pub(crate) fn answer(&mut self, speaker: &Speaker, message: &Server<'_>, answers: &mut BytesMut) {
+    pub(crate) fn answer(&mut self, speaker: &mut Speaker, message: &Server<'_>, answers: &mut BytesMut) {
         let before = answers.len();
-        speaker.dialect.encode(message, answers);
+        speaker.say(message, answers);
         self.stats.sent(answers.len() - before);
     }
 
@@ -223,13 +248,13 @@ impl Ground {
     }
 
     /// Appends the error of a message in a form that the session does not speak, after which the connection ends.
-    pub(crate) fn unspoken(&mut self, speaker: &Speaker, reason: &str, answers: &mut BytesMut) -> Farewell {
+    pub(crate) fn unspoken(&mut self, speaker: &mut Speaker, reason: &str, answers: &mut BytesMut) -> Farewell {
         self.stats.drop_for(Drop::Frame);
         self.broken(speaker, reason, answers)
     }
 
     /// Appends the error of a broken frame, after which the connection ends.
-    pub(crate) fn broken(&mut self, speaker: &Speaker, reason: &str, answers: &mut BytesMut) -> Farewell {
+    pub(crate) fn broken(&mut self, speaker: &mut Speaker, reason: &str, answers: &mut BytesMut) -> Farewell {
         let code = session::Code::InvalidArgument;
         self.answer(speaker, &Server::Err { id: None, code, message: reason.into(), retry_ms: None }, answers);
         Farewell::broken(reason)
@@ -299,7 +324,7 @@ impl Shard {
         let mut out = std::mem::take(&mut self.ground.control);
         if let Some(speaker) = connection.speaker() {
             let (code, message) = (session::Code::Unauthenticated, "the token has expired");
-            speaker.dialect.encode(&Server::Err { id: None, code, message: message.into(), retry_ms: None }, &mut out);
+            speaker.say(&Server::Err { id: None, code, message: message.into(), retry_ms: None }, &mut out);
         }
         connection.write(io, &out, &mut self.ground.wires);
         out.clear();

@@ -55,6 +55,11 @@ impl Person {
         Self::enter(server, Speech::Frames, name, token)
     }
 
+    /// Somebody who has a token already.
+    pub(crate) fn enter_with(server: &Server, name: &str, token: &str) -> Self {
+        Self::enter(server, Speech::Socket, name, token.to_owned())
+    }
+
     /// Another session of the same user.
     pub(crate) fn again(&self, server: &Server, speech: Speech) -> Self {
         Self::enter(server, speech, &self.name, self.token.clone())
@@ -227,7 +232,7 @@ impl Person {
 }
 
 /// Asks for a token.
-fn post(server: &Server, what: &str, body: &Value) -> String {
+pub(crate) fn post(server: &Server, what: &str, body: &Value) -> String {
     let mut stream = TcpStream::connect(server.plain).expect("the server listens");
     let body = body.to_string();
     let head = format!("POST /api/v1/{what} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
