@@ -48,6 +48,11 @@
 //! invitation is in `inbox.invitations` and told on the personal topic, and `chat.join` accepts it. One that comes from
 //! somebody who is blocked is dropped, and looks to the inviter like one without an answer.
 //!
+//! What was recalled is given to nobody again: history and subscriptions have, instead of the message and of its edits,
+//! `{"type":"recalled","offset":..,"by":..,"at_ms":..,"client_id"?}`. A message is edited 100 times at most. What somebody
+//! says itself is never unread to it. A list of 10,000 conversations gives up those that were left, then the oldest of
+//! two, which come back with their next message, then the oldest groups.
+//!
 //! Errors: `invalid_argument` (fields, limits of lengths), `permission_denied` (not a member, muted, banned, blocked, a
 //! guest, a word that is not allowed; `retry_ms` if it ends), `not_found` (no such group, user, request),
 //! `failed_precondition` (too late to edit, recalled, not in this kind of conversation), `resource_exhausted` (a limit, or
