@@ -1,6 +1,7 @@
 //! What is decided at homes: operations and letters become facts, and when these are on disk, answers and further letters.
 
 mod amend;
+mod day;
 mod gate;
 mod inbox;
 mod outbox;
@@ -34,6 +35,7 @@ pub(crate) struct Home {
     gathers: Gathers,
     parked: Parked,
     slow: SlowWriters,
+    days: day::Days,
 }
 
 /// Who is answered.
@@ -57,6 +59,8 @@ enum After {
     Seen(String, u64),
     /// A program said something: the number of the push, and what the target is called.
     Pushed(ShardId, u64, String),
+    /// A new day was said.
+    Day,
     /// Nothing.
     Nothing,
 }
@@ -80,9 +84,9 @@ struct Work {
 }
 
 /// The facts under one name.
-struct View<'a> {
-    topics: &'a Topics,
-    name: &'a str,
+pub(crate) struct View<'a> {
+    pub(crate) topics: &'a Topics,
+    pub(crate) name: &'a str,
 }
 
 impl Facts for View<'_> {
@@ -100,6 +104,9 @@ impl Home {
     fn commit(&mut self, cx: &mut Cx<'_, Mail>, topics: &mut Topics, work: Work) -> Result<(), Refusal> {
         let Work { name, changes, notices, letters, after } = work;
         let (changes, numbers) = self.written(&name, changes, letters);
+        if !notices.is_empty() {
+            self.open_day(cx, topics, &name);
+        }
         // What is so already may still be on its way to disk.
         if changes.is_empty() && topics.is_settled() {
             notices.iter().for_each(|body| say(cx, topics, &name, body));
@@ -209,6 +216,9 @@ impl Home {
                         Err(_) => self.outbox.drop_letter(cx, topics, (&name, &to), number),
                     }
                 }
+                if matches!(after, After::Day) && outcome.is_err() {
+                    self.close_day(&name);
+                }
                 let refused = |(code, message): (Code, &'static str)| Refusal::new(code, message);
                 match after {
                     After::Gone(to, number) => {
@@ -223,7 +233,7 @@ impl Home {
 
     fn conclude(cx: &mut Cx<'_, Mail>, to: &str, after: After, outcome: Result<(), Refusal>, topics: &Topics) {
         let (shard, post) = match after {
-            After::Nothing | After::Gone(..) | After::Seen(..) => return,
+            After::Nothing | After::Gone(..) | After::Seen(..) | After::Day => return,
             After::Answer(Asker { shard, peer, id }, body) => {
                 (shard, Post::Answer { peer, id, answer: outcome.map(|()| body) })
             }
@@ -262,8 +272,18 @@ impl Home {
         Self::conclude(cx, &name, after, Err(missing), topics);
     }
 
+    /// Writes into the record what happened to an account that is at home here.
+    pub(crate) fn record(&mut self, cx: &mut Cx<'_, Mail>, topics: &mut Topics, what: &str, user: &str) {
+        let Some(name) = personal(user).filter(|name| cx.home(name) == cx.shard) else { return };
+        let letters = vec![audit::note(what, (&name, user, cx.wall_ms), &[])];
+        let (changes, notices, after) = (Vec::new(), Vec::new(), After::Nothing);
+        // A home that takes nothing says so in its log and figures.
+        let _ = self.commit(cx, topics, Work { name, changes, notices, letters, after });
+    }
+
     /// Publishes what the server says, and goes on when it is on disk.
     fn publish(&mut self, cx: &mut Cx<'_, Mail>, topics: &mut Topics, (name, body): (String, &[u8]), after: After) {
+        self.open_day(cx, topics, &name);
         let published = topics.publish_own(cx, (&name, SERVER), body).map(|_| ());
         // Facts come to disk in the order of what was written: so do none.
         let token = self.next;

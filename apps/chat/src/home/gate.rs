@@ -40,6 +40,9 @@ impl Home {
         let words = if publishes { Some(shared.words.load()).filter(|words| words.is_some()) } else { None };
         // A plain room without a list of words costs nothing more.
         if is_open(visit.topic) && visit.hint == 0 && words.is_none() || (publishes && topics.is_repeat(&letter)) {
+            if publishes && self.is_new_day(topics, visit.topic, cx.wall_ms) && !topics.is_repeat(&letter) {
+                self.open_day(cx, topics, visit.topic);
+            }
             return Some(letter);
         }
         let judged = match publishes {
@@ -111,9 +114,18 @@ impl Home {
         };
         let view = View { topics, name: visit.topic };
         let mut changes = Vec::new();
-        let own = topics.newest(visit.topic) + 1;
+        let mut amended = None;
         if let Some((kind, offset)) = amends {
             let Some(target) = target(&view, offset, fetched)? else { return Ok(Judged::Needs(offset)) };
+            amend(&view, settings, (kind, offset, 0), (&who, role), &target, cx.wall_ms)?;
+            amended = Some((kind, offset, target));
+        }
+        // Nothing is in the way of it any more. A notice that goes before it takes the next offset, and what is on disk
+        // together with it is given to topics right before it.
+        self.open_day(cx, topics, visit.topic);
+        let own = topics.newest(visit.topic) + 1;
+        let view = View { topics, name: visit.topic };
+        if let Some((kind, offset, target)) = amended {
             changes = amend(&view, settings, (kind, offset, own), (&who, role), &target, cx.wall_ms)?;
             if kind == Amend::Recall && target.from != visit.user {
                 letters.push(audit::note("recall", of, visit.body));

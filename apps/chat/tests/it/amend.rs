@@ -136,3 +136,21 @@ fn a_recall_that_was_refused_has_not_happened() {
         assert_eq!(world.publish(bob, &topic, recall), Ok(3));
     }
 }
+
+#[test]
+fn an_edit_that_opens_a_new_day_is_found_again_when_its_message_is_recalled() {
+    for seed in 0..20 {
+        println!("seed {seed}");
+        let (mut world, topic) = group(seed, seed % 2 == 0);
+        let bob = world.enter("bob");
+        world.later(86_399_000 - world.wall_ms);
+        assert_eq!(world.publish(bob, &topic, text("secret")), Ok(2));
+        world.later(2_000);
+        assert_eq!(world.publish(bob, &topic, json!({"type": "edit", "offset": 2, "text": "secrets"})), Ok(4));
+        assert_eq!(world.publish(bob, &topic, json!({"type": "recall", "offset": 2})), Ok(5));
+        let [pages, heard] = histories(&mut world, "bob", &topic);
+        assert_eq!(pages, heard);
+        let types: Vec<&Value> = pages.iter().map(|(_, body)| &body["type"]).collect();
+        assert_eq!(types, ["system", "recalled", "system", "recalled", "recall"]);
+    }
+}

@@ -4,8 +4,11 @@
 mod amend;
 mod contact;
 mod crash;
+mod day;
 mod group;
 mod inbox;
+mod presence;
+mod push;
 mod room;
 mod shard;
 mod talk;
