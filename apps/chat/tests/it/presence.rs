@@ -149,7 +149,9 @@ fn members_of_a_small_group_see_each_other_until_they_leave_it() {
         let made = world.ask(ada, "chat.create", json!({"name": "us", "users": ["mia", "tom"]})).expect("made");
         let topic = made["topic"].as_str().expect("a topic").to_owned();
         let tom = world.enter("tom");
-        [mia, tom].map(|client| world.ask(client, "chat.join", json!({"topic": topic})).expect("asked"));
+        for client in [mia, tom] {
+            world.ask(client, "chat.join", json!({"topic": topic})).expect("asked");
+        }
         world.leave(tom);
         pass(&mut world, 60_000);
         let seen = watch(&mut world, mia, "mia");
