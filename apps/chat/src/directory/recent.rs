@@ -30,6 +30,8 @@ pub struct Recent {
     pub head: u64,
     /// All up to here was seen by the user.
     pub read: u64,
+    /// Messages of the user's own behind that.
+    pub own: u64,
     /// When the last thing happened in it; without a message, when the user came.
     pub last_at_ms: u64,
     /// The newest message.
@@ -106,10 +108,10 @@ pub fn page(entries: impl IntoIterator<Item = Recent>, after: Option<&Cursor>, l
 }
 
 impl Recent {
-    /// Messages that the user has not seen.
+    /// Messages of others that the user has not seen.
     #[must_use]
     pub fn unread(&self) -> u64 {
-        if self.left { 0 } else { self.head.saturating_sub(self.read) }
+        if self.left { 0 } else { self.head.saturating_sub(self.read).saturating_sub(self.own) }
     }
 
     fn cursor(&self) -> Cursor {
@@ -168,7 +170,7 @@ impl Serialize for Recent {
             pinned: bool,
             left: bool,
         }
-        let Self { topic, head, read: _, last_at_ms, last, muted, pinned, left } = self;
+        let Self { topic, head, read: _, own: _, last_at_ms, last, muted, pinned, left } = self;
         let (head, last_at_ms, muted, pinned, left) = (*head, *last_at_ms, *muted, *pinned, *left);
         Line { topic, head, unread: self.unread(), last_at_ms, last: last.as_ref(), muted, pinned, left }
             .serialize(serializer)
