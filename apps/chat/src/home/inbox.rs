@@ -7,7 +7,7 @@ use topic::{Mail, Topics};
 
 use super::{Asker, Home, View, mail, who};
 use crate::{
-    conversation::{Conversation, may_read, personal},
+    conversation::{Conversation, group_name, may_read, personal},
     directory::{self, Cursor, Entry, Last, Recent},
     facts::Refusal,
     post::{Head, Post},
@@ -79,7 +79,8 @@ impl Home {
             let tail = topics.tail(topic);
             let last = tail.record.map(|record| Last::of(record.offset, record.from, record.body));
             let read = topics.watermark(topic, user).map_or(0, |mark| mark.read);
-            Head { topic: topic.clone(), head: tail.head, at_ms: tail.at_ms, last, read }
+            let name = group_name(&View { topics, name: topic }, topic);
+            Head { topic: topic.clone(), name, head: tail.head, at_ms: tail.at_ms, last, read }
         };
         let heads = names.iter().filter(|topic| may(topic)).map(head).collect();
         mail(cx, topics, from, Post::Headed { ticket, heads });
@@ -88,9 +89,9 @@ impl Home {
     /// One home has answered; when all have, so has the list.
     pub(crate) fn on_headed(&mut self, cx: &mut Cx<'_, Mail>, topics: &Topics, ticket: u64, heads: Vec<Head>) {
         let Some(gather) = self.gathers.waiting.get_mut(&ticket) else { return };
-        for Head { topic, head, at_ms, last, read } in heads {
+        for Head { topic, name, head, at_ms, last, read } in heads {
             if let Some(line) = gather.lines.get_mut(&topic) {
-                (line.head, line.read, line.last) = (head, line.read.max(read), last);
+                (line.name, line.head, line.read, line.last) = (name, head, line.read.max(read), last);
                 line.last_at_ms = line.last_at_ms.max(at_ms);
             }
         }
@@ -120,6 +121,7 @@ impl Gather {
 fn line(topic: String, entry: &Entry) -> Recent {
     Recent {
         topic,
+        name: None,
         head: entry.read,
         read: entry.read,
         last_at_ms: entry.left_ms.unwrap_or(entry.joined_ms),

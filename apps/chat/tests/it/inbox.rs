@@ -99,7 +99,7 @@ fn a_full_list_gives_up_what_was_left_first() {
 
 fn recent(topic: &str, last_at_ms: u64) -> Recent {
     let topic = topic.to_owned();
-    Recent { topic, head: 0, read: 0, last_at_ms, last: None, muted: false, pinned: false, left: false }
+    Recent { topic, name: None, head: 0, read: 0, last_at_ms, last: None, muted: false, pinned: false, left: false }
 }
 
 #[test]

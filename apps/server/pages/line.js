@@ -1,0 +1,28 @@
+// What can be done about a conversation of the list.
+
+import { button, element, toast } from "./dom.js";
+
+/** Buttons that mute, pin or forget a conversation of the list; nothing for one that is not there. */
+export function lineActions({ session, inbox, thread, leaveTo }) {
+  const acts = element("div", "acts line-acts");
+  const line = inbox.get(thread.topic);
+  if (!line) return acts;
+  const set = async (fields) => {
+    try {
+      await session.request("inbox.set", { topic: thread.topic, ...fields });
+      inbox.told({ topic: thread.topic, entry: { read: line.read, muted: line.muted, pinned: line.pinned, ...(line.left && { left_ms: 1 }), ...fields } });
+      acts.replaceWith(lineActions({ session, inbox, thread, leaveTo }));
+    } catch (error) {
+      toast(error.message);
+    }
+  };
+  const forget = async () => {
+    await session.request("inbox.forget", { topic: thread.topic }).then(leaveTo, (error) => toast(error.message));
+  };
+  acts.append(
+    button("quiet", line.muted ? "Unmute" : "Mute", () => set({ muted: !line.muted }), { "data-act": "mute" }),
+    button("quiet", line.pinned ? "Unpin" : "Pin", () => set({ pinned: !line.pinned }), { "data-act": "pin" }),
+  );
+  if (thread.place.kind === "direct" || line.left) acts.append(button("quiet", "Remove from list", forget, { "data-act": "forget" }));
+  return acts;
+}
