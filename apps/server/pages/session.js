@@ -30,6 +30,8 @@ const GOAWAY_MS = 1_500;
 const PASSING = new Set(["resource_exhausted", "unavailable", "aborted", "deadline_exceeded", "internal", "unknown", "cancelled"]);
 /** An operation that came too fast is asked again, so often. */
 const ASKS_MAX = 5;
+/** An id tells the messages apart that a device waits for, and is stored with each: 48 bits are enough, and short. */
+const CLIENT_ID_LEN = 12;
 const FORBIDDEN = new Set(["unauthenticated", "permission_denied"]);
 
 /** Opens a session for `identity`. It connects as soon as `start()` is called, so that listeners can be set before. */
@@ -124,7 +126,7 @@ export class Session {
   /** Puts a message into the outbox, with an id by which it is known when it comes back, and sends it as soon as it can be. */
   publish(topic, body) {
     const held = this.#topics.get(topic);
-    const entry = this.device.add(topic, { ...body, client_id: randomId() }, { epoch: held?.epoch ?? null, after: held?.last ?? 0 });
+    const entry = this.device.add(topic, { ...body, client_id: randomId().slice(0, CLIENT_ID_LEN) }, { epoch: held?.epoch ?? null, after: held?.last ?? 0 });
     this.#emit("queued", { entry });
     this.#flush();
     return entry;

@@ -213,8 +213,9 @@ def node(script, **environment):
     environment = dict(os.environ, NODE_PATH=str(CLIENTS / "node_modules"), **environment)
     environment.setdefault("CHROMIUM", shutil.which("chromium") or "")
     # A module resolves its imports from where it lies.
+    for module in script.parent.glob("*.mjs"):
+        shutil.copy(module, CLIENTS)
     copy = CLIENTS / script.name
-    shutil.copy(script, copy)
     result = subprocess.run(["node", str(copy)], env=environment, timeout=300, capture_output=True, text=True)
     print(result.stdout, result.stderr, flush=True)
     assert result.returncode == 0, f"{script.name} failed"
