@@ -137,13 +137,10 @@ function joined(event) {
 
 /** A connection stands: whatever happened meanwhile, the server says how it is. */
 async function loadAll() {
-  try {
-    await page.inbox.load();
-    await page.contacts.load();
-    await page.presence.start();
-  } catch (error) {
-    if (error.code !== "unavailable") toast(error.message);
-  }
+  const { inbox, contacts, presence } = page;
+  const loads = await Promise.allSettled([inbox.load(), contacts.load(), presence.start()]);
+  const failed = loads.find(({ reason }) => reason && reason.code !== "unavailable");
+  if (failed) toast(failed.reason.message);
 }
 
 function heard(event) {

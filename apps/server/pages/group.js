@@ -33,11 +33,11 @@ export class Group {
     try {
       this.#info = await this.#ask("chat.info");
       if (this.role) await this.#pageOfMembers(Math.max(PAGE, this.#members.length));
+      if (this.#isOpen) await this.#show();
     } catch (error) {
       this.#info = null;
-      return this.#isOpen && this.#root.replaceChildren(element("p", "hint", error.message), lineActions(this.#page));
+      if (this.#isOpen) this.#root.replaceChildren(element("p", "hint", error.message), lineActions(this.#page));
     }
-    if (this.#isOpen) await this.#show();
   }
 
   get #isOpen() {
