@@ -11,6 +11,7 @@ import { Creation } from "./creation.js";
 import { $, hueOf, initials, toast } from "./dom.js";
 import { Door } from "./door.js";
 import { Inbox, unreadOf } from "./inbox.js";
+import { refreshLineActions } from "./line.js";
 import { Menu } from "./menu.js";
 import { Presence } from "./presence.js";
 import { openSession } from "./session.js";
@@ -229,7 +230,9 @@ function setAddress(topic, isReplaced) {
 
 function changed() {
   page.chats.show();
-  if (page.thread) page.conversation.showHead();
+  if (!page.thread) return;
+  page.conversation.showHead();
+  refreshLineActions(page);
 }
 
 function present() {
@@ -281,6 +284,7 @@ function showTitle() {
 function showSide(isOpen) {
   document.body.classList.toggle("side-open", isOpen);
   $("open-side").setAttribute("aria-expanded", String(isOpen));
+  if (!isOpen) page.conversation.noteRead();
   if (!isOpen && document.activeElement?.closest("#side") && matchMedia("(max-width: 760px)").matches) $("open-side").focus();
 }
 

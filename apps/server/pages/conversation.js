@@ -245,7 +245,7 @@ export class Conversation {
   /** What was on the screen of somebody who was there is read: told to the server, and kept for the "New" line. */
   noteRead() {
     const { thread } = this;
-    if (!thread?.isLoaded || document.hidden || !this.#timeline.isAtBottom || this.#ackTimer || thread.last <= this.#acked) return;
+    if (!thread?.isLoaded || document.hidden || isCovered() || !this.#timeline.isAtBottom || this.#ackTimer || thread.last <= this.#acked) return;
     const isRoom = thread.place.kind === "room";
     this.#ackTimer = setTimeout(() => {
       this.#ackTimer = null;
@@ -307,6 +307,11 @@ export class Conversation {
     const last = this.thread.lastOwn();
     return last && !this.#page.session.identity.guest && isShown(last.body) ? last : null;
   }
+}
+
+/** Whether something lies on the messages: on a phone the list does. */
+function isCovered() {
+  return document.body.classList.contains("side-open") && matchMedia("(max-width: 760px)").matches;
 }
 
 /** One user's marks are enough for one browser. */

@@ -10,6 +10,7 @@ const PEOPLE_SHOWN = 200;
 export class Details {
   #page;
   #group = null;
+  #topic = null;
 
   /** `page` has {session, inbox, contacts, presence, thread, open(topic), leaveTo()}. */
   constructor(page) {
@@ -29,6 +30,8 @@ export class Details {
   open() {
     const { thread } = this.#page;
     const kind = thread.place?.kind;
+    if (this.#topic !== thread.topic) $("about").replaceChildren(); // nobody should act on the one before
+    this.#topic = thread.topic;
     $("people-part").hidden = kind !== "room";
     $("about").hidden = kind === "room";
     this.#group = kind === "group" ? new Group(this.#page, $("about")) : null;

@@ -6,12 +6,12 @@ import { button, element, toast } from "./dom.js";
 export function lineActions({ session, inbox, thread, leaveTo }) {
   const acts = element("div", "acts line-acts");
   const line = inbox.get(thread.topic);
+  acts.dataset.line = line ? [line.muted, line.pinned, line.left].join() : "";
   if (!line) return acts;
   const set = async (fields) => {
     try {
       await session.request("inbox.set", { topic: thread.topic, ...fields });
       inbox.told({ topic: thread.topic, entry: { read: line.read, muted: line.muted, pinned: line.pinned, ...(line.left && { left_ms: 1 }), ...fields } });
-      acts.replaceWith(lineActions({ session, inbox, thread, leaveTo }));
     } catch (error) {
       toast(error.message);
     }
@@ -25,4 +25,15 @@ export function lineActions({ session, inbox, thread, leaveTo }) {
   );
   if (thread.place.kind === "direct" || line.left) acts.append(button("quiet", "Remove from list", forget, { "data-act": "forget" }));
   return acts;
+}
+
+/** The list has changed: draws the buttons anew if they would be others. */
+export function refreshLineActions(page) {
+  const old = document.querySelector(".line-acts");
+  if (!old) return;
+  const acts = lineActions(page);
+  if (acts.dataset.line === old.dataset.line) return;
+  const focused = old.contains(document.activeElement) ? document.activeElement.dataset.act : null;
+  old.replaceWith(acts);
+  if (focused) acts.querySelector(`[data-act="${focused}"]`)?.focus();
 }
