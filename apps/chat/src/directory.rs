@@ -7,6 +7,7 @@
 //! | key | fact |
 //! |---|---|
 //! | `u/<user>/c/<topic>` | an [`Entry`]: a conversation in the user's list |
+//! | `u/<user>/i/<topic>` | an [`Invitation`] to a group |
 //! | `u/<user>/k/<other>` | a [`Contact`] |
 //! | `u/<user>/r/<other>` | a [`Request`] that came |
 //! | `u/<user>/o/<other>` | a [`Request`] that went out |
@@ -16,6 +17,7 @@ mod answer;
 mod contact;
 mod decide;
 mod entry;
+mod invitation;
 mod letter;
 mod op;
 mod recent;
@@ -24,6 +26,7 @@ mod relation;
 pub use decide::{Decision, decide, receive};
 pub(crate) use entry::entries;
 pub use entry::{CONVERSATIONS_MAX, Entry};
+pub use invitation::{INVITATIONS_MAX, Invitation};
 pub use letter::Letter;
 pub use op::{List, Op, REQUEST_CHARS_MAX};
 pub use recent::{Cursor, Last, PREVIEW_CHARS_MAX, Page, Recent, page};

@@ -214,7 +214,11 @@ impl Home {
             Note::Directory(letter) => {
                 let Some(user) = owner(&to) else { return };
                 match directory::receive(&view, &user, cx.wall_ms, letter) {
-                    Ok(directory::Decision { changes, letters, notices, .. }) => (changes, to_users(letters), notices),
+                    Ok(directory::Decision { changes, letters, notices, unwanted, .. }) => {
+                        let leave = |topic| (topic, Note::Unwanted { by: user.clone() });
+                        let letters = to_users(letters).into_iter().chain(unwanted.into_iter().map(leave));
+                        (changes, letters.collect(), notices)
+                    }
                     // There is no room for it: it would never fit, and must not be in the way of what follows.
                     Err(_) => (Vec::new(), Vec::new(), Vec::new()),
                 }
@@ -223,6 +227,7 @@ impl Home {
                 let (key, value) = (blocked(by), on.then(|| Bytes::from_static(b"true")));
                 (changed(&view, key, value), Vec::new(), Vec::new())
             }
+            Note::Unwanted { by } => return self.unwanted(cx, topics, (to, by), after),
             Note::Audit { .. } => return,
             Note::Forgotten { by } => (changed(&view, listed(by), None), Vec::new(), Vec::new()),
         };

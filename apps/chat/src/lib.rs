@@ -19,16 +19,17 @@
 //! | operation | fields | answer |
 //! |---|---|---|
 //! | `chat.history` | topic, before?, limit? (100) | `{topic, epoch, head, more, messages}` |
-//! | `chat.create` | name, users? (200), open?, slow_ms? | `{topic}`; the id is the server's choice |
+//! | `chat.create` | name, users? (200), open?, slow_ms? | `{topic, invited?}`; the id is the server's choice |
 //! | `chat.rename` | topic, name | `{}`; owner and admins |
 //! | `chat.settings` | topic, open?, slow_ms? (an hour) | `{}`; owner and admins |
-//! | `chat.invite` | topic, users (200) | `{}`; owner and admins, in an open group all members |
-//! | `chat.join`, `chat.leave` | topic | `{}` |
-//! | `chat.remove` | topic, user | `{}`; whoever is above that member |
+//! | `chat.invite` | topic, users (200) | `{invited?}`; owner and admins, in an open group all members |
+//! | `chat.join`, `chat.decline`, `chat.leave` | topic | `{}`; who was invited joins or declines |
+//! | `chat.remove` | topic, user | `{}`; whoever is above that member, or invited that user |
 //! | `chat.role` | topic, user, role | `{}`; the owner |
 //! | `chat.mute` | topic, user, until_ms? | `{}`; whoever is above that member |
 //! | `chat.ban`, `chat.unban` | topic, user, until_ms? | `{}`; owner and admins (1,000 bans) |
 //! | `chat.members`, `chat.bans` | topic, after?, limit? (200) | `{topic, count?, more, members or bans}` |
+//! | `chat.invitations` | topic, after?, limit? (200) | `{topic, more, invitations: [{user, by, at_ms}]}`; owner and admins (1,000) |
 //! | `chat.info` | topic | `{topic, kind, ..}` |
 //! | `chat.marks` | topic, after?, limit? (200) | `{topic, more, marks: [{user, delivered, read}]}` |
 //! | `chat.push` | target: {group?, users? (200), except?, all?}, body | `{results: [{target, ok, code?}]}`; with a token that has this very capability |
@@ -38,9 +39,14 @@
 //! | `contact.block`, `contact.unblock` | user | `{}`; 5,000 blocks |
 //! | `contact.list`, `.requests`, `.sent`, `.blocked` | after?, limit? (200) | `{more, users}` |
 //! | `inbox.list` | after?, limit? (200) | `{conversations: [{topic, name?, head, unread, last_at_ms, last?, ..}], next?}` |
+//! | `inbox.invitations` | after?, limit? (200) | `{more, invitations: [{topic, by, name, at_ms}]}` (1,000) |
 //! | `inbox.read` | topic, read | `{}`; raises the marks as `ack` does, without a subscription |
 //! | `inbox.set` | topic, muted?, pinned? | `{}` |
 //! | `inbox.forget` | topic | `{}`; the next message of a direct conversation brings it back |
+//!
+//! Whom somebody wants in a group is a member at once only as a contact of that user. Anybody else is `invited`: the
+//! invitation is in `inbox.invitations` and told on the personal topic, and `chat.join` accepts it. One that comes from
+//! somebody who is blocked is dropped, and looks to the inviter like one without an answer.
 //!
 //! Errors: `invalid_argument` (fields, limits of lengths), `permission_denied` (not a member, muted, banned, blocked, a
 //! guest, a word that is not allowed; `retry_ms` if it ends), `not_found` (no such group, user, request),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use handler::{Code, Peer};
+use handler::{Code, Peer, ShardId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -83,20 +83,50 @@ pub(crate) enum Post {
 /// What is asked of a home.
 #[derive(Debug)]
 pub(crate) enum Query {
-    Conversation { on: Conversation, op: conversation::Op },
-    Marks { on: Conversation, after: Option<String>, limit: usize },
-    Read { on: Conversation, read: u64 },
+    Conversation {
+        on: Conversation,
+        op: conversation::Op,
+    },
+    /// To the asker's own home: which of the users it wants in a group are its contacts?
+    Vouch {
+        on: Conversation,
+        op: conversation::Op,
+    },
+    /// From there to the group's home; the answer is for a peer of this shard.
+    Vouched {
+        shard: ShardId,
+        on: Conversation,
+        op: conversation::Op,
+        known: Vec<String>,
+    },
+    Marks {
+        on: Conversation,
+        after: Option<String>,
+        limit: usize,
+    },
+    Read {
+        on: Conversation,
+        read: u64,
+    },
     Directory(directory::Op),
-    List { after: Option<Cursor>, limit: usize },
+    List {
+        after: Option<Cursor>,
+        limit: usize,
+    },
 }
 
 impl Query {
     /// Whether it makes something that is kept.
     pub(crate) fn changes(&self) -> bool {
         match self {
-            Query::Conversation { op, .. } => {
-                !matches!(op, conversation::Op::Members { .. } | conversation::Op::Bans { .. } | conversation::Op::Info)
-            }
+            Query::Conversation { op, .. } => !matches!(
+                op,
+                conversation::Op::Members { .. }
+                    | conversation::Op::Bans { .. }
+                    | conversation::Op::Invitations { .. }
+                    | conversation::Op::Info
+            ),
+            Query::Vouch { .. } | Query::Vouched { .. } => true,
             Query::Directory(op) => !matches!(op, directory::Op::List { .. }),
             Query::Marks { .. } | Query::Read { .. } | Query::List { .. } => false,
         }
@@ -113,6 +143,8 @@ pub(crate) enum Note {
     Blocked { by: String, on: bool },
     /// For the record of what was done to others.
     Audit { body: String },
+    /// For a group: this user was made a member by somebody whom it does not hear, and leaves.
+    Unwanted { by: String },
     /// For a direct conversation: it is not in this user's list any longer.
     Forgotten { by: String },
 }

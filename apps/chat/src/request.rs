@@ -65,7 +65,7 @@ impl Request {
     /// Reads an operation, and finds who answers it. `None`: there is no such operation.
     pub(crate) fn read(cx: &mut Cx<'_, Mail>, who: &Who<'_>, op: &str, body: &[u8]) -> Option<Result<Self, Refusal>> {
         if let Some(ask) = Ask::read(op, body) {
-            return Some(ask.map(|ask| Self::about(cx, ask)));
+            return Some(ask.map(|ask| Self::about(cx, who, ask)));
         }
         if let Some(ask) = directory::Op::read(op, body) {
             return Some(ask.and_then(|op| Self::of_user(cx, who, Query::Directory(op))));
@@ -89,12 +89,16 @@ impl Request {
         })
     }
 
-    fn about(cx: &mut Cx<'_, Mail>, Ask { on, op }: Ask) -> Self {
+    fn about(cx: &mut Cx<'_, Mail>, who: &Who<'_>, Ask { on, op }: Ask) -> Self {
         let on = on.unwrap_or_else(|| {
             let letters = (0..ID_CHARS).map(|_| char::from(LETTERS[cx.rng.random_range(0..LETTERS.len())]));
             Conversation::Group(letters.collect())
         });
-        Self::Home { to: cx.home(&on.topic()), query: Query::Conversation { on, op } }
+        // Only the asker's own home knows its contacts.
+        match personal(who.user).filter(|_| !who.guest && !op.newcomers().is_empty()) {
+            Some(name) => Self::Home { to: cx.home(&name), query: Query::Vouch { on, op } },
+            None => Self::Home { to: cx.home(&on.topic()), query: Query::Conversation { on, op } },
+        }
     }
 
     /// What only an account has: its home decides.

@@ -86,6 +86,7 @@ pub(super) const INCOMING: char = 'r';
 pub(super) const OUTGOING: char = 'o';
 pub(super) const BLOCKS: char = 'x';
 pub(super) const ENTRIES: char = 'c';
+pub(super) const INVITATIONS: char = 'i';
 
 pub(super) fn prefix(user: &str, kind: char) -> String {
     format!("u/{user}/{kind}/")

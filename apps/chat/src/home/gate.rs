@@ -120,7 +120,7 @@ impl Home {
                 let news = changed(&view, listed(user), Some(Bytes::from_static(b"true")));
                 if let (false, Some(to)) = (news.is_empty(), personal(user)) {
                     let (topic, at_ms) = (visit.topic.to_owned(), cx.wall_ms);
-                    letters.push((to, Note::Directory(directory::Letter::Listed { topic, at_ms, offset })));
+                    letters.push((to, Note::Directory(directory::Letter::Listed { topic, at_ms, offset, by: None })));
                     changes.extend(news);
                 }
             }

@@ -25,8 +25,10 @@ fn letters_between_homes_survive_any_crash() {
         println!("seed {seed}");
         let mut rng = StdRng::seed_from_u64(seed);
         let mut world = World::new(seed, true, &["ada", "bob", "eve"]);
+        world.befriend("ada", "bob");
+        world.befriend("ada", "eve");
         let (ada, bob) = (world.enter("ada"), world.enter("bob"));
-        world.start_ask(bob, "contact.request", json!({"user": "ada"}));
+        world.start_ask(bob, "contact.request", json!({"user": "eve"}));
         world.start_ask(ada, "chat.create", json!({"name": "us", "users": ["bob", "eve"]}));
         for _ in 0..rng.random_range(1..4) {
             (0..rng.random_range(0..80)).for_each(|_| while_busy(&mut world));
@@ -34,8 +36,8 @@ fn letters_between_homes_survive_any_crash() {
         }
         world.later(5_000);
         let [ada, bob, eve] = ["ada", "bob", "eve"].map(|user| world.enter(user));
-        let (sent, came) = (users(&mut world, bob, "contact.sent"), users(&mut world, ada, "contact.requests"));
-        assert_eq!((sent.len(), sent == ["ada"]), (came.len(), came == ["bob"]), "both homes say the same");
+        let (sent, came) = (users(&mut world, bob, "contact.sent"), users(&mut world, eve, "contact.requests"));
+        assert_eq!((sent.len(), sent == ["eve"]), (came.len(), came == ["bob"]), "both homes say the same");
         let topics = [ada, bob, eve].map(|client| {
             let list: Value = world.ask(client, "inbox.list", json!({})).expect("a list");
             list["conversations"]
@@ -61,6 +63,7 @@ fn what_was_answered_is_so_after_a_crash() {
     for seed in 0..50 {
         println!("seed {seed}");
         let mut world = World::new(seed, true, &["ada", "bob"]);
+        world.befriend("ada", "bob");
         let (ada, bob) = (world.enter("ada"), world.enter("bob"));
         let made = world.ask(ada, "chat.create", json!({"name": "us", "users": ["bob"]})).expect("made");
         let topic = made["topic"].as_str().expect("a topic").to_owned();

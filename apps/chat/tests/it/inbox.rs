@@ -24,7 +24,7 @@ impl Home {
     }
 
     fn listed(&mut self, topic: &str, at_ms: u64, offset: u64) -> Result<Decision, Code> {
-        self.hear(&Letter::Listed { topic: topic.to_owned(), at_ms, offset })
+        self.hear(&Letter::Listed { topic: topic.to_owned(), at_ms, offset, by: None })
     }
 
     fn marked(&mut self, topic: &str, delivered: u64, read: u64) -> Result<Decision, Code> {

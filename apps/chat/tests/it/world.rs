@@ -119,6 +119,13 @@ impl World {
         self.start(disks);
     }
 
+    /// Two users become contacts.
+    pub(crate) fn befriend(&mut self, a: &str, b: &str) {
+        let (one, other) = (self.enter(a), self.enter(b));
+        self.ask(one, "contact.request", serde_json::json!({"user": b})).expect("asked");
+        self.ask(other, "contact.accept", serde_json::json!({"user": a})).expect("accepted");
+    }
+
     pub(crate) fn enter(&mut self, user: &str) -> usize {
         self.enter_as(user, false)
     }
@@ -195,6 +202,16 @@ impl World {
             Push::Err { code, .. } => Err(code),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Whether a question has its answer.
+    pub(crate) fn is_answered(&self, client: usize, id: u32) -> bool {
+        let is = |push: &Push| match push {
+            Push::Res { id: of, .. } => *of == id,
+            Push::Err { id: of, .. } => *of == Some(id),
+            _ => false,
+        };
+        self.clients[client].told.iter().any(is)
     }
 
     fn answer(&mut self, client: usize, id: u32) -> Push {
