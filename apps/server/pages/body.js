@@ -43,17 +43,17 @@ export function summary(body) {
 /** What the server says of a conversation, in words; `me` is "You". */
 export function systemWords({ event, by, user, users = [], name, role, open, slow_ms: slowMs, until_ms: untilMs }, me) {
   const who = (one) => (one === me ? "you" : one);
-  const By = by === me ? "You" : by;
-  const all = users.length > 4 ? `${users.slice(0, 3).map(who).join(", ")} and ${users.length - 3} others` : users.map(who).join(", ");
+    const all = users.length > 4 ? `${users.slice(0, 3).map(who).join(", ")} and ${users.length - 3} others` : users.map(who).join(", ");
   const until = untilMs ? ` until ${new Date(untilMs).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })}` : "";
-  const capital = (text) => text[0].toUpperCase() + text.slice(1);
+  const Who = (one) => (one === me ? "You" : one);
+  const By = Who(by);
   const words = {
     created: () => `${By} created the group “${name}”${all ? ` with ${all}` : ""}`,
     renamed: () => `${By} renamed the group to “${name}”`,
     settings: () => `${By} changed the settings: ${open ? "everybody may join" : "by invitation only"}${slowMs ? `, one message in ${slowMs / 1_000} s` : ""}`,
     invited: () => `${By} invited ${all || who(user ?? "somebody")}`,
-    joined: () => `${capital(who(user))} joined`,
-    left: () => `${capital(who(user))} left`,
+    joined: () => `${Who(user)} joined`,
+    left: () => `${Who(user)} left`,
     removed: () => `${By} removed ${who(user)}`,
     role: () => `${By} made ${who(user)} ${ROLES[role] ?? role}`,
     muted: () => (untilMs ? `${By} muted ${who(user)}${until}` : `${By} let ${who(user)} write again`),

@@ -117,8 +117,9 @@ export class Inbox {
       const old = this.#lines.get(topic);
       const read = Math.max(old?.read ?? 0, head - unread);
       const isOlder = old && old.head > head;
-      const line = { topic, place: parseTopic(topic), muted, pinned, left, read, name: name ?? old?.name ?? null };
-      Object.assign(line, isOlder ? { head: old.head, at: old.at, last: old.last } : { head, at, last: last ?? null });
+      const line = { topic, place: parseTopic(topic), muted, pinned, left, read };
+      const told = { head, at, last: last ?? null, name: name ?? old?.name ?? null };
+      Object.assign(line, isOlder ? { head: old.head, at: old.at, last: old.last, name: old.name } : told);
       this.#lines.set(topic, line);
       if (left || this.#session.has(topic) || this.#session.topicCount >= TOPICS_MAX) continue;
       this.#session.subscribe(topic, head);

@@ -367,6 +367,7 @@ export class Session {
     held.isAsked = true;
     this.#calls.set(id, {
       err: (answer) => {
+        if (answer.code === "already_exists") return; // asked twice: the first answer counts
         if (!PASSING.has(answer.code)) return this.#denied({ ...answer, topic: held.name });
         setTimeout(() => this.state === "online" && !held.isJoined && this.#sendSub(held), answer.retry_ms ?? 1_000);
       },

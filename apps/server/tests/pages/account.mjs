@@ -77,7 +77,8 @@ export class Account {
   line(title) {
     return this.page.$$eval("#chats a", (links, wanted) => {
       const link = links.find((one) => one.querySelector(".line-name").textContent === wanted);
-      return link && {
+      if (!link) return null;
+      return {
         title: wanted, last: link.querySelector(".line-last").textContent, unread: Number(link.querySelector(".unread")?.textContent ?? 0),
         presence: link.querySelector(".avatar").dataset.presence ?? "", isCurrent: link.hasAttribute("aria-current"),
       };

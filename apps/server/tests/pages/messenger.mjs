@@ -218,7 +218,7 @@ async function openGroup(ada, eve) {
   await eve.page.goto(`${BASE}/chat?topic=${encodeURIComponent(await ada.topic())}`);
   await eve.isOnline();
   await eve.act("join");
-  check(await ada.hasNotice(`${eve.name[0].toUpperCase()}${eve.name.slice(1)} joined`), "a group that is open is joined by its link");
+  check(await ada.hasNotice(`${eve.name} joined`), "a group that is open is joined by its link");
   await until(async () => (await ada.member(eve.name)) !== null);
   await ada.act("ban", eve.name);
   check(await until(() => ada.page.$(`.bans [data-user="${eve.name}"]`).then(Boolean)), "a ban is listed");
@@ -230,7 +230,7 @@ async function openGroup(ada, eve) {
   await eve.act("join");
   await eve.page.waitForSelector("#about [data-act=leave]");
   await eve.act("leave");
-  check(await ada.hasNotice(`${eve.name[0].toUpperCase()}${eve.name.slice(1)} left`), "a member leaves");
+  check(await ada.hasNotice(`${eve.name} left`), "a member leaves");
 }
 
 async function unread(ada, bob, phone) {
