@@ -9,6 +9,11 @@ const LINK = /https?:\/\/[^\s<>"']+/gi;
 const MEDIA = new Set(["image", "file", "audio", "video"]);
 const KINDS = { image: "Picture", file: "File", audio: "Sound", video: "Video" };
 const ROLES = { member: "a member", admin: "an admin", owner: "the owner" };
+const EVENTS = {
+  created: "Group created", renamed: "Another name", settings: "Other settings", invited: "New members", joined: "Somebody joined",
+  left: "Somebody left", removed: "A member was removed", role: "Another role", muted: "A member may not write, or may again",
+  banned: "Somebody was banned", unbanned: "A ban was lifted", day: "A new day",
+};
 /** Media types by the ends of names; whatever is not here is a file. */
 const TYPES = {
   png: "image/png", jpg: "image/jpeg", jpeg: "image/jpeg", gif: "image/gif", webp: "image/webp", avif: "image/avif", svg: "image/svg+xml",
@@ -43,10 +48,10 @@ export function summary(body) {
 /** What the server says of a conversation, in words; `me` is "You". */
 export function systemWords({ event, by, user, users = [], name, role, open, slow_ms: slowMs, until_ms: untilMs }, me) {
   const who = (one) => (one === me ? "you" : one);
-    const all = users.length > 4 ? `${users.slice(0, 3).map(who).join(", ")} and ${users.length - 3} others` : users.map(who).join(", ");
-  const until = untilMs ? ` until ${new Date(untilMs).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })}` : "";
   const Who = (one) => (one === me ? "You" : one);
   const By = Who(by);
+  const all = users.length > 4 ? `${users.slice(0, 3).map(who).join(", ")} and ${users.length - 3} others` : users.map(who).join(", ");
+  const until = untilMs ? ` until ${new Date(untilMs).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })}` : "";
   const words = {
     created: () => `${By} created the group “${name}”${all ? ` with ${all}` : ""}`,
     renamed: () => `${By} renamed the group to “${name}”`,
@@ -65,7 +70,7 @@ export function systemWords({ event, by, user, users = [], name, role, open, slo
 
 /** A line of the conversation list: what was said last. */
 export function preview({ type, text = "", from }, me) {
-  if (type === "system") return { created: "Group created", invited: "New members", joined: "Somebody joined", left: "Somebody left" }[text] ?? `Group: ${text}`;
+  if (type === "system") return EVENTS[text] ?? "News of the group";
   const said = type === "recall" ? "Message recalled" : type === "edit" ? `Edited: ${text}` : MEDIA.has(type) ? `${KINDS[type]}: ${text}` : text;
   return from === me ? `You: ${said}` : said;
 }

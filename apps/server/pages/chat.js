@@ -1,6 +1,6 @@
 // The chat page: who is talking, which conversation is open, and what the session reports, handed to the parts of the page.
 
-import { forgetIdentity, savedIdentity } from "./account.js";
+import { forgetIdentity, renew, renewIn, savedIdentity, signOut } from "./account.js";
 import { setShowsPictures, showsPictures } from "./body.js";
 import { Chats } from "./chats.js";
 import { Composer } from "./composer.js";
@@ -26,6 +26,9 @@ const TRANSPORTS = {
 };
 const WORDS = { connecting: "Connecting", online: "Online", offline: "Offline", draining: "Moving", closed: "Closed" };
 const DETAILS = "ringshard.details";
+
+/** A token that could not be renewed for lack of a connection is tried again. */
+const RENEW_AGAIN_MS = 5_000;
 
 /** What the parts of the page know of each other. */
 const page = {
@@ -53,6 +56,7 @@ page.chats = new Chats(page);
 page.creation = new Creation(page);
 const door = new Door((identity, room) => enter(identity, room));
 const delivered = new Map(); // topic -> timer
+let renewal = null; // the timer of the next one
 
 enter(savedIdentity());
 
@@ -75,19 +79,46 @@ async function enter(identity, room) {
   page.details.toggle(isWide && localStorage.getItem(DETAILS) !== "closed");
   if (!identity.guest) session.subscribe(personalTopic(session.user));
   session.start();
+  renewLater();
   if (!wanted && !identity.guest) showSide(true);
   else if (matchMedia("(hover: hover)").matches) $("text").focus();
 }
 
-function leave() {
+function leave(isEverywhere = false) {
   const { session } = page;
   const waiting = session.device.entries.length;
   if (waiting && !confirm(`${waiting} unsent ${waiting === 1 ? "message" : "messages"} will be lost. Sign out?`)) return;
+  signOut(session.identity, isEverywhere).catch((error) => toast(error.message));
   close(session.identity.guest || waiting > 0);
   door.show("lobby");
 }
 
+/** Renews the token before it ends. */
+function renewLater(ms = renewIn(page.session.identity)) {
+  clearTimeout(renewal);
+  if (ms !== null) renewal = setTimeout(renewNow, ms);
+}
+
+async function renewNow() {
+  const { session } = page;
+  try {
+    const identity = await renew(session.identity);
+    if (session !== page.session || session.isClosed) return;
+    session.renew(identity);
+    renewLater();
+  } catch (error) {
+    if (error.status === 401 || !session.identity.refresh_token) return expired();
+    renewLater(RENEW_AGAIN_MS);
+  }
+}
+
+function expired() {
+  close(false);
+  door.show("lobby", "Your sign-in has ended. Please join again.");
+}
+
 function close(isForgotten) {
+  clearTimeout(renewal);
   page.presence.stop();
   page.session.close(isForgotten);
   page.conversation.thread = null;
@@ -102,10 +133,7 @@ function listen(session) {
   const { conversation } = page;
   session
     .on("state", showState)
-    .on("signed_out", () => {
-      close(false);
-      door.show("lobby", "Your sign-in has expired. Please join again.");
-    })
+    .on("signed_out", () => (session.identity.refresh_token ? renewNow() : expired()))
     .on("joined", joined)
     .on("msg", heard)
     .on("gap", here(() => conversation.gap()))
@@ -155,10 +183,8 @@ function heard(event) {
 
 /** News for all devices of this user. */
 function told(body) {
-  if (body.type === "contact") {
-    page.contacts.told(body);
-    page.details.direct();
-  } else if (body.type === "invitation") page.contacts.invited(body);
+  if (body.type === "contact") page.contacts.told(body);
+  else if (body.type === "invitation") page.contacts.invited(body);
   else if (body.type === "conversation") {
     page.inbox.told(body);
     if (body.topic === page.topic && body.entry?.left_ms) page.conversation.left();
@@ -241,6 +267,7 @@ function present() {
 }
 
 function contactsChanged() {
+  if (page.thread?.place.kind === "direct") page.details.refresh();
   const count = page.contacts.waiting;
   $("waiting").hidden = count === 0;
   $("waiting").textContent = count;
@@ -298,7 +325,13 @@ function showTab(name) {
 
 // -- events ------------------------------------------------------------------------------------------------------------
 
-$("leave").addEventListener("click", leave);
+$("leave").addEventListener("click", () => leave());
+$("open-me").addEventListener("click", () => $("me-dialog").showModal());
+$("me-close").addEventListener("click", () => $("me-dialog").close());
+$("leave-all").addEventListener("click", () => {
+  $("me-dialog").close();
+  leave(true);
+});
 $("open-side").addEventListener("click", () => showSide(true));
 $("close-side").addEventListener("click", () => showSide(false));
 $("shade").addEventListener("click", () => {

@@ -98,7 +98,8 @@ export class Contacts {
     const part = element("section", "", element("h2", "", "Invitations ", element("span", "count", String(this.#invitations.size))));
     part.dataset.state = "invited";
     const rows = [...this.#invitations].map(([topic, { by, name }]) => {
-      const words = element("span", "person-link", avatar(name, { isGroup: true }), element("span", "name", name), element("small", "", `from ${by}`));
+      const said = element("span", "said", element("span", "name", name), element("small", "", `from ${by}`));
+      const words = element("span", "person-link", avatar(name, { isGroup: true }), said);
       const join = button("quiet is-main", "Accept", () => this.#answer("chat.join", topic), { "data-act": "join" });
       const row = element("li", "person", words, element("span", "person-acts", join, button("quiet", "Decline", () => this.#answer("chat.decline", topic), { "data-act": "decline" })));
       row.dataset.topic = topic;
@@ -140,8 +141,7 @@ export class Contacts {
     presence.paint(face);
     const { state, text } = this.#people.get(user);
     const link = button("person-link", "", () => open(directTopic(session.user, user)), { "aria-label": `Write to ${user}` });
-    link.append(face, element("span", "name", user));
-    if (text) link.append(element("small", "", text));
+    link.append(face, element("span", "said", element("span", "name", user), element("small", "", text)));
     const row = element("li", "person", link);
     row.dataset.user = user;
     if (state !== "contact") row.append(element("span", "person-acts", ...this.actions(user)));

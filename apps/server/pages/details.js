@@ -44,6 +44,12 @@ export class Details {
     this.#group?.load();
   }
 
+  /** Draws the other one of two anew, if it is something else to the user now. */
+  refresh() {
+    const { thread, contacts, session } = this.#page;
+    if ($("about").dataset.state !== contacts.stateOf(titleOf(thread, session.user))) this.direct();
+  }
+
   /** The other one of two, and what that is to the user. */
   direct() {
     const { session, thread, contacts, presence } = this.#page;

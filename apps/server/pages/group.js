@@ -70,6 +70,7 @@ export class Group {
 
   #rules() {
     const form = element("form", "rules");
+    const part = element("details", "settings", element("summary", "", "Settings"), form);
     const name = element("input");
     Object.assign(name, { value: this.#info.name, maxLength: 64, required: true, id: "group-name" });
     const open = element("input");
@@ -89,7 +90,7 @@ export class Group {
       if (rules.open !== this.#info.open || rules.slow_ms !== this.#info.slow_ms) await this.#do("chat.settings", rules);
       this.load();
     });
-    return form;
+    return part;
   }
 
   #inviting() {

@@ -66,6 +66,7 @@ export class Session {
     this.identity = identity;
     this.device = device;
     this.state = "offline";
+    this.isClosed = false;
     this.shard = null;
     const saved = read(sessionStorage, RESUME);
     this.#resume = saved?.device === device.id && saved.user === identity.user ? saved : null;
@@ -105,11 +106,20 @@ export class Session {
 
   /** Ends the session; `forget` also erases the device and what it has not sent. */
   close(forget = false) {
+    this.isClosed = true;
     this.#watch?.abort();
     this.#detach();
     this.device.release(forget);
     sessionStorage.removeItem(RESUME); // another user may come
     this.#setState("closed");
+  }
+
+  /** Goes on with another token of the same user: what the old one opened ends with it. */
+  renew(identity) {
+    this.identity = identity;
+    this.#resume = null;
+    sessionStorage.removeItem(RESUME);
+    this.#connect();
   }
 
   /** Joins a topic. `after: 0` asks for its whole history, undefined for what comes from now on. */
@@ -341,7 +351,7 @@ export class Session {
     const call = this.#calls.get(id);
     this.#calls.delete(id);
     if (call) call.err(message);
-    else if (!PASSING.has(code)) this.#emit("err", message);
+    else if (!PASSING.has(code) && code !== "unauthenticated") this.#emit("err", message); // that one ends the connection
   }
 
   #refused(code, retryMs, message) {

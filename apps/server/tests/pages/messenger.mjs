@@ -180,6 +180,7 @@ async function rules(ada, bob, eve) {
   await bob.act("unmute", eve.name);
   check(await until(async () => !(await eve.page.isDisabled("#text"))), "and lets the member write again");
   await bob.about();
+  await bob.page.click("#about summary");
   await bob.page.fill("#group-name", "The whole crew");
   await bob.page.selectOption("#group-slow", "5000");
   await bob.act("save");
@@ -212,6 +213,7 @@ async function keptOut(ada, bob, eve) {
 
 async function openGroup(ada, eve) {
   await ada.about();
+  await ada.page.click("#about summary");
   await ada.page.check("#group-open");
   await ada.act("save");
   await ada.hasNotice("everybody may join");
