@@ -101,6 +101,12 @@ export function counted(count, one, many = `${one}s`) {
   return `${count.toLocaleString()} ${count === 1 ? one : many}`;
 }
 
+/** Copies a text, or shows it where the browser does not let the page copy. */
+export async function copy(text, said) {
+  const isCopied = await navigator.clipboard?.writeText(text).then(() => true, () => false);
+  toast(isCopied ? said : text);
+}
+
 export function toast(text) {
   const toasts = $("toasts");
   const note = element("p", "toast", text);

@@ -1,7 +1,7 @@
 // A group's side: its rules, its members in pages with what may be done to each, whom it keeps out, and leaving it.
 
 import { Picker } from "./chats.js";
-import { $, arrowKeys, avatar, button, counted, element, toast } from "./dom.js";
+import { $, arrowKeys, avatar, button, copy, counted, element, toast } from "./dom.js";
 import { lineActions } from "./line.js";
 
 const PAGE = 50;
@@ -104,10 +104,8 @@ export class Group {
       if (answer) this.load();
     };
     part.append(root, button("quiet is-main", "Invite", invite, { "data-act": "invite" }));
-    const link = async () => {
-      const address = `${location.origin}${location.pathname}?topic=${encodeURIComponent(this.topic)}`;
-      await navigator.clipboard.writeText(address).then(() => toast("The link is copied."), () => toast(address));
-    };
+    const address = `${location.origin}${location.pathname}?topic=${encodeURIComponent(this.topic)}`;
+    const link = () => copy(address, "The link is copied.");
     if (this.#info.open) part.append(button("quiet", "Copy link", link, { "data-act": "link" }));
     return part;
   }

@@ -1,7 +1,7 @@
 // What can be done about one message: a small menu at its row.
 
 import { summary } from "./body.js";
-import { $, arrowKeys, button, toast } from "./dom.js";
+import { $, arrowKeys, button, copy } from "./dom.js";
 
 /** The server's limits as they come; it has the last word. */
 const EDIT_MS = 15 * 60_000;
@@ -58,8 +58,7 @@ export class Menu {
     const [isOwn, age] = [message.from === session.user && !session.identity.guest, Date.now() - message.at_ms];
     const isAdmin = role === "admin" || role === "owner";
     const items = [["Reply", () => composer.reply(message), "reply"]];
-    const copy = () => navigator.clipboard.writeText(body.text ?? body.file?.url ?? "").catch(() => toast("The browser does not allow it."));
-    items.push([body.text ? "Copy text" : "Copy address", copy, "copy"]);
+    items.push([body.text ? "Copy text" : "Copy address", () => copy(body.text ?? body.file?.url ?? "", "Copied."), "copy"]);
     if (isOwn && age < EDIT_MS) items.push(["Edit", () => composer.edit(message), "edit"]);
     const recall = () => confirm(`Recall “${summary(body).slice(0, 60)}”?`) && publish({ type: "recall", offset: message.offset });
     if (isAdmin || (isOwn && age < RECALL_MS)) items.push(["Recall", recall, "recall"]);
