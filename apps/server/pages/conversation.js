@@ -67,6 +67,7 @@ export class Conversation {
     }
     if (!this.thread.isLoaded) this.#load(epoch);
     else this.#loadOthers(); // marks may have risen while nobody listened
+    this.#page.details.changed();
   }
 
   message(message) {

@@ -35,6 +35,7 @@ export class Group {
       if (this.role) await this.#pageOfMembers(Math.max(PAGE, this.#members.length));
       if (this.#isOpen) await this.#show();
     } catch (error) {
+      if (error.code === "unavailable") return; // the next connection asks again
       this.#info = null;
       if (this.#isOpen) this.#root.replaceChildren(element("p", "hint", error.message), lineActions(this.#page));
     }

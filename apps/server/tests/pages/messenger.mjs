@@ -331,6 +331,7 @@ async function keyboard(ada) {
   await ada.page.keyboard.press("ArrowUp");
   await ada.page.keyboard.press("Enter");
   await ada.isOpen(first);
+  await ada.page.waitForSelector("#messages .message");
   await ada.page.focus("#scroller");
   await ada.page.keyboard.press("ArrowUp");
   await ada.page.keyboard.press("Enter");
