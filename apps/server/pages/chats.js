@@ -11,6 +11,8 @@ const ROOMS_MAX = 8;
 /** A search waits until the typing pauses. */
 const PAUSE_MS = 180;
 const FOUND_MAX = 20;
+/** Conversations that are shown, and how many more at a time. */
+const SHOWN = 50;
 
 export class Chats {
   #page;
@@ -18,6 +20,7 @@ export class Chats {
   #timer = null;
   #asked = 0;
   #found = []; // people by the prefix that is typed
+  #shown = SHOWN;
 
   /** `page` has {session, inbox, presence, topic, open(topic), drafts}. */
   constructor(page) {
@@ -26,7 +29,7 @@ export class Chats {
     $("search").addEventListener("input", () => this.#search());
     $("search").addEventListener("keydown", (event) => this.#keyed(event));
     $("chat-list").addEventListener("click", (event) => this.#clicked(event));
-    $("more-chats").addEventListener("click", () => this.#page.inbox.more().catch((error) => toast(error.message)));
+    $("more-chats").addEventListener("click", () => this.#more());
     $("join").addEventListener("submit", (event) => this.#join(event));
   }
 
@@ -45,6 +48,13 @@ export class Chats {
     this.show();
   }
 
+  async #more() {
+    const { inbox } = this.#page;
+    this.#shown += SHOWN;
+    this.show();
+    if (inbox.sorted.length < this.#shown && inbox.hasMore) await inbox.more().catch((error) => toast(error.message));
+  }
+
   clearSearch() {
     $("search").value = "";
     this.#search();
@@ -59,7 +69,8 @@ export class Chats {
     const { session, inbox } = this.#page;
     const focused = document.activeElement?.closest("#chat-list [data-topic]")?.dataset.topic;
     const typed = $("search").value.trim().toLowerCase();
-    const lines = session.identity.guest ? [] : inbox.sorted.filter((line) => titleOf(line, session.user).toLowerCase().includes(typed));
+    const all = session.identity.guest ? [] : inbox.sorted.filter((line) => titleOf(line, session.user).toLowerCase().includes(typed));
+    const lines = all.slice(0, this.#shown);
     const rooms = this.#rooms().filter((room) => room.includes(typed.replace(/^#/, "")));
     $("chats").replaceChildren(...lines.map((line) => this.#line(line)));
     $("rooms").replaceChildren(...rooms.map((room) => this.#room(room)));
@@ -68,7 +79,7 @@ export class Chats {
     $("nobody").hidden = this.#found.length > 0;
     $("no-chats").hidden = lines.length > 0 || Boolean(typed) || session.identity.guest;
     $("rooms-part").hidden = rooms.length === 0;
-    $("more-chats").hidden = !inbox.hasMore || Boolean(typed) || session.identity.guest;
+    $("more-chats").hidden = lines.length === all.length && (!inbox.hasMore || Boolean(typed) || session.identity.guest);
     if (focused) $("chat-list").querySelector(`[data-topic="${CSS.escape(focused)}"]`)?.focus();
   }
 

@@ -45,14 +45,17 @@ export class Inbox {
     return this.#lines.get(topic) ?? null;
   }
 
-  /** Asks for the newest page, and listens to what is in it. */
+  /** Asks for the newest page, the first time for all that can be listened to, and listens to what is in them. */
   async load() {
     const isFirst = this.#lines.size === 0;
     const page = await this.#session.request("inbox.list", { limit: PAGE });
-    if (isFirst || this.#lines.size <= PAGE) this.#next = page.next ?? null;
     this.#take(page.conversations);
     clearTimeout(this.#poll);
-    if (this.#next !== null) this.#poll = setTimeout(() => this.look(), POLL_MS);
+    if (isFirst) {
+      this.#next = page.next ?? null;
+      while (this.hasMore && this.#lines.size < TOPICS_MAX) await this.more();
+    }
+    if (this.hasMore) this.#poll = setTimeout(() => this.look(), POLL_MS);
   }
 
   async more() {

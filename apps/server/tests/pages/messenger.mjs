@@ -375,6 +375,7 @@ async function pages(ada) {
   await ada.isOnline();
   check(await until(() => ada.page.isVisible("#more-chats")), "a long list of conversations has a first page");
   const first = (await ada.lines()).length;
+  check(first === 50, "of fifty");
   await ada.page.click("#more-chats");
   check(await until(async () => (await ada.lines()).length >= CONVERSATIONS + 2), `and further ones (${first}, ${(await ada.lines()).length})`);
   await ada.open("The whole crew");
@@ -410,6 +411,8 @@ async function crowd([topic, count, run]) {
 }
 
 async function blocking(ada, bob) {
+  await bob.say("back on top");
+  check(await until(async () => (await ada.lines())[0] === bob.name), "a conversation far down comes up when somebody writes");
   await ada.open(bob.name);
   await ada.act("block");
   await ada.page.waitForSelector("#about [data-act=unblock]");
