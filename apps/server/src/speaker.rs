@@ -5,6 +5,8 @@ use std::{sync::Arc, time::Instant};
 use handler::{Code, PeerInfo, Push};
 use session::Session;
 
+use session::auth::LoginId;
+
 use crate::dialect::Dialect;
 
 /// Correlation ids from here up are the server's own, for the subscriptions of a hello.
@@ -20,6 +22,8 @@ pub(crate) struct Speaker {
     pub(crate) hello: Option<Box<Hello>>,
     /// When its token ends, and with it the session.
     pub(crate) expires: Option<Instant>,
+    /// The login that its token belongs to.
+    pub(crate) login: Option<LoginId>,
     /// What the token allows, if not everything: topics and operations by name, or by prefix with a `*` at the end.
     pub(crate) caps: Box<[String]>,
     /// Subscriptions that no app has answered yet, by the request's id.
@@ -49,7 +53,16 @@ pub(crate) enum Subscribed {
 
 impl Speaker {
     pub(crate) fn new(dialect: Dialect, session: Session) -> Self {
-        Self { dialect, session, info: None, hello: None, expires: None, caps: Box::default(), asked: Vec::new() }
+        Self {
+            dialect,
+            session,
+            info: None,
+            hello: None,
+            expires: None,
+            login: None,
+            caps: Box::default(),
+            asked: Vec::new(),
+        }
     }
 
     /// When something is due: a ping, the end by silence, the end of the token.

@@ -2,11 +2,12 @@
 
 use bytes::BytesMut;
 use engine::Io;
-use handler::{App as _, Close, Code, Message};
+use handler::{App as _, Close, Code, Message, PeerInfo};
 use session::{Action, Client, Refusal, Server, Topic};
 
 use crate::{
     connection::{Connection, Kind},
+    housekeeping::Ended,
     line::Line,
     mail::Mail,
     metrics::Drop,
@@ -242,6 +243,7 @@ impl Shard {
         let code = match close {
             Close::PeerLeft => NORMAL,
             Close::Draining => GOING_AWAY,
+            Close::Unauthenticated => UNAUTHENTICATED,
             Close::PeerSilent | Close::PeerMisbehaved | Close::OutOfLimit => POLICY,
         };
         self.farewell_with(io, connection, close, code, reason);
@@ -296,16 +298,41 @@ impl Shard {
 
     /// The token has ended: an error that says so, then the end.
     fn expire_token(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
+        self.end_token(io, connection, Close::OutOfLimit, "the token has expired");
+    }
+
+    /// Logins have ended: so do the sessions that were opened with their tokens. They say so one after the other, for one
+    /// that comes while this is done has asked whether its login stands.
+    pub(crate) fn end_logins(&mut self, io: &mut Io<Mail>, ended: &Ended) {
+        for line in self.connections.lines() {
+            self.with(io, line, |shard, io, connection| {
+                let Some(speaker) = connection.speaker() else { return };
+                let own = |info: &Box<PeerInfo>| !info.guest && *info.user == *ended.user;
+                let of_user = ended.all && speaker.info.as_ref().is_some_and(own);
+                if of_user || speaker.login.is_some_and(|login| ended.logins.contains(&login)) {
+                    shard.end_token(io, connection, Close::Unauthenticated, "the token was revoked");
+                }
+            });
+        }
+        if let Some(what) = ended.record {
+            self.ground.chat(io, |chat, cx| chat.record(cx, what, &ended.user));
+        }
+    }
+
+    fn end_token(&mut self, io: &mut Io<Mail>, connection: &mut Connection, close: Close, message: &'static str) {
+        if connection.closing.is_some() {
+            return;
+        }
         let mut out = std::mem::take(&mut self.ground.control);
         if let Some(speaker) = connection.speaker() {
-            let (code, message) = (session::Code::Unauthenticated, "the token has expired");
+            let code = session::Code::Unauthenticated;
             speaker.dialect.encode(&Server::Err { id: None, code, message: message.into(), retry_ms: None }, &mut out);
         }
         connection.write(io, &out, &mut self.ground.wires);
         out.clear();
         self.ground.control = out;
         self.ground.stats.drop_for(Drop::Unauthenticated);
-        self.farewell(io, connection, Close::OutOfLimit, "the token has expired");
+        self.farewell(io, connection, close, message);
     }
 
     fn ping(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
@@ -351,7 +378,7 @@ pub(crate) fn app_of_topic(topic: &str) -> Option<App> {
 }
 
 fn app_of_operation(operation: &str) -> Option<App> {
-    let of_chat = ["chat.", "contact.", "inbox."].iter().any(|prefix| operation.starts_with(prefix));
+    let of_chat = ["chat.", "contact.", "inbox.", "presence."].iter().any(|prefix| operation.starts_with(prefix));
     of_chat.then_some(App::Chat)
 }
 
@@ -359,3 +386,6 @@ fn app_of_operation(operation: &str) -> Option<App> {
 const NORMAL: u16 = 1000;
 const GOING_AWAY: u16 = 1001;
 const POLICY: u16 = 1008;
+
+/// One of those that are for applications: log in again. It is HTTP's 401 behind a 4.
+const UNAUTHENTICATED: u16 = 4401;
