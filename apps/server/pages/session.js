@@ -28,8 +28,8 @@ const ANSWER_MS = 20_000;
 const GOAWAY_MS = 1_500;
 /** Errors that pass: the message stays in the outbox and is sent again. */
 const PASSING = new Set(["resource_exhausted", "unavailable", "aborted", "deadline_exceeded", "internal", "unknown", "cancelled"]);
-/** An operation that came too fast is asked again, so often. */
-const ASKS_MAX = 5;
+/** An operation that came too fast is asked again, so often and each time later: others of this page wait as well. */
+const ASKS_MAX = 8;
 /** An id tells the messages apart that a device waits for, and is stored with each: 48 bits are enough, and short. */
 const CLIENT_ID_LEN = 12;
 const FORBIDDEN = new Set(["unauthenticated", "permission_denied"]);
@@ -176,7 +176,7 @@ export class Session {
         return await this.#ask(op, body);
       } catch (error) {
         if (error.code !== "resource_exhausted" || !error.retry_ms || round === ASKS_MAX) throw error;
-        await new Promise((resolve) => setTimeout(resolve, error.retry_ms * (1 + Math.random())));
+        await new Promise((resolve) => setTimeout(resolve, error.retry_ms * round * (1 + Math.random())));
       }
     }
   }

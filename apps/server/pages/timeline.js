@@ -159,6 +159,7 @@ export class Timeline {
     const { scroller } = this.#parts;
     const behavior = isSmooth && !matchMedia("(prefers-reduced-motion: reduce)").matches ? "smooth" : "instant";
     scroller.scrollTo({ top: scroller.scrollHeight, behavior });
+    this.#scrollTop = scroller.scrollTop; // whoever scrolls up from here has done so, even before the event of this comes
     this.#showJump();
   }
 

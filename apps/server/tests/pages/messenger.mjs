@@ -297,13 +297,14 @@ async function history(ada, bob) {
   await ada.isOnline();
   await ada.sees(`past ${MANY - 1}`);
   check(!(await ada.messages()).some(({ text }) => text === "past 0"), "a reload shows the newest page");
-  const seen = () => ada.page.evaluate(() => {
-    const { top } = document.getElementById("scroller").getBoundingClientRect();
+  const seen = (scrollTop) => ada.page.evaluate((to) => {
+    const scroller = document.getElementById("scroller");
+    if (to !== undefined) scroller.scrollTop = to;
+    const { top } = scroller.getBoundingClientRect();
     const row = [...document.querySelectorAll(".message")].find((one) => one.getBoundingClientRect().top >= top);
     return { text: row.querySelector(".text").textContent, at: row.getBoundingClientRect().top - top, count: document.querySelectorAll(".message").length };
-  });
-  await ada.page.evaluate(() => (document.getElementById("scroller").scrollTop = 120));
-  const before = await seen();
+  }, scrollTop);
+  const before = await seen(120);
   await until(async () => (await seen()).count > before.count);
   const after = await seen();
   check(after.count > before.count && after.text === before.text && Math.abs(after.at - before.at) < 2, `older messages come above, and what was read stays in place (${before.text} ${before.at}, ${after.text} ${after.at})`);
@@ -369,7 +370,8 @@ async function small(phone, bob) {
 async function pages(ada) {
   await ada.page.evaluate(async (many) => {
     const { session } = window.ringshard;
-    for (let round = 0; round < many; round += 1) await session.request("chat.create", { name: `Group ${round}` });
+    const fail = ({ code, message }) => Promise.reject(new Error(`${code}: ${message}`));
+    for (let round = 0; round < many; round += 1) await session.request("chat.create", { name: `Group ${round}` }).catch(fail);
   }, CONVERSATIONS);
   await ada.page.reload();
   await ada.isOnline();
