@@ -26,6 +26,7 @@ pub mod admin;
 pub mod certificate;
 pub mod client;
 pub mod command;
+pub mod compat;
 pub mod config;
 pub mod data;
 pub mod flags;

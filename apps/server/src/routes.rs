@@ -185,6 +185,10 @@ fn document(context: &Context<'_>, request: &Request<Bytes>, path: &str) -> Resu
                 "this is a WebSocket endpoint: send an upgrade request (subprotocol ringshard.json or ringshard.proto)";
             Err(Problem::new(StatusCode::UPGRADE_REQUIRED, "failed_precondition", message))
         }
+        "/ws/gochat" | "/ws/hawos" => {
+            let message = "this is a WebSocket endpoint: send an upgrade request";
+            Err(Problem::new(StatusCode::UPGRADE_REQUIRED, "failed_precondition", message))
+        }
         _ => Err(nothing()),
     }
 }

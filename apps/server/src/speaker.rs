@@ -2,12 +2,11 @@
 
 use std::{sync::Arc, time::Instant};
 
+use bytes::BytesMut;
 use handler::{Code, PeerInfo, Push};
-use session::Session;
+use session::{Server, Session, auth::LoginId};
 
-use session::auth::LoginId;
-
-use crate::dialect::Dialect;
+use crate::{compat::Foreign, dialect::Dialect};
 
 /// Correlation ids from here up are the server's own, for the subscriptions of a hello.
 pub(crate) const HELLO_IDS: u32 = 0xffff_f000;
@@ -28,6 +27,8 @@ pub(crate) struct Speaker {
     pub(crate) caps: Box<[String]>,
     /// Subscriptions that no app has answered yet, by the request's id.
     pub(crate) asked: Vec<(u32, Box<str>)>,
+    /// What stands between the session and a client that speaks another protocol.
+    pub(crate) foreign: Option<Box<Foreign>>,
 }
 
 /// A hello that waits for the answers to its subscriptions. Until the welcome is out its connection counts as lagging,
@@ -62,6 +63,18 @@ impl Speaker {
             login: None,
             caps: Box::default(),
             asked: Vec::new(),
+            foreign: None,
+        }
+    }
+
+    /// Appends what the server says, as the client understands it.
+    pub(crate) fn say(&mut self, message: &Server<'_>, out: &mut BytesMut) {
+        match &mut self.foreign {
+            None => self.dialect.encode(message, out),
+            Some(foreign) => {
+                foreign.told(message);
+                foreign.take_output(out);
+            }
         }
     }
 

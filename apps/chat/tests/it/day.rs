@@ -28,7 +28,7 @@ fn at_hour(world: &mut World, day: u64, hour: u64) {
 
 #[test]
 fn the_first_message_of_a_day_has_its_date_before_it_in_every_kind_of_conversation() {
-    for (seed, durable) in (0..10).map(|seed| (seed, seed % 2 == 0)) {
+    for (seed, durable) in (0..10_u64).map(|seed| (seed, seed.is_multiple_of(2))) {
         let mut world = World::new(seed, durable, &["ada", "bob"]);
         let (ada, bob) = (world.enter("ada"), world.enter("bob"));
         let made = world.ask(ada, "chat.create", json!({"name": "us", "users": ["bob"]})).expect("made");

@@ -19,7 +19,7 @@ impl Office {
     /// Everybody listens to the own topic and to the groups; of the first one all but tom are members, of the second one
     /// ada, mia and tom.
     fn open(seed: u64) -> Self {
-        let mut world = World::new(seed, seed % 2 == 0, &USERS);
+        let mut world = World::new(seed, seed.is_multiple_of(2), &USERS);
         let people: BTreeMap<_, _> = USERS.iter().map(|user| (*user, world.enter(user))).collect();
         let mut groups = Vec::new();
         for users in [json!(["bob", "eve", "mia"]), json!(["mia", "tom"])] {

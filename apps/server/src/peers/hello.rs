@@ -163,18 +163,19 @@ impl Shard {
         if speaker.hello.as_ref().is_none_or(|hello| hello.waiting > 0) {
             return;
         }
-        let (Some(hello), Some(info)) = (speaker.hello.take(), &speaker.info) else { return };
+        let user = speaker.info.as_ref().map(|info| info.user.clone());
+        let (Some(hello), Some(user)) = (speaker.hello.take(), user) else { return };
         let mut out = std::mem::take(&mut self.ground.control);
         let welcome = Server::Welcome {
             id: hello.id,
             session: hello.session.as_str().into(),
-            user: (&*info.user).into(),
+            user: (&*user).into(),
             ticket: hello.ticket.as_str().into(),
             shard: u32::from(io.shard().0),
             ping_ms: u32::try_from(self.ground.limits.ping_secs.as_millis()).unwrap_or(u32::MAX),
             subs: hello.subs.iter().map(Hello::result).collect(),
         };
-        speaker.dialect.encode(&welcome, &mut out);
+        speaker.say(&welcome, &mut out);
         connection.write(io, &out, &mut self.ground.wires);
         self.ground.stats.sent(out.len());
         out.clear();
@@ -185,6 +186,7 @@ impl Shard {
         if connection.lagging {
             self.drained(io, connection);
         }
+        self.pursue(io, connection);
     }
 }
 

@@ -7,6 +7,7 @@ use http::{HeaderMap, Request, StatusCode, header};
 use ringshard_http::{Event, RequestId};
 
 use crate::{
+    compat::{Foreign, Protocol},
     connection::{Caller, Connection, Kind, Socket},
     dialect::Dialect,
     housekeeping::{Done, Identity},
@@ -124,8 +125,8 @@ impl Shard {
     ) {
         let caller = connection.caller();
         let Kind::Http(http) = &mut connection.kind else { return };
-        let (dialect, name) = match self.ground.upgradable(request) {
-            Ok(dialect) => dialect,
+        let (dialect, name, foreign) = match self.ground.upgradable(request) {
+            Ok(upgrade) => upgrade,
             Err(problem) => {
                 let mut response = problem.response();
                 self.ground.with_context(io, caller, |context| routes::finish(context, response.headers_mut()));
@@ -139,7 +140,8 @@ impl Shard {
         let mut head = BytesMut::new();
         http.take_output(io.now(), &mut head, PIECE_BYTES);
         connection.write(io, &head, &mut self.ground.wires);
-        let speaker = self.speaker(io, dialect);
+        let mut speaker = self.speaker(io, dialect);
+        speaker.foreign = foreign;
         // What a stranger sends is held in memory, too.
         let stranger = self.ground.limits.hello_bytes;
         let socket = websocket::Connection::server(websocket::Limits { message_max: stranger, frame_max: stranger });
@@ -150,6 +152,7 @@ impl Shard {
         // Until its hello is accepted a session counts as half open, like a connection that says nothing.
         self.half_open_again(connection);
         self.speaks(connection, Transport::Websocket);
+        self.pursue(io, connection);
         self.feed(io, connection, &mut rest.to_vec());
     }
 }
@@ -191,9 +194,11 @@ impl Ground {
         }
     }
 
-    /// The dialect of a WebSocket session, or why there is none.
-    fn upgradable(&self, request: &Request<bytes::Bytes>) -> Result<(Dialect, Option<&'static str>), Problem> {
-        if request.uri().path() != "/ws" {
+    /// The form of a WebSocket session, or why there is none.
+    fn upgradable(&self, request: &Request<bytes::Bytes>) -> Result<Upgrade, Problem> {
+        let uri = request.uri();
+        let protocol = Protocol::of_path(uri.path());
+        if uri.path() != "/ws" && protocol.is_none() {
             return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "WebSocket sessions are at /ws"));
         }
         if !routes::origin_allowed(request.headers(), routes::host(request), &self.setup.config.listen.origins) {
@@ -205,9 +210,20 @@ impl Ground {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the server is stopping");
             return Err(problem.retry_after(1));
         }
-        subprotocol(request.headers())
+        let Some(protocol) = protocol else {
+            let (dialect, name) = subprotocol(request.headers())?;
+            return Ok((dialect, name, None));
+        };
+        let dialect = match protocol {
+            Protocol::GoChat => Dialect::JsonSocket,
+            Protocol::Hawos => Dialect::BinarySocket,
+        };
+        Ok((dialect, None, Some(Box::new(Foreign::new(protocol, uri.query())))))
     }
 }
+
+/// How messages look, the subprotocol that is agreed on, and the adapter of a client that has another one.
+type Upgrade = (Dialect, Option<&'static str>, Option<Box<Foreign>>);
 
 /// The first offered subprotocol that is known; JSON when none is offered.
 fn subprotocol(headers: &HeaderMap) -> Result<(Dialect, Option<&'static str>), Problem> {

@@ -1,9 +1,12 @@
 //! What a session says and hears, whatever it is carried by: bytes to messages for apps, errors to answers.
 
+use std::{borrow::Cow, time::Duration};
+
 use bytes::BytesMut;
 use engine::Io;
 use handler::{App as _, Close, Code, Message, PeerInfo};
-use session::{Action, Client, Refusal, Server, Topic};
+use serde::Deserialize;
+use session::{Action, AuthError, Client, Codec, DecodeError, Refusal, Server, Topic};
 
 use crate::{
     connection::{Connection, Kind},
@@ -50,16 +53,26 @@ impl Ground {
         bytes: &[u8],
         answers: &mut BytesMut,
     ) -> Result<(), Farewell> {
+        if speaker.foreign.is_some() {
+            return self.hear_foreign(io, line, speaker, bytes, answers);
+        }
+        self.hear_session(io, line, speaker, (speaker.dialect.codec(), bytes), answers)
+    }
+
+    /// Takes one message of the session protocol.
+    pub(crate) fn hear_session(
+        &mut self,
+        io: &mut Io<Mail>,
+        line: Line,
+        speaker: &mut Speaker,
+        (codec, bytes): (Codec, &[u8]),
+        answers: &mut BytesMut,
+    ) -> Result<(), Farewell> {
         self.stats.messages_in.add(1);
         self.stats.message_bytes_in.add(bytes.len() as u64);
-        let client = match session::decode_client(speaker.dialect.codec(), bytes) {
+        let client = match session::decode_client(codec, bytes) {
             Ok(client) => client,
-            Err(error) => {
-                self.stats.drop_for(Drop::Frame);
-                let refusal = speaker.session.on_undecodable(io.now(), bytes.len(), &error);
-                let words = error.to_string();
-                return refusal.map_or(Ok(()), |refusal| self.decline(speaker, error.id, &refusal, &words, answers));
-            }
+            Err(error) => return self.undecodable(io, speaker, bytes.len(), &error, answers),
         };
         match speaker.session.on_client(io.now(), bytes.len(), &client) {
             Ok(()) => self.act(io, line, speaker, &client, answers),
@@ -67,10 +80,25 @@ impl Ground {
         }
     }
 
+    /// Answers what is no message, if the session does not let it pass.
+    pub(crate) fn undecodable(
+        &mut self,
+        io: &Io<Mail>,
+        speaker: &mut Speaker,
+        len: usize,
+        error: &DecodeError,
+        answers: &mut BytesMut,
+    ) -> Result<(), Farewell> {
+        self.stats.drop_for(Drop::Frame);
+        let refusal = speaker.session.on_undecodable(io.now(), len, error);
+        let words = error.to_string();
+        refusal.map_or(Ok(()), |refusal| self.decline(speaker, error.id, &refusal, &words, answers))
+    }
+
     /// Answers what the session does not allow; the worst of it ends the connection.
     fn decline(
         &mut self,
-        speaker: &Speaker,
+        speaker: &mut Speaker,
         id: Option<u32>,
         refusal: &Refusal,
         words: &str,
@@ -109,6 +137,10 @@ impl Ground {
             Client::Hello(hello) => return self.greet(io, peer, speaker, hello, answers),
             Client::Ping { id } => {
                 self.answer(speaker, &Server::Pong { id: *id, at_ms: io.wall_ms() }, answers);
+                return Ok(());
+            }
+            Client::Req { id, op, body } if *op == RENEW_OP => {
+                self.renew(io, speaker, (*id, body), answers);
                 return Ok(());
             }
             Client::Req { id, op, body } => match app_of_operation(op) {
@@ -169,6 +201,35 @@ impl Ground {
         Ok(())
     }
 
+    /// `session.renew {token}`: a newer token of the same user, so that the session need not end with the one that opened it.
+    fn renew(&mut self, io: &Io<Mail>, speaker: &mut Speaker, (id, body): (u32, &[u8]), answers: &mut BytesMut) {
+        let Some(info) = &speaker.info else { return };
+        let renew = serde_json::from_slice::<Renew<'_>>(body);
+        let now = io.wall_ms() / 1000;
+        let claims = renew.map_err(|error| (Code::InvalidArgument, error.to_string())).and_then(|Renew { token }| {
+            let claims = self.setup.keys.verify(now, &token);
+            let logins = &self.setup.logins;
+            let claims =
+                claims.and_then(|claims| match logins.allow((&claims.sub, claims.guest), claims.iat, claims.sid) {
+                    true => Ok(claims),
+                    false => Err(AuthError::Revoked),
+                });
+            claims.map_err(|error| (Code::Unauthenticated, error.to_string()))
+        });
+        match claims {
+            Ok(claims) if *claims.sub == *info.user && claims.guest == info.guest => {
+                speaker.expires = Some(io.now() + Duration::from_secs(claims.exp.saturating_sub(now)));
+                speaker.login = claims.sid;
+                speaker.caps = claims.caps.into();
+                speaker.session.on_answered();
+                let body = format!("{{\"expires_at\":{}}}", claims.exp);
+                self.answer(speaker, &Server::Res { id, body: body.as_bytes() }, answers);
+            }
+            Ok(_) => self.refuse(speaker, Some(id), Code::PermissionDenied, "that token is another user's", answers),
+            Err((code, message)) => self.refuse(speaker, Some(id), code, &message, answers),
+        }
+    }
+
     /// Ids of the server's own: an error, and for a hello the end.
     fn reserved_id(
         &mut self,
@@ -200,9 +261,9 @@ impl Ground {
     }
 
     /// Appends an answer in the session's dialect.
-    pub(crate) fn answer(&mut self, speaker: &Speaker, message: &Server<'_>, answers: &mut BytesMut) {
+    pub(crate) fn answer(&mut self, speaker: &mut Speaker, message: &Server<'_>, answers: &mut BytesMut) {
         let before = answers.len();
-        speaker.dialect.encode(message, answers);
+        speaker.say(message, answers);
         self.stats.sent(answers.len() - before);
     }
 
@@ -224,13 +285,13 @@ impl Ground {
     }
 
     /// Appends the error of a message in a form that the session does not speak, after which the connection ends.
-    pub(crate) fn unspoken(&mut self, speaker: &Speaker, reason: &str, answers: &mut BytesMut) -> Farewell {
+    pub(crate) fn unspoken(&mut self, speaker: &mut Speaker, reason: &str, answers: &mut BytesMut) -> Farewell {
         self.stats.drop_for(Drop::Frame);
         self.broken(speaker, reason, answers)
     }
 
     /// Appends the error of a broken frame, after which the connection ends.
-    pub(crate) fn broken(&mut self, speaker: &Speaker, reason: &str, answers: &mut BytesMut) -> Farewell {
+    pub(crate) fn broken(&mut self, speaker: &mut Speaker, reason: &str, answers: &mut BytesMut) -> Farewell {
         let code = session::Code::InvalidArgument;
         self.answer(speaker, &Server::Err { id: None, code, message: reason.into(), retry_ms: None }, answers);
         Farewell::broken(reason)
@@ -307,8 +368,8 @@ impl Shard {
         for line in self.connections.lines() {
             self.with(io, line, |shard, io, connection| {
                 let Some(speaker) = connection.speaker() else { return };
-                let own = |info: &Box<PeerInfo>| !info.guest && *info.user == *ended.user;
-                let of_user = ended.all && speaker.info.as_ref().is_some_and(own);
+                let own = |info: &PeerInfo| !info.guest && *info.user == *ended.user;
+                let of_user = ended.all && speaker.info.as_deref().is_some_and(own);
                 if of_user || speaker.login.is_some_and(|login| ended.logins.contains(&login)) {
                     shard.end_token(io, connection, Close::Unauthenticated, "the token was revoked");
                 }
@@ -326,7 +387,7 @@ impl Shard {
         let mut out = std::mem::take(&mut self.ground.control);
         if let Some(speaker) = connection.speaker() {
             let code = session::Code::Unauthenticated;
-            speaker.dialect.encode(&Server::Err { id: None, code, message: message.into(), retry_ms: None }, &mut out);
+            speaker.say(&Server::Err { id: None, code, message: message.into(), retry_ms: None }, &mut out);
         }
         connection.write(io, &out, &mut self.ground.wires);
         out.clear();
@@ -366,6 +427,16 @@ fn asks_of_app(client: &Client<'_>) -> bool {
             false
         }
     }
+}
+
+/// The one operation that is the session's own.
+const RENEW_OP: &str = "session.renew";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Renew<'a> {
+    #[serde(borrow)]
+    token: Cow<'a, str>,
 }
 
 /// The apps, by the prefix of their topics and operations.

@@ -1,6 +1,7 @@
 //! Everything about the whole server: its commands, its configuration, its house rules.
 
 mod command;
+mod compat;
 mod config;
 mod hostile;
 mod messenger;

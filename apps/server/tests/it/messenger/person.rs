@@ -61,6 +61,11 @@ impl Person {
         Self::enter(server, Speech::Frames, name, token)
     }
 
+    /// Somebody who has a token already.
+    pub(crate) fn enter_with(server: &Server, name: &str, token: &str) -> Self {
+        Self::enter(server, Speech::Socket, name, token.to_owned())
+    }
+
     /// Another session of the same user.
     pub(crate) fn again(&self, server: &Server, speech: Speech) -> Self {
         Self::enter(server, speech, &self.name, self.token.clone())
@@ -111,8 +116,8 @@ impl Person {
     /// The end of the connection: the error before it, and the code of the WebSocket.
     pub(crate) fn end(&mut self) -> (String, Option<u16>) {
         self.read_until(|person| person.over);
-        let errors = self.answers.iter().filter_map(|(id, answer)| answer.clone().err().map(|error| (*id, error)));
-        let last = errors.filter(|(id, _)| id.is_none_or(|id| id == 1)).last();
+        let mut errors = self.answers.iter().filter_map(|(id, answer)| answer.clone().err().map(|error| (*id, error)));
+        let last = errors.rfind(|(id, _)| id.is_none_or(|id| id == 1));
         (last.expect("an error before the end").1, self.code)
     }
 
@@ -298,7 +303,7 @@ fn credential(token: &str) -> Credential<'_> {
 }
 
 /// Asks for a token.
-fn post(server: &Server, what: &str, body: &Value) -> String {
+pub(crate) fn post(server: &Server, what: &str, body: &Value) -> String {
     let (_, answer) = call(server, what, body);
     answer["token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
 }
