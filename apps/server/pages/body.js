@@ -71,7 +71,7 @@ export function systemWords({ event, by, user, users = [], name, role, open, slo
 /** A line of the conversation list: what was said last. */
 export function preview({ type, text = "", from }, me) {
   if (type === "system") return EVENTS[text] ?? "News of the group";
-  const said = type === "recall" ? "Message recalled" : type === "edit" ? `Edited: ${text}` : MEDIA.has(type) ? `${KINDS[type]}: ${text}` : text;
+  const said = type === "recall" || type === "recalled" ? "Message recalled" : type === "edit" ? `Edited: ${text}` : MEDIA.has(type) ? `${KINDS[type]}: ${text}` : text;
   return from === me ? `You: ${said}` : said;
 }
 

@@ -24,7 +24,11 @@ impl Office {
         let mut groups = Vec::new();
         for users in [json!(["bob", "eve", "mia"]), json!(["mia", "tom"])] {
             let made = world.ask(people["ada"], "chat.create", json!({"name": "us", "users": users})).expect("made");
-            groups.push(made["topic"].as_str().expect("a topic").to_owned());
+            let topic = made["topic"].as_str().expect("a topic").to_owned();
+            for user in users.as_array().into_iter().flatten().filter_map(Value::as_str) {
+                world.ask(people[user], "chat.join", json!({"topic": topic})).expect("invited");
+            }
+            groups.push(topic);
         }
         for (user, person) in &people {
             world.subscribe(*person, &format!("chat/u/{user}"), None).expect("the own one");
