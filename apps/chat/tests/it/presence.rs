@@ -149,12 +149,15 @@ fn members_of_a_small_group_see_each_other_until_they_leave_it() {
         let made = world.ask(ada, "chat.create", json!({"name": "us", "users": ["mia", "tom"]})).expect("made");
         let topic = made["topic"].as_str().expect("a topic").to_owned();
         let tom = world.enter("tom");
-        [mia, tom].map(|member| world.ask(member, "chat.join", json!({"topic": topic})).expect("invited"));
+        for member in [mia, tom] {
+            world.ask(member, "chat.join", json!({"topic": topic})).expect("invited");
+        }
         world.leave(tom);
         pass(&mut world, GRACE.as_millis() as u64 + 1_000);
         let seen = watch(&mut world, mia, "mia");
         let states = seen["users"].as_array().into_iter().flatten().map(|line| [&line["user"], &line["state"]]);
-        let states = states.map(|[user, state]| (user.as_str().unwrap_or_default(), state.as_str().unwrap_or_default()));
+        let states =
+            states.map(|[user, state]| (user.as_str().unwrap_or_default(), state.as_str().unwrap_or_default()));
         assert_eq!(states.collect::<Vec<_>>(), [("ada", "online"), ("tom", "offline")], "seed {seed}");
         let tom = world.enter("tom");
         pass(&mut world, 400);
