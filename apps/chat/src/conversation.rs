@@ -32,6 +32,6 @@ pub use decide::{Call, Decision, decide};
 pub use group::{
     Ban, GROUP_BANS_MAX, GROUP_INVITATIONS_MAX, GROUP_MEMBERS_MAX, Group, Invitation, Member, Role, SLOW_MS_MAX,
 };
-pub(crate) use group::{GROUP_TICKS_MAX, member_names, members};
+pub(crate) use group::{GROUP_TICKS_MAX, group_name, member_names, members};
 pub use notice::Event;
 pub use op::{Op, USERS_PER_OP_MAX};

@@ -38,7 +38,7 @@
 //! | `contact.accept`, `contact.decline`, `contact.remove` | user | `{}`; 5,000 contacts |
 //! | `contact.block`, `contact.unblock` | user | `{}`; 5,000 blocks |
 //! | `contact.list`, `.requests`, `.sent`, `.blocked` | after?, limit? (200) | `{more, users}` |
-//! | `inbox.list` | after?, limit? (200) | `{conversations: [{topic, head, unread, last_at_ms, last?, ..}], next?}` |
+//! | `inbox.list` | after?, limit? (200) | `{conversations: [{topic, name?, head, unread, last_at_ms, last?, ..}], next?}` |
 //! | `inbox.invitations` | after?, limit? (200) | `{more, invitations: [{topic, by, name, at_ms}]}` (1,000) |
 //! | `inbox.read` | topic, read | `{}`; raises the marks as `ack` does, without a subscription |
 //! | `inbox.set` | topic, muted?, pinned? | `{}` |

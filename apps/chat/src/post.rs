@@ -181,6 +181,8 @@ pub(crate) enum Note {
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) topic: String,
+    /// What it is called, if it is a group.
+    pub(crate) name: Option<String>,
     pub(crate) head: u64,
     pub(crate) at_ms: u64,
     pub(crate) last: Option<Last>,

@@ -333,10 +333,11 @@ const PASSWORD_BYTES_MAX: usize = 256;
 #[must_use]
 pub(crate) fn policy(port: Option<u16>) -> HeaderValue {
     let web_transport = port.map_or_else(String::new, |port| format!(" https://*:{port}"));
+    // A message may name a picture anywhere; the page fetches one when its reader asks for it.
     // `connect-src 'self'` covers WebSocket of the same host in current browsers, but Safari before 15.4 wants the scheme.
     let policy = format!(
-        "default-src 'self'; connect-src 'self' ws: wss:{web_transport}; frame-ancestors 'none'; base-uri 'none'; \
-         form-action 'self'"
+        "default-src 'self'; img-src 'self' https:; connect-src 'self' ws: wss:{web_transport}; frame-ancestors 'none'; \
+         base-uri 'none'; form-action 'self'"
     );
     HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'self'"))
 }

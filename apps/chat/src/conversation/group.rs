@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::address::Conversation;
 use crate::facts::{Facts, Refusal, read};
 
 /// Members of a group. A message goes to each of them, and whoever is next when the owner leaves is found by looking at
@@ -131,6 +132,12 @@ pub(super) fn bans_prefix(id: &str) -> String {
 
 pub(super) fn ban_key(id: &str, user: &str) -> String {
     format!("g/{id}/b/{user}")
+}
+
+/// What a group is called; nothing if this is no topic of one.
+pub(crate) fn group_name(facts: &impl Facts, topic: &str) -> Option<String> {
+    let Some(Conversation::Group(id)) = Conversation::parse(topic) else { return None };
+    read::<Group>(facts, &group_key(&id)).ok().flatten().map(|group| group.name)
 }
 
 pub(super) fn invitations_prefix(id: &str) -> String {

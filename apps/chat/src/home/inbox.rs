@@ -7,7 +7,7 @@ use topic::{Mail, Topics};
 
 use super::{Asker, Home, View, mail, who};
 use crate::{
-    conversation::{Conversation, may_read, personal},
+    conversation::{Conversation, group_name, may_read, personal},
     directory::{self, Cursor, Entry, Last, Recent},
     facts::Refusal,
     post::{Head, Post},
@@ -85,7 +85,8 @@ impl Home {
             let last = tail.record.map(|record| Last::of(record.offset, record.from, record.body));
             let read = topics.watermark(topic, user).map_or(0, |mark| mark.read).max(*read);
             let own = own(topics, (topic, user), (read, tail.head), &mut looks);
-            Head { topic: topic.clone(), head: tail.head, at_ms: tail.at_ms, last, read, own }
+            let name = group_name(&View { topics, name: topic }, topic);
+            Head { topic: topic.clone(), name, head: tail.head, at_ms: tail.at_ms, last, read, own }
         };
         let heads = names.iter().filter(may).map(head).collect();
         mail(cx, topics, from, Post::Headed { ticket, heads });
@@ -94,9 +95,9 @@ impl Home {
     /// One home has answered; when all have, so has the list.
     pub(crate) fn on_headed(&mut self, cx: &mut Cx<'_, Mail>, topics: &Topics, ticket: u64, heads: Vec<Head>) {
         let Some(gather) = self.gathers.waiting.get_mut(&ticket) else { return };
-        for Head { topic, head, at_ms, last, read, own } in heads {
+        for Head { topic, name, head, at_ms, last, read, own } in heads {
             if let Some(line) = gather.lines.get_mut(&topic) {
-                (line.head, line.read, line.own, line.last) = (head, line.read.max(read), own, last);
+                (line.name, line.head, line.read, line.own, line.last) = (name, head, line.read.max(read), own, last);
                 line.last_at_ms = line.last_at_ms.max(at_ms);
             }
         }
@@ -134,6 +135,7 @@ impl Gather {
 fn line(topic: String, entry: &Entry) -> Recent {
     Recent {
         topic,
+        name: None,
         head: entry.read,
         read: entry.read,
         own: 0,

@@ -135,7 +135,18 @@ fn a_full_list_is_not_searched_for_each_conversation_that_comes() {
 
 fn recent(topic: &str, last_at_ms: u64) -> Recent {
     let topic = topic.to_owned();
-    Recent { topic, head: 0, read: 0, own: 0, last_at_ms, last: None, muted: false, pinned: false, left: false }
+    Recent {
+        topic,
+        name: None,
+        head: 0,
+        read: 0,
+        own: 0,
+        last_at_ms,
+        last: None,
+        muted: false,
+        pinned: false,
+        left: false,
+    }
 }
 
 #[test]

@@ -156,6 +156,7 @@ fn lists_and_contacts_survive_a_crash() {
     let line = bob.list().remove(0);
     assert_eq!((&line["topic"], &line["head"], &line["unread"]), (&json!(topic), &json!(4), &json!(2)));
     assert_eq!((&line["last"]["text"], &line["last"]["from"]), (&json!("2"), &json!("ada")));
+    assert_eq!(line["name"], "us", "what the group is called");
     ada.ask("contact.accept", &json!({"user": "eve"})).expect("accepted");
     server.until("contacts", |_| {
         let contacts = eve.ask("contact.list", &json!({})).expect("a list");
