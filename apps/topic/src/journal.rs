@@ -49,6 +49,5 @@ pub use format::{BLOCK_BYTES, Header, Record};
 pub(crate) use place::{Index, Place};
 pub use recovery::{At, Damage, Found, RecoverError, Recovered, Segments, walk};
 pub(crate) use recovery::{batches, messages, walk_segments};
-pub(crate) use segment::draft_of;
 pub use segment::{name_of, number_of};
 pub(crate) use writer::{Event, Flight, Journal, Trouble};

@@ -212,6 +212,7 @@ impl Topics {
                 Chore::Retry => home.retry(cx),
                 Chore::ReadAgain => home.read_again(cx, desk),
                 Chore::Retain => home.retain(cx, desk),
+                Chore::Carry => home.carry_facts(cx, desk),
                 Chore::Marks => home.write_marks(cx, desk),
             }
         }
@@ -271,6 +272,7 @@ impl Topics {
     pub fn size(&self) -> Size {
         Size {
             topics: self.home.topics(),
+            asleep: self.home.asleep(),
             history_bytes: self.home.history_bytes(),
             listeners: self.home.listeners(),
             listening: self.local.aliases.len(),
