@@ -14,7 +14,7 @@ use topic::{Mail, Topics};
 use self::{inbox::Gathers, outbox::Outbox};
 use crate::{
     audit,
-    conversation::{Conversation, members, personal},
+    conversation::{Conversation, may_read, members, personal},
     directory,
     facts::{Change, Facts, Refusal, Who},
     post::{Note, Post},
@@ -61,6 +61,14 @@ struct Pending {
     name: String,
     letters: Vec<(String, u64)>,
     after: After,
+    moved: Moved,
+}
+
+/// Who takes part in a conversation by a decision, and who does not any more.
+#[derive(Default, Debug)]
+struct Moved {
+    joined: Vec<String>,
+    left: Vec<String>,
 }
 
 /// A decision: facts of one name, what its topic is told, and letters.
@@ -71,6 +79,7 @@ struct Work {
     notices: Vec<Bytes>,
     letters: Vec<(String, Note)>,
     after: After,
+    moved: Moved,
 }
 
 /// The facts under one name.
@@ -92,7 +101,7 @@ impl Facts for View<'_> {
 impl Home {
     /// Makes a decision true: facts and letters go to disk in one record, and what the topic is told right behind it.
     fn commit(&mut self, cx: &mut Cx<'_, Mail>, topics: &mut Topics, work: Work) -> Result<(), Refusal> {
-        let Work { name, changes, notices, letters, after } = work;
+        let Work { name, changes, notices, letters, after, moved } = work;
         let mut changes: Vec<topic::Change> =
             changes.into_iter().map(|Change { key, value }| topic::Change { key, value }).collect();
         let mut numbers = Vec::with_capacity(letters.len());
@@ -115,7 +124,7 @@ impl Home {
             Self::conclude(cx, &name, after, Err(refusal.clone()), topics);
             return Err(refusal);
         }
-        self.pending.insert(token, Pending { name: name.clone(), letters: numbers, after });
+        self.pending.insert(token, Pending { name: name.clone(), letters: numbers, after, moved });
         notices.iter().for_each(|body| say(cx, topics, &name, body));
         Ok(())
     }
@@ -128,16 +137,32 @@ impl Home {
                 return;
             }
             for (token, outcome) in settled {
-                let Some(Pending { name, letters, after }) = self.pending.remove(&token) else { continue };
+                let Some(Pending { name, letters, after, moved }) = self.pending.remove(&token) else { continue };
                 for (to, number) in letters {
                     match outcome {
                         Ok(()) => self.outbox.send(cx, topics, (&name, &to), number),
                         Err(_) => self.outbox.drop_letter(&name, &to, number),
                     }
                 }
+                Self::settle_moved(cx, topics, &name, moved, outcome.is_ok());
                 let refused = |(code, message): (Code, &'static str)| Refusal::new(code, message);
                 Self::conclude(cx, &name, after, outcome.map_err(refused), topics);
             }
+        }
+    }
+
+    /// Whoever has left leaves no marks. Whoever joined when the disk did not take it has come in meanwhile, and goes.
+    fn settle_moved(cx: &mut Cx<'_, Mail>, topics: &mut Topics, name: &str, moved: Moved, is_so: bool) {
+        let Some(on) = Conversation::parse(name) else { return };
+        let Moved { joined, left } = moved;
+        let users = if is_so { left } else { joined };
+        // What has happened since counts.
+        let is_stranger = |user: &String| may_read(&View { topics, name }, &on, &who(user, false)).is_err();
+        let strangers: Vec<String> = users.into_iter().filter(is_stranger).collect();
+        if is_so {
+            strangers.iter().for_each(|user| topics.forget_marks(name, user));
+        } else {
+            Self::expel(cx, topics, name, &strangers);
         }
     }
 
@@ -189,7 +214,9 @@ impl Home {
         let token = self.next;
         self.next += 1;
         match published.and_then(|()| topics.record(&name, &[], token)) {
-            Ok(()) => drop(self.pending.insert(token, Pending { name, letters: Vec::new(), after })),
+            Ok(()) => {
+                drop(self.pending.insert(token, Pending { name, letters: Vec::new(), after, moved: Moved::default() }))
+            }
             Err((code, message)) => {
                 Self::conclude(cx, &name, after, Err(Refusal::new(code, message)), topics);
             }
@@ -227,7 +254,7 @@ impl Home {
             Note::Forgotten { by } => (changed(&view, listed(by), None), Vec::new(), Vec::new()),
         };
         // Who sent it hears of a failure, and sends it again.
-        let _ = self.commit(cx, topics, Work { name: to, changes, notices, letters, after });
+        let _ = self.commit(cx, topics, Work { name: to, changes, notices, letters, after, moved: Moved::default() });
     }
 
     /// Marks have risen: who shows ticks is told, and the user's other devices.

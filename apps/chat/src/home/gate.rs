@@ -6,7 +6,7 @@ use bytes::Bytes;
 use handler::{Code, Cx, ShardId};
 use topic::{Mail, Topics, Visit, VisitKind};
 
-use super::{After, Home, View, Work, blocked, changed, is_account, listed, mail, recalled, who};
+use super::{After, Home, Moved, View, Work, blocked, changed, is_account, listed, mail, recalled, who};
 use crate::{
     audit,
     body::{self, Amend, AmendLimits, Original, What},
@@ -99,7 +99,7 @@ impl Home {
             Filtered::Rejected => {
                 let (name, letters) = (visit.topic.to_owned(), vec![audit::note("rejected", of, visit.body)]);
                 let (changes, notices, after) = (Vec::new(), Vec::new(), After::Nothing);
-                self.commit(cx, topics, Work { name, changes, notices, letters, after })?;
+                self.commit(cx, topics, Work { name, changes, notices, letters, after, moved: Moved::default() })?;
                 return Err(Refusal::denied("there are words in it that are not allowed here"));
             }
         };
@@ -127,7 +127,7 @@ impl Home {
         }
         if !changes.is_empty() || !letters.is_empty() {
             let (name, notices, after) = (visit.topic.to_owned(), Vec::new(), After::Nothing);
-            self.commit(cx, topics, Work { name, changes, notices, letters, after })?;
+            self.commit(cx, topics, Work { name, changes, notices, letters, after, moved: Moved::default() })?;
         }
         if slow_ms > 0 {
             self.slow.insert((visit.topic.to_owned(), visit.user.to_owned()), cx.wall_ms);

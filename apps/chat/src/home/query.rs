@@ -7,7 +7,7 @@ use handler::{Cx, Peer, ShardId};
 use serde::Serialize;
 use topic::{Mail, Topics};
 
-use super::{After, Asker, Home, View, Work, is_account, mail, to_users, who};
+use super::{After, Asker, Home, Moved, View, Work, is_account, mail, to_users, who};
 use crate::{
     audit,
     conversation::{self, Call, Conversation, may_read, personal},
@@ -89,7 +89,8 @@ impl Home {
             let of = (name.as_str(), who.user, at_ms);
             letters.extend(notices.iter().map(|notice| audit::note(what, of, notice)));
         }
-        let work = Work { name: name.clone(), changes, notices, letters, after: After::Answer(asker, answer) };
+        let moved = Moved { joined, left: left.clone() };
+        let work = Work { name: name.clone(), changes, notices, letters, after: After::Answer(asker, answer), moved };
         // A refused record is answered by the commit.
         if self.commit(cx, topics, work).is_ok() {
             Self::expel(cx, topics, &name, &left);
@@ -112,7 +113,8 @@ impl Home {
         let directory::Decision { changes, letters, notices, answer } = decision;
         let mut letters = to_users(letters);
         letters.extend(to_conversation(who.user, op).filter(|_| !changes.is_empty()));
-        let work = Work { name, changes, notices, letters, after: After::Answer(asker, answer) };
+        let work =
+            Work { name, changes, notices, letters, after: After::Answer(asker, answer), moved: Moved::default() };
         let _ = self.commit(cx, topics, work);
         Ok(())
     }

@@ -5,6 +5,7 @@ mod contact;
 mod crash;
 mod group;
 mod inbox;
+mod leave;
 mod room;
 mod shard;
 mod talk;

@@ -28,6 +28,8 @@ struct Disk {
     files: BTreeMap<String, Vec<u8>>,
     open: Vec<String>,
     under_way: VecDeque<(Ticket, DiskOperation)>,
+    /// There is no space: nothing is written.
+    full: bool,
 }
 
 struct Node {
@@ -114,9 +116,14 @@ impl World {
         let disks = std::mem::take(&mut self.nodes)
             .into_iter()
             .map(|node| node.disk)
-            .map(|disk| disk.map(|disk| Disk { open: Vec::new(), under_way: VecDeque::new(), files: disk.files }));
+            .map(|disk| disk.map(|disk| Disk { files: disk.files, ..Disk::default() }));
         let disks = disks.collect();
         self.start(disks);
+    }
+
+    /// No disk takes anything, or all do again.
+    pub(crate) fn fill_disks(&mut self, full: bool) {
+        self.nodes.iter_mut().filter_map(|node| node.disk.as_mut()).for_each(|disk| disk.full = full);
     }
 
     pub(crate) fn enter(&mut self, user: &str) -> usize {
@@ -308,6 +315,9 @@ impl Disk {
     fn finish(&mut self) -> (Ticket, Outcome) {
         let (ticket, operation) = self.under_way.pop_front().expect("busy");
         let outcome = match operation {
+            DiskOperation::Allocate { .. } | DiskOperation::Write { .. } if self.full => {
+                Outcome::Failed(io::ErrorKind::StorageFull.into())
+            }
             DiskOperation::Open { name, create } => {
                 if create {
                     self.files.entry(name.clone()).or_default();
