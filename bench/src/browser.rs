@@ -107,7 +107,7 @@ impl Browser {
         let method = match options.exchange() {
             Exchange::Get => http::Method::GET,
             Exchange::Post => http::Method::POST,
-            Exchange::Datagram | Exchange::Stream => http::Method::CONNECT,
+            Exchange::Datagram | Exchange::Stream | Exchange::Frames => http::Method::CONNECT,
         };
         Ok(Self {
             endpoint: Endpoint::new(config, None, rng.random())?,
@@ -282,7 +282,7 @@ impl Page {
                 }
             }
             h3::Event::SessionOpen { id, .. } => {
-                if asks.exchange == Exchange::Stream {
+                if matches!(asks.exchange, Exchange::Stream | Exchange::Frames) {
                     match self.web.http().open_bidi(id) {
                         Ok(lane) => self.lane = Some(lane),
                         Err(error) => self.over = Some(format!("no stream: {error}")),
@@ -339,7 +339,7 @@ impl Page {
                 Piece::Data(data) => {
                     bytes += data.len() as u64;
                     match asks.exchange {
-                        Exchange::Stream => self.inbox.extend_from_slice(&data),
+                        Exchange::Stream | Exchange::Frames => self.inbox.extend_from_slice(&data),
                         Exchange::Post => {
                             if let Some(payload) = self.asked.get_mut(&id) {
                                 payload.extend_from_slice(&data);
@@ -361,6 +361,9 @@ impl Page {
 
     /// Sends the payloads that there is room for.
     fn put(&mut self, asks: &Asks) {
+        if asks.exchange == Exchange::Frames {
+            return self.put_frames();
+        }
         let mut sent = 0;
         for payload in self.waiting.chunks_exact(asks.size) {
             let http = self.web.http();
@@ -375,7 +378,7 @@ impl Page {
                 Exchange::Datagram => {
                     self.session.map_or(Err(h3::SendError::Gone), |id| http.send_datagram(id, payload))
                 }
-                Exchange::Stream => self
+                Exchange::Stream | Exchange::Frames => self
                     .lane
                     .map_or(Err(h3::SendError::Gone), |id| http.send(id, Bytes::copy_from_slice(payload), false)),
             };
@@ -386,6 +389,14 @@ impl Page {
             sent += asks.size;
         }
         self.waiting.drain(..sent);
+    }
+
+    /// Sends the frames that wait, all of them or none.
+    fn put_frames(&mut self) {
+        let Some(lane) = self.lane.filter(|_| !self.waiting.is_empty()) else { return };
+        if self.web.http().send(lane, Bytes::copy_from_slice(&self.waiting), false).is_ok() {
+            self.waiting.clear();
+        }
     }
 }
 
@@ -404,6 +415,6 @@ fn handle(stream: Stream) -> Handle {
 impl Exchange {
     /// Whether it happens within a WebTransport session.
     fn has_session(self) -> bool {
-        matches!(self, Self::Datagram | Self::Stream)
+        matches!(self, Self::Datagram | Self::Stream | Self::Frames)
     }
 }

@@ -205,8 +205,8 @@ impl Connection {
                 wire::put_upgrade(&options.target.to_string(), options.path(), protocol, out);
             }
             Wire::Framed => {
-                // Over Quantum it was agreed on in the handshake what is spoken.
-                if options.proto != Proto::Quantum {
+                // Over Quantum and WebTransport it is known what is spoken.
+                if !matches!(options.proto, Proto::Quantum | Proto::Webtransport) {
                     out.extend_from_slice(tcp::PREFACE);
                 }
                 self.hello(setup, out);

@@ -62,7 +62,7 @@ pub enum Proto {
     Quantum,
     /// Requests over HTTP/3 (only plain ones); --target is the server's UDP address.
     H3,
-    /// Datagrams, or a stream, of WebTransport sessions (only against an echo).
+    /// The framed protocol over WebTransport; against a plain echo datagrams, or a stream. --target is the server's UDP address.
     Webtransport,
 }
 
@@ -77,6 +77,8 @@ pub enum Exchange {
     Datagram,
     /// So many bytes of a session's bidirectional stream.
     Stream,
+    /// Frames of the session protocol, on the first stream of a session.
+    Frames,
 }
 
 /// How session messages are written.
@@ -151,7 +153,7 @@ pub struct Options {
     /// over HTTP/3, datagrams over WebTransport.
     #[arg(long)]
     pub raw: bool,
-    /// The path of the WebSocket, page or WebTransport session; by default `/ws`, with `--raw` `/`.
+    /// The path of the WebSocket, page or WebTransport session; by default `/ws` or `/wt`, with `--raw` `/`.
     #[arg(long)]
     pub path: Option<String>,
     /// HTTP/3: the payload is posted and comes back, instead of getting a page.
@@ -379,7 +381,11 @@ impl Options {
     /// Where the WebSocket is.
     #[must_use]
     pub fn path(&self) -> &str {
-        self.path.as_deref().unwrap_or(if self.raw { "/" } else { "/ws" })
+        self.path.as_deref().unwrap_or(match self.proto {
+            _ if self.raw => "/",
+            Proto::Webtransport => "/wt",
+            _ => "/ws",
+        })
     }
 
     /// How session messages are written on this transport.
@@ -392,6 +398,7 @@ impl Options {
     #[must_use]
     pub fn exchange(&self) -> Exchange {
         match self.proto {
+            Proto::Webtransport if !self.raw => Exchange::Frames,
             Proto::Webtransport if self.stream => Exchange::Stream,
             Proto::Webtransport => Exchange::Datagram,
             _ if self.post => Exchange::Post,
@@ -402,7 +409,7 @@ impl Options {
     /// Whether answers may be missing without anybody being to blame.
     #[must_use]
     pub fn may_lose(&self) -> bool {
-        self.proto == Proto::Udp || self.proto == Proto::Webtransport && !self.stream
+        self.proto == Proto::Udp || self.exchange() == Exchange::Datagram
     }
 
     /// Whether answers may overtake each other.
@@ -428,12 +435,11 @@ impl Options {
         }
         match self.proto {
             Proto::Quantum if self.raw => Some("--proto quantum is for sessions: leave out --raw"),
-            Proto::H3 | Proto::Webtransport if !self.raw => {
-                Some("--proto h3 and webtransport need --raw: sessions do not run over them here")
-            }
+            Proto::H3 if !self.raw => Some("--proto h3 needs --raw: sessions do not run over requests"),
             Proto::H3 | Proto::Webtransport if self.shards() > 1 => {
                 Some("--proto h3 and webtransport run on one shard: answers to a shared address may reach another one")
             }
+            Proto::Quantum | Proto::Webtransport if self.stalled > 0 => Some("--stalled is for TCP and WebSocket"),
             Proto::Udp if !self.raw => Some("--proto udp needs --raw: sessions do not run over plain datagrams"),
             Proto::Udp if self.shards() > 1 => {
                 Some("--proto udp runs on one shard: answers to a shared address may reach another shard")
@@ -563,6 +569,9 @@ mod tests {
             assert_eq!(options.may_lose(), exchange == Exchange::Datagram);
             assert_eq!((options.shards(), options.conflict()), (1, None));
         }
+        let sessions = options("--proto webtransport");
+        assert_eq!((sessions.exchange(), sessions.path(), sessions.conflict()), (Exchange::Frames, "/wt", None));
+        assert!(!sessions.may_lose() && sessions.codec() == Codec::Proto);
         assert!(options("--proto h3").conflict().is_some(), "no sessions");
         assert!(options("--raw --proto webtransport --threads 2").conflict().is_some(), "one socket");
     }
