@@ -70,7 +70,8 @@ const _: () = assert!(BODY_BYTES_MAX <= u32::MAX as usize && NAME_BYTES_MAX <= u
 /// The limits that a configuration may change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Topics at home on one shard.
+    /// Topics at home on one shard that are in memory. Four times as many are known; half of both can be kept for names
+    /// that the app reserves.
     pub topics_max: usize,
     /// Topics that one shard listens to.
     pub listening_max: usize,

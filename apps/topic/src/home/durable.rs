@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use handler::{Code, Cx, Level, Outcome, Peer, ShardId, Ticket};
 
-use super::{Home, NOBODY, own::NO_PEER};
+use super::{Home, NOBODY, STOPPING, own::NO_PEER};
 use crate::{
     desk::Desk,
     due::Chore,
@@ -152,6 +152,10 @@ impl Home {
             return Err(BAD_FACT);
         }
         let Some(journal) = &mut self.journal else {
+            if self.closed {
+                // They were handed over: what is not in the snapshot must not be answered.
+                return Err(STOPPING);
+            }
             for Change { key, value } in changes {
                 let fact = value.clone().map(|value| Fact { value, segment: 0, bytes: 0 });
                 self.facts.set(&facts::full(name, key), fact);

@@ -354,6 +354,9 @@ fn facts_are_handed_over_when_no_journal_has_them() {
     only.shards[0].record("chat/u/ada", &[change], 1).expect("taken");
     let share = only.shards[0].hand_over();
     assert!(share.topics() == 0 && !share.is_empty());
+    let late = Change { key: "c/eve".to_owned(), value: Some(Bytes::from_static(b"yes")) };
+    let refused = only.shards[0].record("chat/u/ada", &[late], 2).expect_err("too late for the snapshot");
+    assert_eq!((refused.0, only.shards[0].fact("chat/u/ada", "c/eve")), (Code::Unavailable, None));
 }
 
 /// How many bytes the sections of a snapshot have.
