@@ -3,6 +3,7 @@
 
 mod contact;
 mod crash;
+mod crowd;
 mod group;
 mod inbox;
 mod leave;

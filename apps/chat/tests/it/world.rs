@@ -60,6 +60,7 @@ pub(crate) struct World {
     pub(crate) wall_ms: u64,
     rng: StdRng,
     ids: u32,
+    topics_max: usize,
 }
 
 /// A message that was heard: topic, offset, who wrote it, and its body.
@@ -72,6 +73,11 @@ impl World {
     }
 
     pub(crate) fn with(seed: u64, durable: bool, users: &[&str], settings: Settings) -> Self {
+        Self::of_places(seed, durable, users, settings, Limits::default().topics_max)
+    }
+
+    /// With so many places for topics on each shard.
+    pub(crate) fn of_places(seed: u64, durable: bool, users: &[&str], settings: Settings, topics_max: usize) -> Self {
         let shared = Arc::new(Shared::default());
         users.iter().for_each(|user| shared.people.add(user));
         let mut world = Self {
@@ -85,6 +91,7 @@ impl World {
             wall_ms: 1_000_000,
             rng: StdRng::seed_from_u64(seed),
             ids: 0,
+            topics_max,
         };
         let disks = (0..SHARDS).map(|_| durable.then(Disk::default)).collect();
         world.start(disks);
@@ -95,7 +102,7 @@ impl World {
     fn start(&mut self, disks: Vec<Option<Disk>>) {
         for (shard, mut disk) in (0_u16..).zip(disks) {
             // Segments of some size, so that memory is not filled with nothing.
-            let limits = Limits { segment_bytes: 64 * 1024, ..Limits::default() };
+            let limits = Limits { segment_bytes: 64 * 1024, topics_max: self.topics_max, ..Limits::default() };
             let mut chat = Chat::new(limits, self.settings, Arc::clone(&self.shared), 7);
             if let Some(disk) = &mut disk {
                 chat.recover((ShardId(shard), 9), Vec::new(), disk).expect("what was written is whole");
