@@ -157,10 +157,9 @@ impl Shard {
             self.drain_http(io, connection, true);
             return;
         };
-        let dialect = speaker.dialect;
         let mut out = BytesMut::new();
         let retry_ms = RETRY_MS;
-        dialect.encode(&Server::Goaway { reason: "draining".into(), retry_ms }, &mut out);
+        speaker.say(&Server::Goaway { reason: "draining".into(), retry_ms }, &mut out);
         connection.write(io, &out, &mut self.ground.wires);
         self.ground.stats.drop_for(Drop::Draining);
         // It was paused; its close and its FIN are still to be read.

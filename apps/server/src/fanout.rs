@@ -110,7 +110,11 @@ impl Shard {
 
     /// Queues a push on a connection, unless it lags; too much makes it lag, far too much ends it.
     pub(crate) fn tell(&mut self, io: &mut Io<Mail>, connection: &mut Connection, push: &Push, encoded: &mut Encoded) {
-        let Some(dialect) = connection.speaker().map(|speaker| speaker.dialect) else { return };
+        let Some((dialect, is_foreign)) =
+            connection.speaker().map(|speaker| (speaker.dialect, speaker.foreign.is_some()))
+        else {
+            return;
+        };
         if connection.closing.is_some() {
             return;
         }
@@ -127,15 +131,19 @@ impl Shard {
                 return;
             }
         }
-        let ground = &mut self.ground;
-        let bytes =
-            encoded[dialect.index()].get_or_insert_with(|| dialect.encode_shared(&wording::of(push), io.arena()));
-        ground.stats.sent(bytes.len());
-        if !connection.write_aside(io, push, bytes, &mut ground.wires) {
-            connection.write_shared(io, bytes, &mut ground.wires);
+        if is_foreign {
+            self.tell_foreign(io, connection, push);
+        } else {
+            let ground = &mut self.ground;
+            let bytes =
+                encoded[dialect.index()].get_or_insert_with(|| dialect.encode_shared(&wording::of(push), io.arena()));
+            ground.stats.sent(bytes.len());
+            if !connection.write_aside(io, push, bytes, &mut ground.wires) {
+                connection.write_shared(io, bytes, &mut ground.wires);
+            }
         }
-        if connection.queued > ground.limits.queue_hard_bytes {
-            ground.stats.drop_for(Drop::QueueFull);
+        if connection.queued > self.ground.limits.queue_hard_bytes {
+            self.ground.stats.drop_for(Drop::QueueFull);
             self.abandon(io, connection, Close::OutOfLimit);
         }
     }

@@ -1,5 +1,6 @@
 //! How each protocol's events become messages for apps, and back.
 
+pub(crate) mod foreign;
 pub(crate) mod hello;
 pub(crate) mod http;
 pub(crate) mod http3;

@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Instant};
 
+use bytes::BytesMut;
 use handler::{Code, PeerInfo, Push};
-use session::Session;
+use session::{Server, Session, auth::LoginId};
 
-use crate::dialect::Dialect;
+use crate::{compat::Foreign, dialect::Dialect};
 
 /// Correlation ids from here up are the server's own, for the subscriptions of a hello.
 pub(crate) const HELLO_IDS: u32 = 0xffff_f000;
@@ -20,10 +21,14 @@ pub(crate) struct Speaker {
     pub(crate) hello: Option<Box<Hello>>,
     /// When its token ends, and with it the session.
     pub(crate) expires: Option<Instant>,
+    /// The login that its token belongs to.
+    pub(crate) login: Option<LoginId>,
     /// What the token allows, if not everything: topics and operations by name, or by prefix with a `*` at the end.
     pub(crate) caps: Box<[String]>,
     /// Subscriptions that no app has answered yet, by the request's id.
     pub(crate) asked: Vec<(u32, Box<str>)>,
+    /// What stands between the session and a client that speaks another protocol.
+    pub(crate) foreign: Option<Box<Foreign>>,
 }
 
 /// A hello that waits for the answers to its subscriptions. Until the welcome is out its connection counts as lagging,
@@ -49,7 +54,28 @@ pub(crate) enum Subscribed {
 
 impl Speaker {
     pub(crate) fn new(dialect: Dialect, session: Session) -> Self {
-        Self { dialect, session, info: None, hello: None, expires: None, caps: Box::default(), asked: Vec::new() }
+        Self {
+            dialect,
+            session,
+            info: None,
+            hello: None,
+            expires: None,
+            login: None,
+            caps: Box::default(),
+            asked: Vec::new(),
+            foreign: None,
+        }
+    }
+
+    /// Appends what the server says, as the client understands it.
+    pub(crate) fn say(&mut self, message: &Server<'_>, out: &mut BytesMut) {
+        match &mut self.foreign {
+            None => self.dialect.encode(message, out),
+            Some(foreign) => {
+                foreign.told(message);
+                foreign.take_output(out);
+            }
+        }
     }
 
     /// When something is due: a ping, the end by silence, the end of the token.

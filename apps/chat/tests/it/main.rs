@@ -4,9 +4,12 @@
 mod contact;
 mod crash;
 mod crowd;
+mod day;
 mod group;
 mod inbox;
 mod leave;
+mod presence;
+mod push;
 mod room;
 mod shard;
 mod talk;

@@ -93,6 +93,10 @@ label! {
         Idle = "idle",
         /// The server is stopping.
         Draining = "draining",
+        /// Something that GoChat has no words for.
+        GoChat = "gochat",
+        /// Something that Hawos has no words for.
+        Hawos = "hawos",
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
 pub struct ServerStats {
     pub(super) opened: Family<9>,
     pub(super) open: Family<9>,
-    pub(super) drops: Family<16>,
+    pub(super) drops: Family<18>,
     pub(super) errors: Family<12>,
     pub(super) requests: Family<5>,
     pub(super) datagram_drops: Family<3>,
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn labels_and_families_have_the_same_size_and_order() {
-        assert_eq!((Transport::ALL.len(), Drop::ALL.len(), Status::ALL.len(), DatagramDrop::ALL.len()), (9, 16, 5, 3));
+        assert_eq!((Transport::ALL.len(), Drop::ALL.len(), Status::ALL.len(), DatagramDrop::ALL.len()), (9, 18, 5, 3));
         for (index, code) in CODES.iter().enumerate() {
             assert_eq!(code_index(*code), index);
         }

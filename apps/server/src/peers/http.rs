@@ -7,10 +7,12 @@ use http::{HeaderMap, Request, StatusCode, header};
 use ringshard_http::{Event, RequestId};
 
 use crate::{
+    compat::{Foreign, Protocol},
     connection::{Caller, Connection, Kind, Socket},
     dialect::Dialect,
-    housekeeping::Identity,
+    housekeeping::{Done, Identity},
     job::{self, Answer, Asked},
+    login::Stands,
     mail::Mail,
     metrics::{Drop, Transport},
     routes::{self, Context, Problem, Routed},
@@ -70,7 +72,8 @@ impl Shard {
     /// The control thread has answered.
     pub(crate) fn answered(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: RequestId, answer: Answer) {
         let mut response = match answer {
-            Ok(identity) => self.ground.token(io, &identity),
+            Ok(Done::Welcome(identity)) => self.ground.token(io, &identity),
+            Ok(Done::Goodbye) => job::dismissed(),
             Err(refusal) => job::refused(refusal),
         };
         let caller = connection.caller();
@@ -122,8 +125,8 @@ impl Shard {
     ) {
         let caller = connection.caller();
         let Kind::Http(http) = &mut connection.kind else { return };
-        let (dialect, name) = match self.ground.upgradable(request) {
-            Ok(dialect) => dialect,
+        let (dialect, name, foreign) = match self.ground.upgradable(request) {
+            Ok(upgrade) => upgrade,
             Err(problem) => {
                 let mut response = problem.response();
                 self.ground.with_context(io, caller, |context| routes::finish(context, response.headers_mut()));
@@ -137,7 +140,8 @@ impl Shard {
         let mut head = BytesMut::new();
         http.take_output(io.now(), &mut head, PIECE_BYTES);
         connection.write(io, &head, &mut self.ground.wires);
-        let speaker = self.speaker(io, dialect);
+        let mut speaker = self.speaker(io, dialect);
+        speaker.foreign = foreign;
         // What a stranger sends is held in memory, too.
         let stranger = self.ground.limits.hello_bytes;
         let socket = websocket::Connection::server(websocket::Limits { message_max: stranger, frame_max: stranger });
@@ -148,6 +152,7 @@ impl Shard {
         // Until its hello is accepted a session counts as half open, like a connection that says nothing.
         self.half_open_again(connection);
         self.speaks(connection, Transport::Websocket);
+        self.pursue(io, connection);
         self.feed(io, connection, &mut rest.to_vec());
     }
 }
@@ -162,6 +167,7 @@ impl Ground {
             date: self.date.header(io.wall_ms()),
             cert_hash: &cert_hash,
             origins: &setup.config.listen.origins,
+            keys: &setup.keys,
             address: caller.address,
             policy: setup.policy(),
             is_on_http3: caller.is_on_http3,
@@ -172,15 +178,27 @@ impl Ground {
 
     /// The answer to somebody who may come in.
     fn token(&mut self, io: &Io<Mail>, identity: &Identity) -> http::Response<bytes::Bytes> {
-        let ttl = self.setup.config.auth.token_ttl.as_secs();
-        let now = io.wall_ms() / 1000;
-        let token = self.setup.keys.mint(now, &identity.user, ttl, &[], identity.guest);
-        job::welcomed(&identity.user, &token, now + ttl)
+        let (auth, keys, now) = (&self.setup.config.auth, &self.setup.keys, io.wall_ms() / 1000);
+        match identity.login {
+            None => {
+                let ttl = auth.token_ttl.as_secs();
+                let token = keys.mint(now, &identity.user, ttl, &[], identity.guest);
+                job::welcomed(&identity.user, (&token, now + ttl), None)
+            }
+            Some(Stands { refresh, expires_at }) => {
+                let ttl = auth.access_ttl.as_secs().min(expires_at.saturating_sub(now));
+                let token = keys.mint_for(now, &identity.user, ttl, refresh.login);
+                let again = keys.refresh_token(refresh);
+                job::welcomed(&identity.user, (&token, now + ttl), Some((&again, expires_at)))
+            }
+        }
     }
 
-    /// The dialect of a WebSocket session, or why there is none.
-    fn upgradable(&self, request: &Request<bytes::Bytes>) -> Result<(Dialect, Option<&'static str>), Problem> {
-        if request.uri().path() != "/ws" {
+    /// The form of a WebSocket session, or why there is none.
+    fn upgradable(&self, request: &Request<bytes::Bytes>) -> Result<Upgrade, Problem> {
+        let uri = request.uri();
+        let protocol = Protocol::of_path(uri.path());
+        if uri.path() != "/ws" && protocol.is_none() {
             return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "WebSocket sessions are at /ws"));
         }
         if !routes::origin_allowed(request.headers(), routes::host(request), &self.setup.config.listen.origins) {
@@ -192,9 +210,20 @@ impl Ground {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the server is stopping");
             return Err(problem.retry_after(1));
         }
-        subprotocol(request.headers())
+        let Some(protocol) = protocol else {
+            let (dialect, name) = subprotocol(request.headers())?;
+            return Ok((dialect, name, None));
+        };
+        let dialect = match protocol {
+            Protocol::GoChat => Dialect::JsonSocket,
+            Protocol::Hawos => Dialect::BinarySocket,
+        };
+        Ok((dialect, None, Some(Box::new(Foreign::new(protocol, uri.query())))))
     }
 }
+
+/// How messages look, the subprotocol that is agreed on, and the adapter of a client that has another one.
+type Upgrade = (Dialect, Option<&'static str>, Option<Box<Foreign>>);
 
 /// The first offered subprotocol that is known; JSON when none is offered.
 fn subprotocol(headers: &HeaderMap) -> Result<(Dialect, Option<&'static str>), Problem> {

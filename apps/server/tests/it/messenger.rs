@@ -1,6 +1,6 @@
 //! The messenger from outside: accounts by HTTP, sessions over WebSocket and in frames, and a crash in between.
 
-mod person;
+pub(crate) mod person;
 
 use std::fs;
 

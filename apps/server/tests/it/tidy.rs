@@ -71,6 +71,7 @@ const CORES: &[&str] = &[
     "apps/handler/src",
     "apps/topic/src",
     "apps/chat/src",
+    "apps/server/src/compat",
 ];
 
 #[test]

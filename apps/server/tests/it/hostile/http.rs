@@ -157,6 +157,7 @@ fn broken_upgrades_and_wrong_paths_get_a_status() {
         (upgrade("sec-websocket-protocol: soap\r\n"), 400),
         (upgrade("content-length: 5\r\n"), 400),
         ("GET /ws HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n".to_owned(), 426),
+        ("GET /ws/hawos HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n".to_owned(), 426),
         ("DELETE / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n".to_owned(), 405),
         ("GET /../../etc/passwd HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n".to_owned(), 404),
         ("CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n".to_owned(), 501),
