@@ -196,7 +196,9 @@ async fn rename(from: PathBuf, to: PathBuf) -> io::Result<Outcome> {
 
 async fn sync_directory_of(path: &Path) -> io::Result<Outcome> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let directory = Directory::open(parent).await?;
+    // Nothing has failed to reach the disk yet: this may be tried again, other than a sync that failed.
+    let busy = |error| io::Error::new(io::ErrorKind::ResourceBusy, io::Error::from(error));
+    let directory = Directory::open(parent).await.map_err(busy)?;
     let synced = directory.sync().await;
     directory.close().await?;
     synced?;

@@ -37,6 +37,9 @@ pub struct Chat {
     presence: Presence,
 }
 
+/// What the topics begin with that only accounts can make: rooms that guests think up must not be in their way.
+const FOR_ACCOUNTS: &[&str] = &["chat/d/", "chat/g/", "chat/u/"];
+
 const BAD_TOPIC: &str =
     "a topic of chat is chat/ and 1 to 64 of a-z 0-9 . _ ~ -, or that of a group, of two users or of one";
 
@@ -44,7 +47,8 @@ impl Chat {
     /// No rooms yet. The seed keeps hashes secret from whoever chooses names.
     #[must_use]
     pub fn new(limits: Limits, settings: Settings, shared: Arc<Shared>, seed: u64) -> Self {
-        let (topics, home) = (Topics::new(limits, seed), Home::new(settings.day_offset_min));
+        let (mut topics, home) = (Topics::new(limits, seed), Home::new(settings.day_offset_min));
+        topics.reserve(FOR_ACCOUNTS);
         Self {
             topics,
             home,

@@ -17,7 +17,7 @@ use topic::{Mail, Topics};
 use self::{amend::Parked, inbox::Gathers, outbox::Outbox, slow::SlowWriters};
 use crate::{
     audit,
-    conversation::{Conversation, members, personal},
+    conversation::{Conversation, may_read, members, personal},
     directory,
     facts::{Change, Facts, Refusal, Who},
     post::{Note, Post},
@@ -71,6 +71,14 @@ struct Pending {
     name: String,
     letters: Vec<(String, u64)>,
     after: After,
+    moved: Moved,
+}
+
+/// Who takes part in a conversation by a decision, and who does not any more.
+#[derive(Default, Debug)]
+struct Moved {
+    joined: Vec<String>,
+    left: Vec<String>,
 }
 
 /// A decision: facts of one name, what its topic is told, and letters.
@@ -81,6 +89,7 @@ struct Work {
     notices: Vec<Bytes>,
     letters: Vec<(String, Note)>,
     after: After,
+    moved: Moved,
 }
 
 /// The facts under one name.
@@ -102,7 +111,7 @@ impl Facts for View<'_> {
 impl Home {
     /// Makes a decision true: facts and letters go to disk in one record, and what the topic is told right behind it.
     fn commit(&mut self, cx: &mut Cx<'_, Mail>, topics: &mut Topics, work: Work) -> Result<(), Refusal> {
-        let Work { name, changes, notices, letters, after } = work;
+        let Work { name, changes, notices, letters, after, moved } = work;
         let (changes, numbers) = self.written(&name, changes, letters);
         if !notices.is_empty() {
             self.open_day(cx, topics, &name);
@@ -121,14 +130,14 @@ impl Home {
             Self::conclude(cx, &name, after, Err(refusal.clone()), topics);
             return Err(refusal);
         }
-        self.pending.insert(token, Pending { name: name.clone(), letters: numbers, after });
+        self.pending.insert(token, Pending { name: name.clone(), letters: numbers, after, moved });
         notices.iter().for_each(|body| say(cx, topics, &name, body));
         Ok(())
     }
 
     /// As [`Home::commit`], together with the publication that topics are given next: both are on disk, or neither is.
     fn accompany(&mut self, cx: &mut Cx<'_, Mail>, topics: &mut Topics, work: Work) -> Result<(), Refusal> {
-        let Work { name, changes, letters, after, .. } = work;
+        let Work { name, changes, letters, after, moved, .. } = work;
         let (changes, numbers) = self.written(&name, changes, letters);
         let token = self.next;
         self.next += 1;
@@ -136,7 +145,7 @@ impl Home {
             numbers.iter().for_each(|(to, number)| self.outbox.drop_letter(cx, topics, (&name, to), *number));
             return Err(Refusal::new(code, message));
         }
-        self.pending.insert(token, Pending { name, letters: numbers, after });
+        self.pending.insert(token, Pending { name, letters: numbers, after, moved });
         Ok(())
     }
 
@@ -195,7 +204,8 @@ impl Home {
         match topics.record(&from, &[end], token) {
             Ok(()) => {
                 let after = After::Gone(to, number);
-                self.pending.insert(token, Pending { name: from, letters: Vec::new(), after });
+                let pending = Pending { name: from, letters: Vec::new(), after, moved: Moved::default() };
+                self.pending.insert(token, pending);
             }
             Err(_) => self.outbox.on_gone(cx, topics, &(from, to), number, false),
         }
@@ -209,13 +219,14 @@ impl Home {
                 return;
             }
             for (token, outcome) in settled {
-                let Some(Pending { name, letters, after }) = self.pending.remove(&token) else { continue };
+                let Some(Pending { name, letters, after, moved }) = self.pending.remove(&token) else { continue };
                 for (to, number) in letters {
                     match outcome {
                         Ok(()) => self.outbox.send(cx, topics, (&name, &to), number),
                         Err(_) => self.outbox.drop_letter(cx, topics, (&name, &to), number),
                     }
                 }
+                Self::settle_moved(cx, topics, &name, moved, outcome.is_ok());
                 if matches!(after, After::Day) && outcome.is_err() {
                     self.close_day(&name);
                 }
@@ -228,6 +239,21 @@ impl Home {
                     after => Self::conclude(cx, &name, after, outcome.map_err(refused), topics),
                 }
             }
+        }
+    }
+
+    /// Whoever has left leaves no marks. Whoever joined when the disk did not take it has come in meanwhile, and goes.
+    fn settle_moved(cx: &mut Cx<'_, Mail>, topics: &mut Topics, name: &str, moved: Moved, is_so: bool) {
+        let Some(on) = Conversation::parse(name) else { return };
+        let Moved { joined, left } = moved;
+        let users = if is_so { left } else { joined };
+        // What has happened since counts.
+        let is_stranger = |user: &String| may_read(&View { topics, name }, &on, &who(user, false)).is_err();
+        let strangers: Vec<String> = users.into_iter().filter(is_stranger).collect();
+        if is_so {
+            strangers.iter().for_each(|user| topics.forget_marks(name, user));
+        } else {
+            Self::expel(cx, topics, name, &strangers);
         }
     }
 
@@ -278,7 +304,7 @@ impl Home {
         let letters = vec![audit::note(what, (&name, user, cx.wall_ms), &[])];
         let (changes, notices, after) = (Vec::new(), Vec::new(), After::Nothing);
         // A home that takes nothing says so in its log and figures.
-        let _ = self.commit(cx, topics, Work { name, changes, notices, letters, after });
+        let _ = self.commit(cx, topics, Work { name, changes, notices, letters, after, moved: Moved::default() });
     }
 
     /// Publishes what the server says, and goes on when it is on disk.
@@ -289,7 +315,9 @@ impl Home {
         let token = self.next;
         self.next += 1;
         match published.and_then(|()| topics.record(&name, &[], token)) {
-            Ok(()) => drop(self.pending.insert(token, Pending { name, letters: Vec::new(), after })),
+            Ok(()) => {
+                drop(self.pending.insert(token, Pending { name, letters: Vec::new(), after, moved: Moved::default() }))
+            }
             Err((code, message)) => {
                 Self::conclude(cx, &name, after, Err(Refusal::new(code, message)), topics);
             }
@@ -341,7 +369,7 @@ impl Home {
             },
         };
         // Who sent it hears of a failure, and sends it again.
-        let _ = self.commit(cx, topics, Work { name: to, changes, notices, letters, after });
+        let _ = self.commit(cx, topics, Work { name: to, changes, notices, letters, after, moved: Moved::default() });
     }
 
     /// Marks have risen: who shows ticks is told, and the user's other devices.

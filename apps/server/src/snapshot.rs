@@ -60,10 +60,13 @@ pub fn put_back(data: &Data, snapshot: &Snapshot) -> Result<(), DataError> {
 
 /// Says what became of the topics on a shard.
 pub(crate) fn tell(shard: ShardId, restored: Restored) {
-    let Restored { topics, records, topics_dropped, records_dropped } = restored;
-    tracing::info!(%shard, topics, records, "took up the topics of the last run");
+    let Restored { topics, records, topics_dropped, records_dropped, facts, facts_dropped } = restored;
+    tracing::info!(%shard, topics, records, facts, "took up the topics of the last run");
     if topics_dropped > 0 || records_dropped > 0 {
         tracing::warn!(%shard, topics_dropped, records_dropped, "topics of the last run found no room");
+    }
+    if facts_dropped > 0 {
+        tracing::warn!(%shard, facts_dropped, "groups and contacts of the last run found no room");
     }
 }
 
@@ -107,7 +110,8 @@ impl Keeper {
         let (head, topics) = (snapshot::head(&self.shares), self.shares.iter().map(Share::topics).sum::<u32>());
         let bytes: usize = self.shares.iter().map(|share| share.bytes().len()).sum();
         let parts: Vec<&[u8]> = std::iter::once(&head[..]).chain(self.shares.iter().map(Share::bytes)).collect();
-        let outcome = if topics > 0 { self.data.put_parts(NAME, &parts) } else { Ok(()) };
+        let is_empty = self.shares.iter().all(Share::is_empty);
+        let outcome = if !is_empty { self.data.put_parts(NAME, &parts) } else { Ok(()) };
         match &outcome {
             Ok(()) => tracing::info!(topics, bytes, "kept the topics for the next run"),
             Err(error) => tracing::error!(%error, topics, "the topics are not kept for the next run"),

@@ -20,6 +20,8 @@ pub(crate) enum Chore {
     ReadAgain,
     /// Look at what may go.
     Retain,
+    /// Carry facts on.
+    Carry,
     /// Write marks that have risen.
     Marks,
     /// Forget old ephemeral values of a topic that this shard listens to.

@@ -13,6 +13,45 @@ pub const FACT_KEY_BYTES_MAX: usize = 600;
 /// The longest value of a fact in bytes.
 pub const FACT_VALUE_BYTES_MAX: usize = 16 * 1024;
 
+/// What the keys of marks begin with.
+pub(crate) const MARK: &str = "mark/";
+
+/// What comes behind all keys of marks.
+pub(crate) const BEHIND_MARKS: &str = "mark0";
+
+/// The fact that says how far a topic had come when its last message went.
+pub(crate) const HEAD: &str = "~head";
+
+/// How far a topic has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Head {
+    pub(crate) epoch: u64,
+    /// The newest offset.
+    pub(crate) offset: u64,
+    /// When that message was taken, milliseconds since 1970; 0: that is not known.
+    pub(crate) at_ms: u64,
+}
+
+impl Head {
+    /// As the value of a fact: three numbers, little endian.
+    pub(crate) fn write(&self) -> Bytes {
+        [self.epoch, self.offset, self.at_ms].map(u64::to_le_bytes).concat().into()
+    }
+
+    /// Reads the value of a fact. Those that were written before there was a time have two numbers.
+    pub(crate) fn read(value: &[u8]) -> Option<Self> {
+        match value.as_chunks::<8>() {
+            (&[epoch, offset], []) => Some((epoch, offset, [0; 8])),
+            (&[epoch, offset, at_ms], []) => Some((epoch, offset, at_ms)),
+            _ => None,
+        }
+        .map(|(epoch, offset, at_ms)| {
+            let [epoch, offset, at_ms] = [epoch, offset, at_ms].map(u64::from_le_bytes);
+            Self { epoch, offset, at_ms }
+        })
+    }
+}
+
 /// A change of a fact.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Change {
@@ -31,6 +70,9 @@ pub(crate) struct Fact {
     pub(crate) bytes: u32,
 }
 
+/// Some facts, each as the change that makes it true, and the last one that was looked at if there are more.
+pub(crate) type Piece = (Vec<(Arc<str>, Change)>, Option<Arc<str>>);
+
 /// All facts of a home.
 #[derive(Default, Debug)]
 pub(crate) struct Facts {
@@ -38,6 +80,8 @@ pub(crate) struct Facts {
     map: BTreeMap<Arc<str>, Fact>,
     /// Those that are being changed: how many changes are on their way, and what is on disk.
     changing: BTreeMap<Arc<str>, (u32, Option<Fact>)>,
+    /// How many are marks.
+    marks: usize,
 }
 
 impl Facts {
@@ -65,10 +109,20 @@ impl Facts {
 
     /// Changes a fact; gives what it was.
     pub(crate) fn set(&mut self, full: &Arc<str>, fact: Option<Fact>) -> Option<Fact> {
-        match fact {
+        let is_there = fact.is_some();
+        let before = match fact {
             Some(fact) => self.map.insert(full.clone(), fact),
             None => self.map.remove(full),
+        };
+        if is_there != before.is_some() && is_mark(full) {
+            self.marks = if is_there { self.marks + 1 } else { self.marks - 1 };
         }
+        before
+    }
+
+    /// How many facts are marks.
+    pub(crate) fn marks(&self) -> usize {
+        self.marks
     }
 
     /// A fact as it is on disk.
@@ -114,22 +168,41 @@ impl Facts {
         self.map.len()
     }
 
-    /// The facts whose newest records lie in a segment.
-    pub(crate) fn of_segment(&self, segment: u64) -> impl Iterator<Item = (Arc<str>, Change)> {
-        let here = self.map.iter().filter(move |(_, fact)| fact.segment == segment);
-        here.filter_map(|(full, fact)| {
-            let (name, key) = full.split_once(SEPARATOR)?;
-            Some((name.into(), Change { key: key.to_owned(), value: Some(fact.value.clone()) }))
-        })
+    /// Facts behind `after` whose newest records lie in a segment, after at most so many looks and until so many bytes are
+    /// found; and where to go on, if that was not the end.
+    pub(crate) fn of_segment(&self, segment: u64, after: Option<&Arc<str>>, (looks, bytes): (usize, usize)) -> Piece {
+        let (mut found, mut found_bytes) = (Vec::new(), 0);
+        let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(&**after));
+        for (look, (full, fact)) in self.map.range::<str, _>((from, Bound::Unbounded)).enumerate() {
+            if fact.segment == segment
+                && let Some((name, key)) = parts(full)
+            {
+                found_bytes += fact.bytes as usize;
+                found.push((name.into(), Change { key: key.to_owned(), value: Some(fact.value.clone()) }));
+            }
+            if look + 1 >= looks || found_bytes >= bytes {
+                return (found, Some(full.clone()));
+            }
+        }
+        (found, None)
     }
 
     /// Name, key and value of all.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str, &Bytes)> {
         self.map.iter().filter_map(|(full, fact)| {
-            let (name, key) = full.split_once(SEPARATOR)?;
+            let (name, key) = parts(full)?;
             Some((name, key, &fact.value))
         })
     }
+}
+
+/// Name and key.
+pub(crate) fn parts(full: &str) -> Option<(&str, &str)> {
+    full.split_once(SEPARATOR)
+}
+
+fn is_mark(full: &str) -> bool {
+    parts(full).is_some_and(|(_, key)| key.starts_with(MARK))
 }
 
 /// Name and key in one.
@@ -171,7 +244,7 @@ mod tests {
         assert_eq!(value(&facts), None);
         facts.change(&name, fact("four", 0));
         assert!(facts.settle(&name, fact("four", 8)).is_none());
-        assert_eq!((value(&facts).as_deref(), facts.of_segment(8).count()), (Some("four"), 1));
+        assert_eq!((value(&facts).as_deref(), facts.of_segment(8, None, (9, 9)).0.len()), (Some("four"), 1));
     }
 
     #[test]

@@ -3,28 +3,28 @@
 mod compact;
 mod cover;
 mod durable;
+mod forget;
 mod gather;
 mod handover;
+mod marks;
 mod own;
+mod places;
 mod recover;
 mod retain;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
 use ahash::RandomState;
 use handler::{Code, Cx, Level, ShardId};
-use rand::Rng;
 use slab::Slab;
 
 use crate::{
     desk::Desk,
-    due::Chore,
     facts::Facts,
-    history::History,
-    home::{durable::Settled, gather::Reads},
+    home::{durable::Settled, gather::Reads, marks::Rank, places::Open, retain::Carry},
     journal::Journal,
     mail::{Letter, Listener, Mail, PageLetter, Parcel, Refusal, SubId},
     name::Name,
@@ -40,8 +40,15 @@ pub(crate) use retain::NOBODY;
 pub(crate) struct Home {
     topics: Slab<Box<Topic>>,
     by_name: HashMap<Arc<str>, usize, RandomState>,
-    /// Topics in memory that nobody listens to, in the order in which they may go.
-    idle: BTreeSet<(u64, usize)>,
+    /// Topics that are not in memory although they have begun, and the newest segment that may have a message of them.
+    asleep: BTreeMap<Arc<str>, u64>,
+    /// What the names begin with that a part of the places is kept for.
+    reserved: &'static [&'static str],
+    /// Topics in memory, and topics that are asleep, whose names are not among these.
+    open: Open,
+    /// Topics in memory that nobody listens to, in the order in which they may go: those that places are kept for, and
+    /// the others.
+    idle: [BTreeSet<(u64, usize)>; 2],
     /// Durable topics that nobody listens to, in the order in which their rings may go.
     idle_rings: BTreeSet<(u64, usize)>,
     /// Counts what happens, for the order of `idle`.
@@ -58,7 +65,11 @@ pub(crate) struct Home {
     /// Facts that come with the next publication.
     rider: Option<durable::Rider>,
     /// Topics and users whose marks have risen since they were written.
-    risen: BTreeSet<(Arc<str>, Arc<str>)>,
+    risen: BTreeMap<(Arc<str>, Arc<str>), Rank>,
+    /// Marks of histories that are gone: name and key.
+    stale: VecDeque<(Arc<str>, String)>,
+    /// Facts of the oldest segment on their way to the newest one.
+    carry: Option<Carry>,
     compaction: Option<compact::Compaction>,
     /// Segments that were written anew in this run, or could not be: once is enough.
     compacted: BTreeSet<u64>,
@@ -66,7 +77,6 @@ pub(crate) struct Home {
     pub(crate) marked: Vec<(Arc<str>, Arc<str>, Watermark)>,
 }
 
-const FULL: Refusal = Refusal::full("too many topics");
 const NO_ROOM: Refusal = Refusal::full("no room for more history");
 const STOPPING: Refusal = Refusal::new(Code::Unavailable, "the server is stopping");
 const BEYOND: Refusal = Refusal::new(Code::OutOfRange, "`after` is beyond the newest offset");
@@ -76,7 +86,10 @@ impl Home {
         Self {
             topics: Slab::new(),
             by_name: HashMap::with_hasher(hasher),
-            idle: BTreeSet::new(),
+            asleep: BTreeMap::new(),
+            reserved: &[],
+            open: Open::default(),
+            idle: [BTreeSet::new(), BTreeSet::new()],
             idle_rings: BTreeSet::new(),
             ticks: 0,
             history_bytes: 0,
@@ -87,7 +100,9 @@ impl Home {
             reads: Reads::default(),
             settled: Vec::new(),
             rider: None,
-            risen: BTreeSet::new(),
+            risen: BTreeMap::new(),
+            stale: VecDeque::new(),
+            carry: None,
             compaction: None,
             compacted: BTreeSet::new(),
             marked: Vec::new(),
@@ -103,8 +118,9 @@ impl Home {
         (epoch, after): (Option<u64>, Option<u64>),
         parcel: Parcel,
     ) {
-        let Some(place) = self.open(cx, desk, parcel.text(0)) else {
-            return cx.mail(from, Mail(Letter::Refused { listener, sub, refusal: FULL }));
+        let place = match self.open(cx, desk, parcel.text(0)) {
+            Ok(place) => place,
+            Err(refusal) => return cx.mail(from, Mail(Letter::Refused { listener, sub, refusal })),
         };
         let topic = &mut self.topics[place];
         let Some(next) = topic.resume(epoch, after) else {
@@ -112,10 +128,8 @@ impl Home {
             return cx.mail(from, Mail(Letter::Refused { listener, sub, refusal: BEYOND }));
         };
         topic.enter(from, listener);
-        if let Some(since) = topic.idle_since.take() {
-            let idle = if topic.level == Level::Durable { &mut self.idle_rings } else { &mut self.idle };
-            idle.remove(&(since, place));
-        }
+        self.is_used(place);
+        let topic = &mut self.topics[place];
         let came = topic.presence.enter(desk.names.intern(parcel.text(1)).text);
         if came {
             topic.plan_presence(cx, desk, place);
@@ -204,12 +218,14 @@ impl Home {
         (delivered, read): (u64, u64),
         parcel: &Parcel,
     ) {
-        let Some(place) = self.find(parcel.text(0)) else { return };
+        let Some(place) = self.find_asleep(desk, parcel.text(0)) else { return };
         let user = desk.names.intern(parcel.text(1));
         let topic = &mut self.topics[place];
         if topic.watermarks.raise(&user.text, topic.history.head(), delivered, read) {
-            self.plan_mark(cx, desk, place, &user.text);
+            let rank = if parcel.guest { Rank::Guest } else { Rank::Account };
+            self.plan_mark(cx, desk, place, (&user.text, rank));
         }
+        self.tidy(desk, place);
     }
 
     pub(crate) fn on_browse(
@@ -238,6 +254,8 @@ impl Home {
             }
             page.records = cx.copy(&desk.scratch);
             self.cover_page(cx, (&topic.name, topic.epoch), &mut page);
+        } else if let Some(head) = self.head_of(page.parcel.text(0)) {
+            (page.epoch, page.head, page.first) = (head.epoch, head.offset, head.offset + 1);
         }
         cx.mail(from, Mail(Letter::Page { peer, id, page: Box::new(page) }));
     }
@@ -255,12 +273,12 @@ impl Home {
         }
     }
 
-    pub(crate) fn watermark(&self, topic: &str, user: &str) -> Option<Watermark> {
-        self.topics[self.find(topic)?].watermarks.get(user)
-    }
-
     pub(crate) fn topics(&self) -> usize {
         self.topics.len()
+    }
+
+    pub(crate) fn asleep(&self) -> usize {
+        self.asleep.len()
     }
 
     pub(crate) fn history_bytes(&self) -> usize {
@@ -284,7 +302,7 @@ impl Home {
         seq: Option<u64>,
         parcel: &Parcel,
     ) -> Result<Option<(u64, Level)>, Refusal> {
-        let place = self.open(cx, desk, parcel.text(0)).ok_or(FULL)?;
+        let place = self.open(cx, desk, parcel.text(0))?;
         let user = desk.names.intern(parcel.text(1));
         let seq = seq.map(|seq| (desk.names.intern(parcel.text(2)), seq));
         let topic = &self.topics[place];
@@ -358,115 +376,10 @@ impl Home {
             let held = self.topics[place].history.ring_bytes();
             let left = limits.history_total_bytes_max.saturating_sub(self.history_bytes);
             let allowance = limits.history_bytes_max.min(held + left / 8).max(held);
-            let mut helped = || self.evict_ring(desk, place) || self.evict(desk, Some(place));
+            let mut helped = || self.evict_ring(desk, place) || self.evict(desk, Some(place), &places::ALL);
             if body_bytes <= allowance || !helped() {
                 return allowance;
             }
-        }
-    }
-
-    fn find(&self, name: &str) -> Option<usize> {
-        self.by_name.get(name).copied()
-    }
-
-    /// The topic of this name, made if there is none and room for it.
-    fn open(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk, name: &str) -> Option<usize> {
-        if let Some(place) = self.find(name) {
-            return Some(place);
-        }
-        if self.topics.len() >= desk.limits.topics_max && !self.evict(desk, None) {
-            return None;
-        }
-        let epoch = cx.rng.random_range(1..=u64::MAX);
-        Some(self.insert(desk, name, epoch))
-    }
-
-    fn insert(&mut self, desk: &Desk, name: &str, epoch: u64) -> usize {
-        let (level, name) = (self.level(name), Arc::<str>::from(name));
-        self.ticks += 1;
-        let topic = Topic::new(name.clone(), (epoch, level), desk.hasher.clone(), self.ticks);
-        let place = self.topics.insert(Box::new(topic));
-        self.by_name.insert(name, place);
-        place
-    }
-
-    /// How safe the messages of a topic are: on disk if there is a journal, unless it was asked for otherwise.
-    fn level(&self, name: &str) -> Level {
-        let is_meant = |pattern: &String| match pattern.strip_suffix('*') {
-            Some(prefix) => name.starts_with(prefix),
-            None => name == pattern,
-        };
-        if self.journal.is_none() || self.in_memory.iter().any(is_meant) { Level::Memory } else { Level::Durable }
-    }
-
-    /// Removes a topic without listeners and history, and queues one without listeners for removal.
-    fn tidy(&mut self, desk: &mut Desk, place: usize) {
-        let topic = &mut self.topics[place];
-        if !topic.audiences.is_empty() || topic.idle_since.is_some() || topic.in_flight > 0 {
-            return;
-        }
-        if topic.history.head() == 0 {
-            return self.remove(desk, place);
-        }
-        self.ticks += 1;
-        topic.used = self.ticks;
-        topic.idle_since = Some(self.ticks);
-        let idle = if topic.level == Level::Durable { &mut self.idle_rings } else { &mut self.idle };
-        idle.insert((self.ticks, place));
-    }
-
-    /// Frees the ring of the durable topic without listeners that was used least recently, but not `except`; whether
-    /// there was one. Its messages are on disk.
-    fn evict_ring(&mut self, desk: &mut Desk, except: usize) -> bool {
-        for _ in 0..=2 * self.idle_rings.len() {
-            let Some((since, place)) = self.idle_rings.pop_first() else { return false };
-            let topic = &mut self.topics[place];
-            if topic.used == since && except != place {
-                topic.idle_since = None;
-                self.forget_ring(place);
-                desk.stats.evicted += 1;
-                return true;
-            }
-            self.ticks += 1;
-            (topic.used, topic.idle_since) = (self.ticks, Some(self.ticks));
-            self.idle_rings.insert((self.ticks, place));
-        }
-        false
-    }
-
-    fn forget_ring(&mut self, place: usize) {
-        let history = &mut self.topics[place].history;
-        self.history_bytes -= history.ring_bytes();
-        *history = History::resumed(history.head() + 1, 0);
-    }
-
-    /// Removes the topic without listeners that was used least recently, but not `except`; whether there was one.
-    fn evict(&mut self, desk: &mut Desk, except: Option<usize>) -> bool {
-        // Each topic is asked at most twice: once it may have been used meanwhile.
-        for _ in 0..=2 * self.idle.len() {
-            let Some((since, place)) = self.idle.pop_first() else { return false };
-            let topic = &mut self.topics[place];
-            assert_eq!(topic.idle_since, Some(since), "an idle topic is queued once");
-            if topic.used == since && except != Some(place) {
-                topic.idle_since = None;
-                self.remove(desk, place);
-                desk.stats.evicted += 1;
-                return true;
-            }
-            // It was published to since it was queued: its turn comes later.
-            self.ticks += 1;
-            (topic.used, topic.idle_since) = (self.ticks, Some(self.ticks));
-            self.idle.insert((self.ticks, place));
-        }
-        false
-    }
-
-    fn remove(&mut self, desk: &mut Desk, place: usize) {
-        let topic = self.topics.remove(place);
-        self.by_name.remove(&topic.name);
-        self.history_bytes -= topic.history.ring_bytes();
-        if let Some(at) = topic.presence.due {
-            desk.due.cancel(at, Chore::Presence(place));
         }
     }
 }

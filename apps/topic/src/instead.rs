@@ -17,7 +17,7 @@ impl Topics {
     /// or on disk. `None`: there is no such topic.
     #[must_use]
     pub fn instead(&self, topic: &str, offset: u64, body: &[u8]) -> Option<Change> {
-        let epoch = self.home.at_home(topic)?.epoch;
+        let epoch = self.home.epoch_of(topic)?;
         let value = [&epoch.to_le_bytes(), body].concat();
         Some(Change { key: key(offset), value: Some(value.into()) })
     }
@@ -25,14 +25,14 @@ impl Topics {
     /// What readers get instead of the message at an offset.
     #[must_use]
     pub fn replacement(&self, topic: &str, offset: u64) -> Option<&[u8]> {
-        let epoch = self.home.at_home(topic)?.epoch;
+        let epoch = self.home.epoch_of(topic)?;
         body(self.home.fact(topic, &key(offset))?, epoch)
     }
 
     /// The oldest offset that a topic holds, in memory or on disk.
     #[must_use]
     pub fn oldest(&self, topic: &str) -> u64 {
-        self.home.at_home(topic).map_or(1, |topic| topic.first())
+        self.home.ends(topic).0
     }
 
     /// Asks for the message at an offset of a topic that is at home here, in memory or on disk. [`Topics::on_mail`] gives a
@@ -55,7 +55,7 @@ impl Topics {
     /// The newest offset that was given, also to messages that are on their way to disk.
     #[must_use]
     pub fn newest(&self, topic: &str) -> u64 {
-        self.home.at_home(topic).map_or(0, |topic| topic.history.head() + topic.in_flight)
+        self.home.ends(topic).1
     }
 
     /// Changes that come to disk with the next publication, or not at all if it is refused; [`Topics::settled`] tells.
@@ -68,6 +68,16 @@ impl Topics {
 }
 
 impl Home {
+    /// The oldest offset that a topic holds, and the newest that was given.
+    fn ends(&self, name: &str) -> (u64, u64) {
+        match (self.at_home(name), self.head_of(name)) {
+            (Some(topic), _) => (topic.first(), topic.history.head() + topic.in_flight),
+            // It is asleep, and has no messages.
+            (None, Some(head)) => (head.offset + 1, head.offset),
+            (None, None) => (1, 0),
+        }
+    }
+
     /// The bodies that readers get instead of messages from `first` on, by offset.
     pub(crate) fn replacements(&self, (name, epoch): (&str, u64), first: u64) -> impl Iterator<Item = (u64, &[u8])> {
         let before = first.checked_sub(1).map(key);

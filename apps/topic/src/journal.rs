@@ -30,6 +30,8 @@
 //! - A batch that failed is overwritten with a block of zeros as far as the disk takes that, and recovery syncs the last
 //!   segment before anybody sees what is in it: a process that ended may have left what only the kernel remembers.
 //! - Segments go one after the other, oldest first: what could not be removed is before the next one is.
+//! - The space of the next segment is taken beforehand. While there is none, messages are refused, and what is left of the
+//!   segment that is being written is for facts that must be written anew so that an old one can go.
 //! - In the last segment the first thing that is no batch ends the journal, if no batch follows. If one does, or in any
 //!   segment before, something that was on disk has changed: that is reported and never skipped.
 
@@ -49,6 +51,5 @@ pub use format::{BLOCK_BYTES, Header, Record};
 pub(crate) use place::{Index, Place};
 pub use recovery::{At, Damage, Found, RecoverError, Recovered, Segments, walk};
 pub(crate) use recovery::{batches, messages, walk_segments};
-pub(crate) use segment::draft_of;
 pub use segment::{name_of, number_of};
 pub(crate) use writer::{Event, Flight, Journal, Trouble};

@@ -10,6 +10,11 @@
 //! With a [`journal`] an acknowledgement says [`handler::Level::Durable`]: the message is on disk, and only then does any
 //! reader see it. Topics that were excepted are in memory; a server that is asked to stop hands them to the next run, see
 //! [`snapshot`].
+//!
+//! A durable topic whose last message has gone leaves memory: a fact says how far it came, so that it goes on from there.
+//! A shard knows four times as many topics as it has places for; beyond three quarters of those it forgets topics without
+//! messages, the oldest first, once no segment can have a message of them. What is forgotten begins anew, with another
+//! epoch. What has facts of the app is never forgotten.
 
 mod arrival;
 mod desk;

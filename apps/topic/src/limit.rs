@@ -45,6 +45,19 @@ pub(crate) const PRESENCE_CHANGES_MAX: usize = 4 * PRESENCE_NAMES_MAX;
 /// Users per topic whose watermarks are kept: a large room counts its readers elsewhere.
 pub(crate) const WATERMARKS_MAX: usize = 10_000;
 
+/// Topics that a shard knows of, for each place among [`Limits::topics_max`]: most of them have no messages any more, and
+/// are no more than a fact of 300 bytes. Beyond this a topic that has never been written to is refused.
+pub(crate) const KNOWN_PER_PLACE: usize = 4;
+
+/// One part in so many of the places is for topics that the app reserves them for.
+pub(crate) const RESERVED_PART: usize = 2;
+
+/// Marks that a shard keeps on disk, for each place among [`Limits::topics_max`]; guests have half of them.
+pub(crate) const MARKS_PER_PLACE: usize = 4;
+
+/// Topics that are forgotten at one look, and marks: what fits a batch.
+pub(crate) const FORGET_AT_ONCE: usize = 512;
+
 /// Names kept although nobody uses them right now, so that a user who publishes now and then costs no allocation.
 pub(crate) const NAMES_IDLE_MAX: usize = 4_096;
 
@@ -57,7 +70,8 @@ const _: () = assert!(BODY_BYTES_MAX <= u32::MAX as usize && NAME_BYTES_MAX <= u
 /// The limits that a configuration may change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Topics at home on one shard.
+    /// Topics at home on one shard that are in memory. Four times as many are known; half of both can be kept for names
+    /// that the app reserves.
     pub topics_max: usize,
     /// Topics that one shard listens to.
     pub listening_max: usize,

@@ -21,11 +21,13 @@ pub(crate) enum Mutant {
     NoSyncAtStart,
     /// A batch that failed is left for the next run to find.
     NoBlank,
+    /// A topic is forgotten although a segment may have messages of it.
+    HastyForgetting,
 }
 
 #[cfg(feature = "simulation")]
 impl Mutant {
-    const ALL: [(&'static str, Mutant); 8] = [
+    const ALL: [(&'static str, Mutant); 9] = [
         ("ack_before_sync", Mutant::AckBeforeSync),
         ("no_crc", Mutant::NoCrc),
         ("truncate_too_much", Mutant::TruncateTooMuch),
@@ -34,6 +36,7 @@ impl Mutant {
         ("hasty_removal", Mutant::HastyRemoval),
         ("no_sync_at_start", Mutant::NoSyncAtStart),
         ("no_blank", Mutant::NoBlank),
+        ("hasty_forgetting", Mutant::HastyForgetting),
     ];
 
     /// Whether this fault is in this process.

@@ -155,6 +155,17 @@ impl Topics {
         self.home.raise(cx, &mut self.desk, (topic, user), (delivered, read));
     }
 
+    /// Forgets a user's marks in a topic that is at home here: the user has left.
+    pub fn forget_marks(&mut self, topic: &str, user: &str) {
+        self.home.forget_marks(topic, user);
+    }
+
+    /// Keeps half of the places, of topics in memory and of topics that are known, for those whose names begin so: what
+    /// anybody can make must not be in their way. To be called before there are topics.
+    pub fn reserve(&mut self, beginnings: &'static [&'static str]) {
+        self.home.reserve(beginnings);
+    }
+
     /// Marks that have risen since it was last asked, gathered over half a second. Whoever asks too seldom misses some.
     pub fn take_marked(&mut self) -> Vec<(Arc<str>, Arc<str>, Watermark)> {
         std::mem::take(&mut self.home.marked)
@@ -162,7 +173,7 @@ impl Topics {
 
     /// The marks of all users in a topic that is at home here, by name.
     pub fn marks(&self, topic: &str) -> impl Iterator<Item = (&str, Watermark)> {
-        self.home.marks(topic).map(|(user, mark)| (&**user, mark))
+        self.home.marks(topic)
     }
 
     /// The message at an offset of a topic that is at home here, if it is in memory.
@@ -174,9 +185,7 @@ impl Topics {
     /// The end of a topic that is at home here.
     #[must_use]
     pub fn tail(&self, topic: &str) -> Tail<'_> {
-        let Some(topic) = self.home.at_home(topic) else { return Tail { head: 0, at_ms: 0, record: None } };
-        let (head, record) = (topic.history.head(), topic.history.get(topic.history.head()));
-        let at_ms = record.map_or(topic.newest_ms, |record| record.at_ms);
+        let (head, at_ms, record) = self.home.tail(topic);
         Tail { head, at_ms, record }
     }
 

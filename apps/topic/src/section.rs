@@ -1,6 +1,9 @@
-//! One topic in a snapshot: written from its home, read back bit for bit or not at all.
+//! One topic in a snapshot, or the facts of one name: written at its home, read back bit for bit or not at all.
 
-use crate::limit::{BODY_BYTES_MAX, NAME_BYTES_MAX, TOPIC_BYTES_MAX};
+use crate::{
+    facts::{FACT_KEY_BYTES_MAX, FACT_VALUE_BYTES_MAX},
+    limit::{BODY_BYTES_MAX, NAME_BYTES_MAX, TOPIC_BYTES_MAX},
+};
 
 /// Length and checksum.
 pub(crate) const SECTION_HEAD_BYTES: usize = 8 + 4;
@@ -47,8 +50,7 @@ impl<'a> Section<'a> {
     }
 
     pub(crate) fn write<'r>(&self, records: impl Iterator<Item = Record<'r>>, out: &mut Vec<u8>) {
-        let at = out.len();
-        out.extend_from_slice(&[0; SECTION_HEAD_BYTES]);
+        let at = begin(out);
         for number in [self.epoch, self.first, self.head] {
             out.extend_from_slice(&number.to_le_bytes());
         }
@@ -60,10 +62,7 @@ impl<'a> Section<'a> {
             count += 1;
         }
         assert_eq!(count, self.count(), "a section has the records that it says");
-        let (head, topic) = out[at..].split_at_mut(SECTION_HEAD_BYTES);
-        let length = (topic.len() as u64).to_le_bytes();
-        head[..8].copy_from_slice(&length);
-        head[8..].copy_from_slice(&crc32c::crc32c_append(crc32c::crc32c(&length), topic).to_le_bytes());
+        end(at, out);
     }
 
     /// Reads a topic; its records are not looked at.
@@ -106,6 +105,94 @@ impl<'a> Section<'a> {
         let mut rest = self.records;
         std::iter::from_fn(move || Record::read(&mut rest))
     }
+}
+
+/// The facts of one name, as bytes that are read one by one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct FactSection<'a> {
+    pub(crate) name: &'a str,
+    facts: &'a [u8],
+}
+
+/// Stands where a topic has its epoch.
+const NO_EPOCH: [u8; 8] = [0; 8];
+
+impl<'a> FactSection<'a> {
+    pub(crate) fn write<'f>(name: &str, facts: impl Iterator<Item = (&'f str, &'f [u8])>, out: &mut Vec<u8>) {
+        let at = begin(out);
+        out.extend_from_slice(&NO_EPOCH);
+        out.extend_from_slice(&short(name.len()).to_le_bytes());
+        out.extend_from_slice(name.as_bytes());
+        for (key, value) in facts {
+            let value_len = u32::try_from(value.len()).expect("values are small");
+            out.extend_from_slice(&short(key.len()).to_le_bytes());
+            out.extend_from_slice(&value_len.to_le_bytes());
+            out.extend_from_slice(key.as_bytes());
+            out.extend_from_slice(value);
+        }
+        end(at, out);
+    }
+
+    /// Whether a section is one of facts.
+    pub(crate) fn is(bytes: &[u8]) -> bool {
+        bytes.starts_with(&NO_EPOCH)
+    }
+
+    /// Reads a section; its facts are not looked at.
+    pub(crate) fn read(mut bytes: &'a [u8]) -> Result<Self, &'static str> {
+        let rest = &mut bytes;
+        let fields = (|| Some((take::<8>(rest)?, take(rest)?)))();
+        let (_, name_len) = fields.ok_or("it is too short")?;
+        let name = text(rest, usize::from(u16::from_le_bytes(name_len))).ok_or("its name is no text")?;
+        if name.is_empty() || name.len() > TOPIC_BYTES_MAX || name.contains('\n') {
+            return Err("its name is empty or too long");
+        }
+        Ok(Self { name, facts: bytes })
+    }
+
+    /// Reads a section with all of its facts.
+    pub(crate) fn check(bytes: &'a [u8]) -> Result<Self, &'static str> {
+        let section = Self::read(bytes)?;
+        let mut rest = section.facts;
+        while !rest.is_empty() {
+            fact(&mut rest).ok_or("a fact is impossible")?;
+        }
+        Ok(section)
+    }
+
+    /// Its facts: keys and values.
+    pub(crate) fn facts(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
+        let mut rest = self.facts;
+        std::iter::from_fn(move || fact(&mut rest))
+    }
+}
+
+/// The next fact, none at the end or when it is not as we write them.
+fn fact<'a>(rest: &mut &'a [u8]) -> Option<(&'a str, &'a [u8])> {
+    let key_len = usize::from(u16::from_le_bytes(take(rest)?));
+    let value_len = usize::try_from(u32::from_le_bytes(take(rest)?)).ok()?;
+    if key_len > FACT_KEY_BYTES_MAX || value_len > FACT_VALUE_BYTES_MAX {
+        return None;
+    }
+    let key = text(rest, key_len).filter(|key| !key.contains('\n'))?;
+    let (value, after) = rest.split_at_checked(value_len)?;
+    *rest = after;
+    Some((key, value))
+}
+
+/// Leaves room for the head of a section; gives where it is.
+fn begin(out: &mut Vec<u8>) -> usize {
+    let at = out.len();
+    out.extend_from_slice(&[0; SECTION_HEAD_BYTES]);
+    at
+}
+
+/// Fills in the head of a section.
+fn end(at: usize, out: &mut [u8]) {
+    let (head, rest) = out[at..].split_at_mut(SECTION_HEAD_BYTES);
+    let length = (rest.len() as u64).to_le_bytes();
+    head[..8].copy_from_slice(&length);
+    head[8..].copy_from_slice(&crc32c::crc32c_append(crc32c::crc32c(&length), rest).to_le_bytes());
 }
 
 impl<'a> Record<'a> {

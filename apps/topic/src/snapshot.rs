@@ -1,46 +1,63 @@
 //! The topics of a server that stops, as bytes that the next run takes up again: names, epochs, offsets, histories, and
 //! under which device's counter each message was published. Who listens and how far readers have come is not in it:
-//! they say so themselves when they come back.
+//! they say so themselves when they come back. Facts are in it when there is no journal that has them.
 //!
 //! All numbers are little endian.
 //!
 //! ```text
-//! snapshot  head, then `topics` sections of together `bytes` bytes, then nothing more
-//! head      magic "ringtops"  version:u32=1  topics:u32  bytes:u64  crc:u32      crc: of the 24 bytes before it
-//! section   bytes:u64  crc:u32  topic[bytes]                                     crc: of `bytes` and the topic
+//! snapshot  head, then `sections` sections of together `bytes` bytes, then nothing more
+//! head      magic "ringtops"  version:u32=2  sections:u32  bytes:u64  crc:u32    crc: of the 24 bytes before it
+//! section   bytes:u64  crc:u32  topic[bytes] or facts[bytes]                     crc: of `bytes` and what follows
+//! facts     zero:u64  name_len:u16  name  fact[..]                               as many as there are
+//! fact      key_len:u16  value_len:u32  key  value
 //! topic     epoch:u64  first:u64  head:u64  name_len:u16  name  record[head + 1 - first]
 //! record    at_ms:u64  seq:u64  from_len:u16  device_len:u16  body_len:u32  from  device  body
 //! ```
 //!
 //! Offsets are dense: the first record has the offset `first`, the last one `head`. A message that was published without
-//! a counter has `device_len` 0xffff and `seq` 0. Every crc is a CRC-32C. Each shard writes the sections of the topics
+//! a counter has `device_len` 0xffff and `seq` 0. No epoch is 0: that tells facts from topics. Version 1 had no facts. Every crc is a CRC-32C. Each shard writes the sections of the topics
 //! that are at home there ([`Share`]); whoever writes the file puts the head before them.
 
 use std::{collections::BTreeSet, fmt};
 
-use crate::section::{Record, SECTION_HEAD_BYTES, Section, take};
+use crate::section::{FactSection, Record, SECTION_HEAD_BYTES, Section, take};
 
 /// Bytes before the first section.
 pub const HEAD_BYTES: usize = 28;
 
 const MAGIC: [u8; 8] = *b"ringtops";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+/// The version before, which had topics only.
+const VERSION_WITHOUT_FACTS: u32 = 1;
 
 /// What one shard hands over: the sections of its topics.
 #[derive(Default)]
 pub struct Share {
     topics: u32,
+    sections: u32,
     bytes: Vec<u8>,
 }
 
 impl Share {
     pub(crate) fn with_capacity(bytes: usize) -> Self {
-        Self { topics: 0, bytes: Vec::with_capacity(bytes) }
+        Self { topics: 0, sections: 0, bytes: Vec::with_capacity(bytes) }
     }
 
     pub(crate) fn add<'a>(&mut self, section: &Section<'_>, records: impl Iterator<Item = Record<'a>>) {
         section.write(records, &mut self.bytes);
-        self.topics += 1;
+        (self.topics, self.sections) = (self.topics + 1, self.sections + 1);
+    }
+
+    pub(crate) fn add_facts<'a>(&mut self, name: &str, facts: impl Iterator<Item = (&'a str, &'a [u8])>) {
+        FactSection::write(name, facts, &mut self.bytes);
+        self.sections += 1;
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sections == 0
     }
 
     /// How many topics there are in it.
@@ -59,12 +76,12 @@ impl Share {
 /// The head of a snapshot that is made of these shares, in any order.
 #[must_use]
 pub fn head(shares: &[Share]) -> [u8; HEAD_BYTES] {
-    let topics: u32 = shares.iter().map(|share| share.topics).sum();
+    let sections: u32 = shares.iter().map(|share| share.sections).sum();
     let bytes: u64 = shares.iter().map(|share| share.bytes.len() as u64).sum();
     let mut head = [0; HEAD_BYTES];
     head[..8].copy_from_slice(&MAGIC);
     head[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    head[12..16].copy_from_slice(&topics.to_le_bytes());
+    head[12..16].copy_from_slice(&sections.to_le_bytes());
     head[16..24].copy_from_slice(&bytes.to_le_bytes());
     let crc = crc32c::crc32c(&head[..24]);
     head[24..].copy_from_slice(&crc.to_le_bytes());
@@ -76,6 +93,8 @@ pub struct Snapshot {
     bytes: Vec<u8>,
     /// Where the topics lie, least recently published to first.
     places: Vec<Place>,
+    /// Where facts lie.
+    facts: Vec<(usize, usize)>,
     records: u64,
 }
 
@@ -131,32 +150,40 @@ impl Snapshot {
     /// # Errors
     /// Whatever is wrong with it; it is taken whole or not at all.
     pub fn read(bytes: Vec<u8>) -> Result<Self, SnapshotError> {
-        let (topics, said) = read_head(&bytes)?;
+        let (sections, said) = read_head(&bytes)?;
         let found = (bytes.len() - HEAD_BYTES) as u64;
         if said != found {
             return Err(SnapshotError::Length { said, found });
         }
-        let mut snapshot = Self { places: Vec::new(), records: 0, bytes };
-        snapshot.read_sections(topics)?;
+        let mut snapshot = Self { places: Vec::new(), facts: Vec::new(), records: 0, bytes };
+        snapshot.read_sections(sections)?;
         Ok(snapshot)
     }
 
-    fn read_sections(&mut self, topics: u32) -> Result<(), SnapshotError> {
-        let mut names = BTreeSet::new();
+    fn read_sections(&mut self, sections: u32) -> Result<(), SnapshotError> {
+        let (mut names, mut with_facts) = (BTreeSet::new(), BTreeSet::new());
         let mut rest = &self.bytes[HEAD_BYTES..];
-        for number in 1..=topics {
+        for number in 1..=sections {
             let damaged = |reason| SnapshotError::Section { number, reason };
             let topic = cut_section(&mut rest).map_err(damaged)?;
+            let end = self.bytes.len() - rest.len();
+            if FactSection::is(topic) {
+                let facts = FactSection::check(topic).map_err(damaged)?;
+                if !with_facts.insert(facts.name) {
+                    return Err(damaged("the facts of a name come twice"));
+                }
+                self.facts.push((end - topic.len(), end));
+                continue;
+            }
             let (section, newest_ms) = Section::check(topic).map_err(damaged)?;
             if !names.insert(section.name) {
                 return Err(damaged("a topic comes twice"));
             }
-            let end = self.bytes.len() - rest.len();
             self.places.push(Place { newest_ms, start: end - topic.len(), end });
             self.records += section.count();
         }
         if !rest.is_empty() {
-            return Err(SnapshotError::Section { number: topics, reason: "bytes follow the last one" });
+            return Err(SnapshotError::Section { number: sections, reason: "bytes follow the last one" });
         }
         self.places.sort_unstable();
         Ok(())
@@ -184,6 +211,11 @@ impl Snapshot {
     pub(crate) fn sections(&self) -> impl Iterator<Item = Section<'_>> {
         self.places.iter().filter_map(|place| Section::read(&self.bytes[place.start..place.end]).ok())
     }
+
+    /// The facts, by name.
+    pub(crate) fn facts(&self) -> impl Iterator<Item = FactSection<'_>> {
+        self.facts.iter().filter_map(|(start, end)| FactSection::read(&self.bytes[*start..*end]).ok())
+    }
 }
 
 /// What became of the topics of a snapshot on one shard.
@@ -197,24 +229,28 @@ pub struct Restored {
     pub topics_dropped: u64,
     /// Messages that found no room, the oldest of their topics.
     pub records_dropped: u64,
+    /// Facts that are true again.
+    pub facts: u64,
+    /// Facts that the journal had no room for.
+    pub facts_dropped: u64,
 }
 
-/// Topics and bytes of their sections.
+/// How many sections there are, and their bytes.
 fn read_head(bytes: &[u8]) -> Result<(u32, u64), SnapshotError> {
     let head: &[u8; HEAD_BYTES] = bytes.first_chunk().ok_or(SnapshotError::Foreign)?;
     let mut rest = &head[..];
     let fields =
         (|| Some((take(&mut rest)?, take(&mut rest)?, take(&mut rest)?, take(&mut rest)?, take(&mut rest)?)))();
-    let Some((magic, version, topics, bytes, crc)) = fields else { return Err(SnapshotError::Foreign) };
+    let Some((magic, version, sections, bytes, crc)) = fields else { return Err(SnapshotError::Foreign) };
     let version = u32::from_le_bytes(version);
     if magic != MAGIC {
         Err(SnapshotError::Foreign)
-    } else if version != VERSION {
+    } else if version != VERSION && version != VERSION_WITHOUT_FACTS {
         Err(SnapshotError::Version(version))
     } else if u32::from_le_bytes(crc) != crc32c::crc32c(&head[..24]) {
         Err(SnapshotError::Head)
     } else {
-        Ok((u32::from_le_bytes(topics), u64::from_le_bytes(bytes)))
+        Ok((u32::from_le_bytes(sections), u64::from_le_bytes(bytes)))
     }
 }
 

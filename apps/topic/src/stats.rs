@@ -23,10 +23,14 @@ pub struct Stats {
     pub refused: u64,
     /// Topics at home here that were forgotten to make room, or whose messages were, if they are on disk.
     pub evicted: u64,
+    /// Topics without messages that were forgotten to make room for new ones.
+    pub forgotten: u64,
     /// Answers that were gathered from the disk.
     pub gathered: u64,
     /// Batches that could not be read when they were needed.
     pub unreadable: u64,
+    /// Times that a reader went on without a batch that could not be read.
+    pub given_up: u64,
     /// Batches of topics that went by age or bytes.
     pub trimmed_batches: u64,
     /// Segments that were written anew.
@@ -63,8 +67,10 @@ pub struct JournalSize {
 /// What is held on one shard.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Size {
-    /// Topics at home here.
+    /// Topics at home here that are in memory.
     pub topics: usize,
+    /// Topics at home here that are not: nothing is left of them but how far they came and were read.
+    pub asleep: usize,
     /// Bytes of their histories.
     pub history_bytes: usize,
     /// Entries of shards that listen to topics at home here.

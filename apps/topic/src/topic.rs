@@ -38,6 +38,10 @@ pub(crate) struct Topic {
     pub(crate) audiences: Vec<Audience>,
     pub(crate) presence: Presence,
     pub(crate) watermarks: Watermarks,
+    /// The newest segment that may have a message of it.
+    pub(crate) last_segment: u64,
+    /// Answers that are being gathered from the disk.
+    pub(crate) gathers: u32,
     /// When it was last used, in ticks of its home.
     pub(crate) used: u64,
     /// Its place in the order of topics that may go, while nobody listens.
@@ -66,6 +70,8 @@ impl Topic {
             audiences: Vec::new(),
             presence: Presence::default(),
             watermarks: Watermarks::default(),
+            last_segment: 0,
+            gathers: 0,
             used,
             idle_since: None,
         }

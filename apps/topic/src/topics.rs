@@ -214,6 +214,7 @@ impl Topics {
                 Chore::Retry => home.retry(cx),
                 Chore::ReadAgain => home.read_again(cx, desk),
                 Chore::Retain => home.retain(cx, desk),
+                Chore::Carry => home.carry_facts(cx, desk),
                 Chore::Marks => home.write_marks(cx, desk),
             }
         }
@@ -273,6 +274,7 @@ impl Topics {
     pub fn size(&self) -> Size {
         Size {
             topics: self.home.topics(),
+            asleep: self.home.asleep(),
             history_bytes: self.home.history_bytes(),
             listeners: self.home.listeners(),
             listening: self.local.aliases.len(),

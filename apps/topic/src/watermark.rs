@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use bytes::Bytes;
+
 use crate::limit::WATERMARKS_MAX;
 
 /// How far a user has come in a topic.
@@ -11,6 +13,20 @@ pub struct Watermark {
     pub delivered: u64,
     /// All up to here was seen.
     pub read: u64,
+}
+
+impl Watermark {
+    /// As the value of a fact: three numbers, little endian, the last one the identity of the history.
+    pub(crate) fn write(self, epoch: u64) -> Bytes {
+        [self.delivered, self.read, epoch].map(u64::to_le_bytes).concat().into()
+    }
+
+    /// Reads the value of a fact: marks, and of which history.
+    pub(crate) fn read(value: &[u8]) -> Option<(Self, u64)> {
+        let (&[delivered, read, epoch], []) = value.as_chunks::<8>() else { return None };
+        let [delivered, read, epoch] = [delivered, read, epoch].map(u64::from_le_bytes);
+        Some((Self { delivered, read }, epoch))
+    }
 }
 
 /// The marks of one topic.
@@ -37,6 +53,11 @@ impl Watermarks {
     /// All of them, by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, Watermark)> {
         self.users.iter().map(|(user, mark)| (user, *mark))
+    }
+
+    /// A user has left.
+    pub(crate) fn remove(&mut self, user: &str) {
+        self.users.remove(user);
     }
 
     /// A user's marks.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use handler::Cx;
 use topic::{Mail, Topics};
 
-use super::{After, Home, Pending, SERVER};
+use super::{After, Home, Moved, Pending, SERVER};
 use crate::{
     audit::AUDIT_TOPIC,
     conversation::{Conversation, Event},
@@ -68,7 +68,7 @@ impl Home {
         match published.and_then(|_| topics.record(name, &[], token)) {
             Ok(()) => {
                 let (name, letters, after) = (name.to_owned(), Vec::new(), After::Day);
-                self.pending.insert(token, Pending { name, letters, after });
+                self.pending.insert(token, Pending { name, letters, after, moved: Moved::default() });
             }
             Err(_) => self.close_day(name),
         }

@@ -7,7 +7,7 @@ use handler::{Code, Cx, ShardId};
 use topic::{Mail, Page, Topics, Visit, VisitKind};
 
 use super::{
-    After, Home, View, Work,
+    After, Home, Moved, View, Work,
     amend::{Judged, amend, target},
     blocked, changed, is_account, listed, mail, who,
 };
@@ -108,7 +108,7 @@ impl Home {
             Filtered::Rejected => {
                 let (name, letters) = (visit.topic.to_owned(), vec![audit::note("rejected", of, visit.body)]);
                 let (changes, notices, after) = (Vec::new(), Vec::new(), After::Nothing);
-                self.commit(cx, topics, Work { name, changes, notices, letters, after })?;
+                self.commit(cx, topics, Work { name, changes, notices, letters, after, moved: Moved::default() })?;
                 return Err(Refusal::denied("there are words in it that are not allowed here"));
             }
         };
@@ -148,7 +148,7 @@ impl Home {
         if sees || !changes.is_empty() || !letters.is_empty() {
             let (name, notices) = (visit.topic.to_owned(), Vec::new());
             let after = if sees { After::Seen(visit.user.to_owned(), own) } else { After::Nothing };
-            self.accompany(cx, topics, Work { name, changes, notices, letters, after })?;
+            self.accompany(cx, topics, Work { name, changes, notices, letters, after, moved: Moved::default() })?;
         }
         if slow_ms > 0 {
             self.slow.wrote(cx.wall_ms, visit.topic, visit.user, slow_ms);

@@ -7,7 +7,7 @@ use handler::{Code, Cx, Peer, ShardId};
 use serde::Serialize;
 use topic::{Mail, Topics};
 
-use super::{After, Asker, Home, View, Work, forgotten, is_account, mail, to_users, who};
+use super::{After, Asker, Home, Moved, View, Work, forgotten, is_account, mail, to_users, who};
 use crate::{
     audit,
     conversation::{self, Call, Conversation, may_read, personal},
@@ -104,12 +104,13 @@ impl Home {
         let call = Call { who: *who, at_ms, head, is_account: &is_account, knows: &knows };
         let mut decision = conversation::decide(&View { topics, name: &name }, on, &call, op)?;
         let mut letters = letters(&name, who.user, (at_ms, head), &mut decision);
-        let conversation::Decision { changes, notices, answer, left, .. } = decision;
+        let conversation::Decision { changes, notices, answer, joined, left, .. } = decision;
         if let Some(what) = audit::name(op) {
             let of = (name.as_str(), who.user, at_ms);
             letters.extend(notices.iter().map(|notice| audit::note(what, of, notice)));
         }
-        let work = Work { name: name.clone(), changes, notices, letters, after: After::Answer(asker, answer) };
+        let moved = Moved { joined, left: left.clone() };
+        let work = Work { name: name.clone(), changes, notices, letters, after: After::Answer(asker, answer), moved };
         // A refused record is answered by the commit.
         if self.commit(cx, topics, work).is_ok() {
             Self::expel(cx, topics, &name, &left);
@@ -133,7 +134,8 @@ impl Home {
         let mut decision = Conversation::parse(&to).and_then(leave).unwrap_or_default();
         let letters = letters(&to, user, (at_ms, head), &mut decision);
         let conversation::Decision { changes, notices, left, .. } = decision;
-        let work = Work { name: to.clone(), changes, notices, letters, after };
+        let moved = Moved { joined: Vec::new(), left: left.clone() };
+        let work = Work { name: to.clone(), changes, notices, letters, after, moved };
         if self.commit(cx, topics, work).is_ok() {
             Self::expel(cx, topics, &to, &left);
         }
@@ -154,7 +156,8 @@ impl Home {
         let directory::Decision { changes, letters, notices, answer, .. } = decision;
         let mut letters = to_users(letters);
         letters.extend(to_conversation(who.user, (op, upto)).filter(|_| !changes.is_empty()));
-        let work = Work { name, changes, notices, letters, after: After::Answer(asker, answer) };
+        let work =
+            Work { name, changes, notices, letters, after: After::Answer(asker, answer), moved: Moved::default() };
         let _ = self.commit(cx, topics, work);
         Ok(())
     }
@@ -195,7 +198,7 @@ fn letters(
     let take = std::mem::take::<Vec<String>>;
     let topic = || on.to_owned();
     let group = std::mem::take(&mut decision.name);
-    let listed = take(&mut decision.joined).into_iter().map(|user| {
+    let listed = decision.joined.clone().into_iter().map(|user| {
         let by = (user != asker).then(|| asker.to_owned());
         (user, directory::Letter::Listed { topic: topic(), at_ms, offset, by })
     });

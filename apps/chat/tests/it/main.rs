@@ -4,9 +4,11 @@
 mod amend;
 mod contact;
 mod crash;
+mod crowd;
 mod day;
 mod group;
 mod inbox;
+mod leave;
 mod presence;
 mod push;
 mod room;

@@ -28,6 +28,7 @@ struct Disk {
     files: BTreeMap<String, Vec<u8>>,
     open: Vec<String>,
     under_way: VecDeque<(Ticket, DiskOperation)>,
+    /// There is no space: nothing is written.
     full: bool,
 }
 
@@ -79,6 +80,11 @@ impl World {
 
     pub(crate) fn with(seed: u64, durable: bool, users: &[&str], settings: Settings) -> Self {
         Self::with_limits(seed, durable, users, (settings, Limits::default()))
+    }
+
+    /// With so many places for topics on each shard.
+    pub(crate) fn of_places(seed: u64, durable: bool, users: &[&str], settings: Settings, topics_max: usize) -> Self {
+        Self::with_limits(seed, durable, users, (settings, Limits { topics_max, ..Limits::default() }))
     }
 
     fn with_limits(seed: u64, durable: bool, users: &[&str], (settings, limits): (Settings, Limits)) -> Self {
@@ -149,6 +155,11 @@ impl World {
         let (one, other) = (self.enter(a), self.enter(b));
         self.ask(one, "contact.request", serde_json::json!({"user": b})).expect("asked");
         self.ask(other, "contact.accept", serde_json::json!({"user": a})).expect("accepted");
+    }
+
+    /// No disk takes anything, or all do again.
+    pub(crate) fn fill_disks(&mut self, full: bool) {
+        self.nodes.iter_mut().filter_map(|node| node.disk.as_mut()).for_each(|disk| disk.full = full);
     }
 
     pub(crate) fn enter(&mut self, user: &str) -> usize {
@@ -356,6 +367,9 @@ impl Disk {
     fn finish(&mut self) -> (Ticket, Outcome) {
         let (ticket, operation) = self.under_way.pop_front().expect("busy");
         let outcome = match operation {
+            DiskOperation::Allocate { .. } | DiskOperation::Write { .. } if self.full => {
+                Outcome::Failed(io::ErrorKind::StorageFull.into())
+            }
             DiskOperation::Open { name, create } => {
                 if create {
                     self.files.entry(name.clone()).or_default();

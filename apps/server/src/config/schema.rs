@@ -194,7 +194,8 @@ schema! {
         /// Connections of one shard that have not said hello or sent a request yet; beyond it the oldest one is closed.
         /// 8,192 of at most 4 KiB each are 32 MiB.
         half_open_max: usize = 8192, 16 => 1_000_000;
-        /// Topics that one shard is home of.
+        /// Topics that one shard is home of and has in memory: those with messages or listeners. Rooms that guests can
+        /// make take half of the places. Of topics whose messages have gone, four times as many are known.
         topics_max: usize = 65_536, 1 => 16_777_216;
         /// Messages that the history of a topic holds.
         history_messages: usize = 1000, 1 => 1_000_000;

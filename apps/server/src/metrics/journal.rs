@@ -9,7 +9,7 @@ use super::{catalogue::Kind, label::Family};
 type Figure = (&'static str, &'static str, Kind, fn(&JournalSize, &Stats) -> u64);
 
 /// Every figure.
-pub(super) const FIGURES: [Figure; 13] = [
+pub(super) const FIGURES: [Figure; 15] = [
     ("stuck", "Whether the journal takes nothing: the disk is full, read-only or has failed.", Kind::Gauge, |j, _| {
         u64::from(j.trouble.is_some())
     }),
@@ -24,11 +24,14 @@ pub(super) const FIGURES: [Figure; 13] = [
     ("troubles_total", "Times that the disk did not take something.", Kind::Counter, |j, _| j.troubles),
     ("gathered_total", "Answers gathered from the disk.", Kind::Counter, |_, s| s.gathered),
     ("unreadable_total", "Batches that could not be read when they were needed.", Kind::Counter, |_, s| s.unreadable),
+    ("given_up_total", "Times that a reader went on without a batch.", Kind::Counter, |_, s| s.given_up),
+    ("forgotten_total", "Topics without messages that were forgotten.", Kind::Counter, |_, s| s.forgotten),
     ("trimmed_batches_total", "Batches of topics that went by age or bytes.", Kind::Counter, |_, s| s.trimmed_batches),
 ];
 
 /// What is told of a journal that takes nothing, by number.
-const TROUBLES: [&str; 3] = ["the disk is full", "the disk is read-only", "the disk has failed"];
+const TROUBLES: [&str; 4] =
+    ["the disk is full", "the disk is read-only", "no file can be made for now", "the disk has failed"];
 
 /// What the journal of one shard has counted.
 #[derive(Debug, Default)]

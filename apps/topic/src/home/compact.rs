@@ -7,7 +7,7 @@ use super::Home;
 use crate::{
     desk::Desk,
     facts,
-    journal::{At, BLOCK_BYTES, Copyist, Found, Header, Record, batches, draft_of, name_of},
+    journal::{At, BLOCK_BYTES, Copyist, Found, Header, Record, batches, name_of},
     mail::Mail,
 };
 
@@ -50,6 +50,8 @@ enum Step {
 pub(super) struct Compaction {
     segment: u64,
     length: u64,
+    /// The file that it is written to until it takes the place of the old one.
+    draft: String,
     step: Step,
     /// The next byte to read, and where the next one is written.
     from: u64,
@@ -82,8 +84,8 @@ impl Home {
         };
         journal.compact(cx, DiskOperation::Open { name: name_of(segment), create: false });
         let copyist = Copyist::again(journal.header(segment));
-        let from = BLOCK_BYTES as u64;
-        self.compaction = Some(Compaction { segment, length, step: Step::OpenOld, from, to: from, copyist });
+        let (from, draft) = (BLOCK_BYTES as u64, journal.draft_name(segment));
+        self.compaction = Some(Compaction { segment, length, draft, step: Step::OpenOld, from, to: from, copyist });
     }
 
     /// One of its disk operations ended.
@@ -103,7 +105,7 @@ impl Home {
     fn advance(&mut self, cx: &mut Cx<'_, Mail>, it: &mut Compaction, outcome: Outcome) -> Option<Step> {
         match (&it.step, outcome) {
             (Step::OpenOld, Outcome::Opened { file, .. }) => {
-                let name = draft_of(it.segment);
+                let name = it.draft.clone();
                 self.journal.as_mut()?.compact(cx, DiskOperation::Open { name, create: true });
                 Some(Step::OpenNew { old: file })
             }
@@ -128,8 +130,9 @@ impl Home {
             (Step::Head { old, new }, Outcome::Done) => {
                 let (old, new) = (*old, *new);
                 let journal = self.journal.as_mut()?;
-                journal.close(cx, old);
-                let (from, to) = (draft_of(it.segment), name_of(it.segment));
+                // Whoever opens this name from here on may get the new file, where nothing is where it was.
+                journal.hold(cx, it.segment, old);
+                let (from, to) = (it.draft.clone(), name_of(it.segment));
                 journal.compact(cx, DiskOperation::Rename { from, to });
                 Some(Step::Publish { new })
             }
@@ -250,7 +253,7 @@ impl Home {
         files.into_iter().flatten().for_each(|file| journal.close(cx, file));
         if !matches!(it.step, Step::OpenOld | Step::Publish { .. } | Step::Wait { .. }) {
             // Its space may be what is missing.
-            journal.remove_draft(cx, it.segment);
+            journal.remove_draft(cx, it.draft.clone());
         }
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use handler::{Code, Cx, Level, Outcome, Peer, ShardId, Ticket};
 
-use super::{Home, own::NO_PEER};
+use super::{Home, NOBODY, STOPPING, own::NO_PEER};
 use crate::{
     desk::Desk,
     due::Chore,
-    facts::{self, Change, Fact},
+    facts::{self, Change, Fact, HEAD},
     journal::{Batch, Event, Flight, Journal, Message, Place, Record, Trouble, Waiting},
     mail::{Letter, Mail, Parcel, Refusal},
     name::Name,
@@ -19,6 +19,7 @@ use crate::{
 
 const DISK_FULL: Refusal = unavailable("the disk is full");
 const READ_ONLY: Refusal = unavailable("the disk is read-only");
+const NO_FILE: Refusal = unavailable("no file can be made for now");
 const DISK_FAILED: Refusal = Refusal::new(Code::Unavailable, "the disk has failed");
 const DISK_SLOW: Refusal = Refusal { code: Code::ResourceExhausted, ..unavailable("the disk is too slow") };
 const BAD_FACT: Refusal = Refusal::new(Code::InvalidArgument, "a name, key or value is too long");
@@ -50,6 +51,7 @@ impl From<Trouble> for Refusal {
         match trouble {
             Trouble::Full => DISK_FULL,
             Trouble::ReadOnly => READ_ONLY,
+            Trouble::NoFile => NO_FILE,
             Trouble::Failed => DISK_FAILED,
         }
     }
@@ -161,6 +163,10 @@ impl Home {
             return Err(BAD_FACT);
         }
         let Some(journal) = &mut self.journal else {
+            if self.closed {
+                // They were handed over: what is not in the snapshot must not be answered.
+                return Err(STOPPING);
+            }
             for Change { key, value } in changes {
                 let fact = value.clone().map(|value| Fact { value, segment: 0, bytes: 0 });
                 self.facts.set(&facts::full(name, key), fact);
@@ -169,11 +175,26 @@ impl Home {
             return Ok(());
         };
         refuse_when_stuck(journal)?;
+        self.record_changes(name, changes, token);
+        Ok(())
+    }
+
+    /// Changes facts that are the journal's own: they free space, so that they are taken also when it is scarce.
+    pub(super) fn record_upkeep(&mut self, name: &Arc<str>, changes: &[Change]) -> Result<(), Refusal> {
+        let takes = self.journal.as_ref().is_some_and(|journal| journal.takes_upkeep());
+        if !takes || !changes.iter().all(|change| facts::fits(name, change)) {
+            return Err(DISK_FULL);
+        }
+        self.record_changes(name, changes, NOBODY);
+        Ok(())
+    }
+
+    fn record_changes(&mut self, name: &Arc<str>, changes: &[Change], token: u64) {
+        let Some(journal) = &mut self.journal else { return };
         let batch = journal.batch();
         let rider = Rider { name: name.clone(), changes: changes.to_vec(), token };
         let waiting = write_facts(&mut self.facts, batch, rider);
         batch.waiting.push(waiting);
-        Ok(())
     }
 
     /// Facts for the next publication to bring.
@@ -246,7 +267,7 @@ impl Home {
     ) {
         let Message { place, offset, at_ms, user, seq, bytes, to, peer, id, parcel } = message;
         let topic = &mut self.topics[place];
-        topic.in_flight -= 1;
+        (topic.in_flight, topic.last_segment) = (topic.in_flight - 1, segment);
         topic.index.add(Place { first: offset, newest_ms: at_ms, segment, block, blocks, bytes });
         self.count_live(segment, i64::from(bytes));
         if self.remember(desk, place, at_ms, user.clone(), seq, parcel.body()).is_none() {
@@ -301,10 +322,22 @@ impl Home {
                 }
                 Waiting::Repeat { to, peer, id, .. } => cx.mail(to, Mail(Letter::Rejected { peer, id, refusal })),
                 Waiting::Facts { token, changes } => {
-                    changes.iter().for_each(|(full, _)| self.facts.take_back(full));
+                    changes.iter().for_each(|(full, _)| self.take_back(full));
                     self.settled.push(Settled { token, outcome: Err(refusal) });
                 }
             }
+        }
+    }
+
+    /// A fact is again what is on disk; a topic that was to be forgotten is known again.
+    fn take_back(&mut self, full: &Arc<str>) {
+        self.facts.take_back(full);
+        if let Some((name, HEAD)) = facts::parts(full)
+            && self.find(name).is_none()
+            && self.head_of(name).is_some()
+            && !self.asleep.contains_key(name)
+        {
+            self.sleep(name.into(), self.newest_segment());
         }
     }
 

@@ -3,19 +3,19 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use handler::{Cx, Peer, ShardId};
+use handler::{Code, Cx, Peer, ShardId};
 
-use super::Home;
+use super::{Home, own::NO_PEER};
 use crate::{
     desk::Desk,
     due::Chore,
     journal::{Header, messages},
     limit::{CHUNK_BYTES_MAX, PAGE_RECORDS_MAX},
-    mail::{Letter, Listener, Mail, PageLetter, SubId},
+    mail::{Letter, Listener, Mail, PageLetter, Refusal, SubId},
 };
 
 /// Bytes of batches that are kept for the next who reads: many catch up with the same topic at once.
@@ -23,6 +23,15 @@ const CACHE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// When a batch that could not be read is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a batch is tried again before readers go on without it: a disk comes back in this time that has lost its
+/// cable or its network.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(120);
+
+/// Batches that were given up and are remembered, so that the next reader does not wait for them as long.
+const BAD_MAX: usize = 4_096;
+
+const UNREADABLE: Refusal = Refusal::new(Code::Internal, "that piece of the history cannot be read");
 
 /// Where a batch begins: segment and block.
 type Spot = (u64, u32);
@@ -33,6 +42,8 @@ pub(super) struct Reads {
     waiting: BTreeMap<Spot, Vec<Gather>>,
     /// Those whose batch could not be read.
     again: Vec<Gather>,
+    /// Batches that readers went on without, the last ones of them: they are tried once each time.
+    bad: VecDeque<Spot>,
     cache: VecDeque<(Spot, Bytes)>,
     cached_bytes: usize,
 }
@@ -46,6 +57,8 @@ struct Gather {
     want: Want,
     /// What it needs is not where it should be: it asks again later.
     lost: bool,
+    /// Since when that is so, or it could not be read.
+    since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -73,6 +86,7 @@ impl Reads {
     /// A segment was written anew or is gone.
     pub(super) fn forget(&mut self, segment: u64) {
         self.cache.retain(|((number, _), _)| *number != segment);
+        self.bad.retain(|(number, _)| *number != segment);
         self.cached_bytes = self.cache.iter().map(|(_, bytes)| bytes.len()).sum();
     }
 
@@ -97,9 +111,10 @@ impl Home {
         (listener, sub): (Listener, SubId),
         (asked, first): (u64, u64),
     ) {
+        self.topics[place].gathers += 1;
         let topic = (place, self.topics[place].epoch);
         let want = Want::Forward { listener, sub, asked, first, next: first, packed: Vec::new() };
-        self.gather(cx, desk, Gather { topic, to, want, lost: false });
+        self.gather(cx, desk, Gather { topic, to, want, lost: false, since: None });
     }
 
     pub(super) fn gather_back(
@@ -111,10 +126,11 @@ impl Home {
         (end, limit): (u64, u32),
         page: Box<PageLetter>,
     ) {
+        self.topics[place].gathers += 1;
         let topic = (place, self.topics[place].epoch);
         let left = limit.min(u32::try_from(PAGE_RECORDS_MAX).unwrap_or(u32::MAX));
         let want = Want::Back { peer, id, first: end, left, pieces: Vec::new(), bytes: 0, page };
-        self.gather(cx, desk, Gather { topic, to, want, lost: false });
+        self.gather(cx, desk, Gather { topic, to, want, lost: false, since: None });
     }
 
     /// Gets on as far as memory goes, then waits for the disk.
@@ -122,8 +138,7 @@ impl Home {
         while let Some(offset) = self.wanted(&gather) {
             let spot = self.step(desk, &mut gather, offset);
             if std::mem::take(&mut gather.lost) {
-                self.reads.again.push(gather);
-                return desk.due.plan(cx, cx.now + RETRY_AFTER, Chore::ReadAgain);
+                return self.put_off(cx, desk, gather);
             }
             let Some(spot) = spot else { continue };
             let waiting = self.reads.waiting.entry((spot.0, spot.1)).or_default();
@@ -136,6 +151,45 @@ impl Home {
             return;
         }
         self.answer(cx, desk, gather);
+    }
+
+    /// What it needs could not be read: it asks again in a while, or goes on without it.
+    fn put_off(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk, mut gather: Gather) {
+        let since = *gather.since.get_or_insert(cx.now);
+        let place = self.wanted(&gather).and_then(|offset| self.topics[gather.topic.0].index.find(offset));
+        let Some(spot) = place.map(|place| (place.segment, place.block)) else {
+            // It was trimmed meanwhile.
+            return self.gather(cx, desk, gather);
+        };
+        let is_bad = self.reads.bad.contains(&spot);
+        if cx.now - since < GIVE_UP_AFTER && !is_bad {
+            self.reads.again.push(gather);
+            return desk.due.plan(cx, cx.now + RETRY_AFTER, Chore::ReadAgain);
+        }
+        if !is_bad {
+            self.reads.bad.push_back(spot);
+            while self.reads.bad.len() > BAD_MAX {
+                self.reads.bad.pop_front();
+            }
+        }
+        desk.stats.given_up += 1;
+        gather.since = None;
+        let topic = &self.topics[gather.topic.0];
+        let in_memory = topic.history.first();
+        let behind = topic.index.behind(spot).map_or(in_memory, |behind| behind.min(in_memory));
+        match &mut gather.want {
+            // Its reader is told of the gap.
+            Want::Forward { next, first, packed, .. } if packed.is_empty() => (*next, *first) = (behind, behind),
+            Want::Forward { next, .. } => *next = u64::MAX,
+            // The app itself is told by a page without it.
+            Want::Back { left, pieces, peer, .. } if !pieces.is_empty() || *peer == NO_PEER => *left = 0,
+            Want::Back { peer, id, .. } => {
+                let (peer, id, to) = (*peer, *id, gather.to);
+                self.topics[gather.topic.0].gathers -= 1;
+                return cx.mail(to, Mail(Letter::Rejected { peer, id, refusal: UNREADABLE }));
+            }
+        }
+        self.gather(cx, desk, gather);
     }
 
     /// The offset that is needed next; `None`: it has what it can have.
@@ -211,14 +265,14 @@ impl Home {
         }
         match blocks {
             Ok(bytes) if whole => {
+                self.reads.bad.retain(|bad| *bad != spot);
                 self.reads.keep(spot, bytes);
-                waiting.into_iter().for_each(|gather| self.gather(cx, desk, gather));
+                waiting.into_iter().for_each(|gather| self.gather(cx, desk, Gather { since: None, ..gather }));
             }
-            // Nothing is skipped in silence: they wait until it can be read.
+            // Nothing is skipped in silence: they wait until it can be read, or are told what is missing.
             Ok(_) | Err(_) => {
                 desk.stats.unreadable += 1;
-                self.reads.again.extend(waiting);
-                desk.due.plan(cx, cx.now + RETRY_AFTER, Chore::ReadAgain);
+                waiting.into_iter().for_each(|gather| self.put_off(cx, desk, gather));
             }
         }
     }
@@ -231,21 +285,22 @@ impl Home {
     }
 
     fn answer(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk, gather: Gather) {
-        let topic = self.topics.get(gather.topic.0).filter(|topic| topic.epoch == gather.topic.1);
+        let topic = self.topics.get_mut(gather.topic.0).filter(|topic| topic.epoch == gather.topic.1);
         let Some(topic) = topic else { return };
+        topic.gathers -= 1;
+        let (name, epoch, oldest, head) = (topic.name.clone(), topic.epoch, topic.first(), topic.history.head());
         desk.stats.gathered += 1;
         match gather.want {
             Want::Forward { listener, sub, asked, first, packed, .. } => {
-                let head = topic.history.head();
                 let records = cx.copy(&packed);
-                let records = self.cover_chunk(cx, (&topic.name, topic.epoch), first, records);
+                let records = self.cover_chunk(cx, (&name, epoch), first, records);
                 cx.mail(gather.to, Mail(Letter::Chunk { listener, sub, next: asked, first, head, records }));
             }
             Want::Back { peer, id, first, pieces, mut page, .. } => {
-                (page.first, page.more, page.head) = (first, first > topic.first(), topic.history.head());
+                (page.first, page.more, page.head) = (first, first > oldest, head);
                 let packed: Vec<u8> = pieces.into_iter().rev().flatten().collect();
                 page.records = cx.copy(&packed);
-                self.cover_page(cx, (&topic.name, topic.epoch), &mut page);
+                self.cover_page(cx, (&name, epoch), &mut page);
                 cx.mail(gather.to, Mail(Letter::Page { peer, id, page }));
             }
         }

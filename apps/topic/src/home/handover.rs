@@ -1,14 +1,16 @@
 //! Topics from one run to the next: what a home hands over when it stops, and what it takes up when it starts.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
+use bytes::Bytes;
 use handler::Level;
 
-use super::Home;
+use super::{Home, NOBODY, places::ALL};
 use crate::{
     desk::Desk,
+    facts::Change,
     history::{History, room_bytes},
-    section::{Record, Section},
+    section::{FactSection, Record, Section},
     seen::Seen,
     snapshot::{Restored, Share, Snapshot},
     topic::Topic,
@@ -30,7 +32,33 @@ impl Home {
             });
             share.add(&Section::new(&topic.name, topic.epoch, first, head), records);
         }
+        if self.journal.is_none() {
+            self.hand_over_facts(&mut share);
+        }
         share
+    }
+
+    fn hand_over_facts(&self, share: &mut Share) {
+        let mut facts = self.facts.iter().map(|(name, key, value)| (name, key, &value[..])).peekable();
+        while let Some((name, ..)) = facts.peek().copied() {
+            let of_name = std::iter::from_fn(|| facts.next_if(|(other, ..)| *other == name));
+            share.add_facts(name, of_name.map(|(_, key, value)| (key, value)));
+        }
+    }
+
+    /// Facts of an earlier run that had no journal are true again: those of names that nothing is known of here.
+    fn take_up_facts(&mut self, section: &FactSection<'_>, restored: &mut Restored) {
+        if self.facts.range(section.name, "", None).next().is_some() {
+            return;
+        }
+        let name = Arc::from(section.name);
+        for (key, value) in section.facts() {
+            let change = Change { key: key.to_owned(), value: Some(Bytes::copy_from_slice(value)) };
+            match self.record(&name, &[change], NOBODY) {
+                Ok(()) => restored.facts += 1,
+                Err(_) => restored.facts_dropped += 1,
+            }
+        }
     }
 
     /// Takes up the topics that are at home here. Those that were published to last stay when there is not room for all.
@@ -39,7 +67,7 @@ impl Home {
         let on_disk: BTreeSet<usize> = self.topics.iter().map(|(place, _)| place).collect();
         for section in snapshot.sections().filter(|section| keep(section.name)) {
             // What is in the journal is newer, and safer.
-            if self.find(section.name).is_none() {
+            if self.find(section.name).is_none() && self.head_of(section.name).is_none() {
                 topics += 1;
                 records += section.count();
                 self.take_up_topic(desk, &section);
@@ -48,23 +76,28 @@ impl Home {
         let taken = self.topics.iter().filter(|(place, _)| !on_disk.contains(place));
         let held = |topic: &Topic| topic.history.head() + 1 - topic.history.first();
         let (topics_held, records_held) = taken.fold((0, 0), |(n, sum), (_, topic)| (n + 1, sum + held(topic)));
-        Restored {
+        let mut restored = Restored {
             topics: topics_held,
             records: records_held,
             topics_dropped: topics - topics_held,
             records_dropped: records - records_held,
+            ..Restored::default()
+        };
+        for section in snapshot.facts().filter(|section| keep(section.name)) {
+            self.take_up_facts(&section, &mut restored);
         }
+        restored
     }
 
     fn take_up_topic(&mut self, desk: &mut Desk, section: &Section<'_>) {
-        if self.topics.len() >= desk.limits.topics_max && !self.evict(desk, None) {
+        if self.make_room(desk, section.name).is_err() {
             return;
         }
         let limits = desk.limits;
         let (_, wanted) = newest(section, limits.history_records_max, limits.history_bytes_max);
         let left = loop {
             let left = limits.history_total_bytes_max.saturating_sub(self.history_bytes);
-            if wanted <= left || !self.evict(desk, None) {
+            if wanted <= left || !self.evict(desk, None, &ALL) {
                 break left;
             }
         };

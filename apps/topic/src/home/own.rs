@@ -1,12 +1,11 @@
 //! What the app itself does at a home: it says something, raises marks, and looks at what is there.
 
-use std::sync::Arc;
-
 use handler::{Cx, Level, Peer, ShardId};
 
 use super::Home;
 use crate::{
     desk::Desk,
+    facts::MARK,
     mail::{Letter, Mail, Parcel, Refusal},
     record::Record,
     topic::Topic,
@@ -77,9 +76,36 @@ impl Home {
         self.at_home(topic)?.history.get(offset)
     }
 
+    /// How far a user has come.
+    pub(crate) fn watermark(&self, topic: &str, user: &str) -> Option<Watermark> {
+        match self.at_home(topic) {
+            Some(topic) => topic.watermarks.get(user),
+            None => {
+                let (mark, epoch) = Watermark::read(self.facts.get(topic, &format!("{MARK}{user}"))?)?;
+                self.head_of(topic).filter(|head| head.epoch == epoch).map(|_| mark)
+            }
+        }
+    }
+
     /// The marks of all users of a topic, by name.
-    pub(crate) fn marks(&self, topic: &str) -> impl Iterator<Item = (&Arc<str>, Watermark)> {
-        self.at_home(topic).into_iter().flat_map(|topic| topic.watermarks.iter())
+    pub(crate) fn marks<'a>(&'a self, topic: &str) -> Box<dyn Iterator<Item = (&'a str, Watermark)> + 'a> {
+        match (self.at_home(topic), self.head_of(topic)) {
+            (Some(topic), _) => Box::new(topic.watermarks.iter().map(|(user, mark)| (&**user, mark))),
+            (None, Some(head)) => Box::new(self.facts.range(topic, MARK, None).filter_map(move |(key, value)| {
+                let (mark, epoch) = Watermark::read(value)?;
+                (epoch == head.epoch).then_some((key.strip_prefix(MARK)?, mark))
+            })),
+            (None, None) => Box::new(std::iter::empty()),
+        }
+    }
+
+    /// The end of a topic: the newest offset and when it was taken, and that message if it is in memory.
+    pub(crate) fn tail(&self, topic: &str) -> (u64, u64, Option<Record<'_>>) {
+        if let Some(topic) = self.at_home(topic) {
+            let (head, record) = (topic.history.head(), topic.history.get(topic.history.head()));
+            return (head, record.map_or(topic.newest_ms, |record| record.at_ms), record);
+        }
+        self.head_of(topic).map_or((0, 0, None), |head| (head.offset, head.at_ms, None))
     }
 
     pub(crate) fn at_home(&self, topic: &str) -> Option<&Topic> {

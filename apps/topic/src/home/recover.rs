@@ -43,6 +43,7 @@ impl Home {
         self.wake_marks(desk);
         let places: Vec<usize> = self.topics.iter().map(|(place, _)| place).collect();
         places.into_iter().for_each(|place| self.tidy(desk, place));
+        self.fall_asleep(desk);
         Ok(recovered)
     }
 
@@ -69,6 +70,7 @@ impl Home {
         let topic = &mut self.topics[place];
         // It was in memory by configuration then, or is now: what is on disk is kept all the same.
         topic.level = Level::Durable;
+        topic.last_segment = found.at.segment;
         let is_new = topic.index.first().is_none();
         if topic.epoch == found.epoch && !is_new && offset <= topic.history.head() {
             // It was written again before the segment that had it was removed.

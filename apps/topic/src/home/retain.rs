@@ -1,36 +1,44 @@
 //! What may go: messages by age, by bytes of their topic and by bytes of the journal, then segments with nothing in them
-//! that is needed, and marks that are written now and then.
+//! that is needed. Facts that are needed are carried from the oldest segment to the newest one, in steps.
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use handler::{Cx, Level};
+use handler::Cx;
 
 use super::Home;
 use crate::{
     desk::Desk,
     due::Chore,
-    facts::{self, Change},
+    facts::{self, Change, HEAD, Head},
     history::History,
     journal::Place,
     mail::Mail,
     seen::Seen,
+    topic::Topic,
 };
 
 /// How often it is looked at what may go.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// How often marks are written that have risen.
-const MARKS_EVERY: Duration = Duration::from_millis(500);
+/// Bytes of facts that are carried in one turn: a few batches.
+const CARRY_BYTES: usize = 256 * 1024;
 
-/// What the keys of marks begin with.
-const MARK: &str = "mark/";
+/// Facts that are looked at in one turn to find those.
+const CARRY_LOOKS: usize = 4_096;
 
-/// The fact that says which epoch and offset a topic had when its last message went.
-const HEAD: &str = "~head";
+/// When the next step follows.
+const CARRY_EVERY: Duration = Duration::from_millis(10);
 
 /// The token of changes that nobody waits for.
 pub(crate) const NOBODY: u64 = u64::MAX;
+
+/// Facts of a segment on their way to the newest one.
+#[derive(Debug)]
+pub(super) struct Carry {
+    segment: u64,
+    /// The fact that was looked at last.
+    after: Option<Arc<str>>,
+}
 
 impl Home {
     pub(super) fn plan_retention(&self, cx: &mut Cx<'_, Mail>, desk: &mut Desk) {
@@ -51,6 +59,9 @@ impl Home {
                 && self.trim(desk, *place)
             {}
         }
+        self.fall_asleep(desk);
+        self.forget_topics(desk);
+        self.forget_stale_marks();
         self.let_segments_go(cx, desk);
         self.compacted.retain(|number| self.journal.as_ref().is_some_and(|it| it.segments.contains_key(number)));
         self.compact(cx);
@@ -60,7 +71,7 @@ impl Home {
     /// Lets the oldest segment go if it may. The next one follows when it is gone.
     pub(super) fn let_segments_go(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk) {
         self.crowd_out(desk);
-        self.let_oldest_go(cx);
+        self.let_oldest_go(cx, desk);
     }
 
     /// The oldest batch of a topic goes; whether it has. With the last one goes what says how far the topic has come, so
@@ -83,32 +94,43 @@ impl Home {
     /// Whether epoch and head of a topic are a fact on disk; if not they are on their way.
     fn keeps_head(&mut self, place: usize) -> bool {
         let topic = &self.topics[place];
-        let value: Vec<u8> = topic.epoch.to_le_bytes().into_iter().chain(topic.history.head().to_le_bytes()).collect();
-        let full = facts::full(&topic.name, HEAD);
-        if self.facts.on_disk(&full).is_some_and(|fact| fact.value == value) {
+        if self.has_head(topic) {
             return true;
         }
+        let value = Head::of(topic).write();
         if self.facts.get(&topic.name, HEAD).is_none_or(|known| *known != value) {
-            let (name, change) = (topic.name.clone(), Change { key: HEAD.to_owned(), value: Some(value.into()) });
+            let (name, change) = (topic.name.clone(), Change { key: HEAD.to_owned(), value: Some(value) });
             // If it is refused now, the next look tries again.
-            let _ = self.record(&name, &[change], NOBODY);
+            let _ = self.record_upkeep(&name, &[change]);
         }
         false
+    }
+
+    /// Whether epoch and head of a topic are a fact on disk.
+    pub(super) fn has_head(&self, topic: &Topic) -> bool {
+        let known = self.facts.on_disk(&facts::full(&topic.name, HEAD));
+        // One that was written before there was a time says as much.
+        let known = known.and_then(|fact| Head::read(&fact.value));
+        known.is_some_and(|known| (known.epoch, known.offset) == (topic.epoch, topic.history.head()))
     }
 
     /// Topics go on where they were although their last messages are gone. What is found of such a topic is older than
     /// what went.
     pub(super) fn wake_heads(&mut self, desk: &Desk, mut gone: impl FnMut(&Place)) {
-        let heads: Vec<(Arc<str>, u64, u64)> =
+        let heads: Vec<(Arc<str>, Head)> =
             self.facts.iter().filter_map(|(name, key, value)| head(name, key, value)).collect();
-        for (name, epoch, head) in heads {
-            let place = self.find(&name).unwrap_or_else(|| self.insert(desk, &name, epoch));
+        for (name, head) in heads {
+            let Some(place) = self.find(&name) else {
+                // There is no message of it in any segment.
+                self.sleep(name, 0);
+                continue;
+            };
             let topic = &mut self.topics[place];
-            topic.level = Level::Durable;
-            if topic.epoch == epoch && topic.history.head() < head {
+            if topic.epoch == head.epoch && topic.history.head() < head.offset {
                 topic.index.clear().for_each(|place| gone(&place));
                 self.history_bytes -= topic.history.ring_bytes();
-                (topic.history, topic.seen) = (History::resumed(head + 1, 0), Seen::new(desk.hasher.clone()));
+                (topic.history, topic.seen) = (History::resumed(head.offset + 1, 0), Seen::new(desk.hasher.clone()));
+                topic.newest_ms = topic.newest_ms.max(head.at_ms);
             }
         }
     }
@@ -131,7 +153,7 @@ impl Home {
     }
 
     /// Lets the oldest segment go when no message in it is needed; facts in it are written anew first.
-    fn let_oldest_go(&mut self, cx: &mut Cx<'_, Mail>) {
+    fn let_oldest_go(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk) {
         let Some(journal) = &mut self.journal else { return };
         if journal.is_removing(cx) {
             return;
@@ -142,75 +164,44 @@ impl Home {
             return;
         }
         if live == 0 {
+            self.carry = None;
             self.reads.forget(number);
             journal.remove_oldest(cx);
             return;
         }
-        let takes_records = journal.takes_records();
+        if self.carry.as_ref().is_some_and(|carry| carry.segment == number) || !journal.takes_upkeep() {
+            return;
+        }
         let in_messages: u64 = self.topics.iter().map(|(_, topic)| topic.index.bytes_in(number)).sum();
-        if in_messages == 0 && takes_records {
-            self.carry_facts(number);
+        if in_messages == 0 {
+            self.carry = Some(Carry { segment: number, after: None });
+            self.carry_facts(cx, desk);
         }
     }
 
-    /// Writes the facts of a segment anew, so that it can go.
-    fn carry_facts(&mut self, segment: u64) {
-        let facts: Vec<(Arc<str>, Change)> = self.facts.of_segment(segment).collect();
+    /// Writes some of the facts of a segment anew, so that it can go.
+    pub(crate) fn carry_facts(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk) {
+        let Some(Carry { segment, after }) = self.carry.take() else { return };
+        let (facts, after) = self.facts.of_segment(segment, after.as_ref(), (CARRY_LOOKS, CARRY_BYTES));
         for (name, change) in facts {
             // What is refused now is tried at the next look.
-            if self.record(&name, &[change], NOBODY).is_err() {
+            if self.record_upkeep(&name, &[change]).is_err() {
                 return;
             }
         }
-    }
-
-    /// A mark has risen: it is written soon.
-    pub(super) fn plan_mark(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk, place: usize, user: &Arc<str>) {
-        if self.risen.is_empty() {
-            desk.due.plan(cx, cx.now + MARKS_EVERY, Chore::Marks);
-        }
-        self.risen.insert((self.topics[place].name.clone(), user.clone()));
-    }
-
-    /// The time to write marks that have risen.
-    pub(crate) fn write_marks(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk) {
-        let risen = std::mem::take(&mut self.risen);
-        self.marked.clear();
-        for (topic, user) in risen {
-            let Some(place) = self.find(&topic) else { continue };
-            let Some(mark) = self.topics[place].watermarks.get(&user) else { continue };
-            self.marked.push((topic.clone(), user.clone(), mark));
-            if self.topics[place].level != Level::Durable {
-                continue;
-            }
-            // A history that begins anew later has been read by nobody.
-            let value = [mark.delivered, mark.read, self.topics[place].epoch].map(u64::to_le_bytes).concat();
-            let change = Change { key: format!("{MARK}{user}"), value: Some(Bytes::from(value)) };
-            if self.record(&topic, &[change], NOBODY).is_err() {
-                // Marks only rise, and a lost one rises again: a full disk must not fill the memory.
-                desk.stats.marks_lost += 1;
-            }
-        }
-        self.flush(cx, desk);
-    }
-
-    /// Marks that are facts are those of topics again.
-    pub(super) fn wake_marks(&mut self, desk: &mut Desk) {
-        for (name, key, value) in self.facts.iter() {
-            let (Some(user), Some(place)) = (key.strip_prefix(MARK), self.by_name.get(name).copied()) else { continue };
-            let Ok(numbers) = <[u8; 24]>::try_from(&value[..]) else { continue };
-            let (numbers, _) = numbers.as_chunks::<8>();
-            let &[delivered, read, epoch] = numbers else { continue };
-            let [delivered, read, epoch] = [delivered, read, epoch].map(u64::from_le_bytes);
-            let (user, topic) = (desk.names.intern(user), &mut self.topics[place]);
-            if epoch == topic.epoch {
-                topic.watermarks.raise(&user.text, topic.history.head(), delivered, read);
-            }
+        if after.is_some() {
+            self.carry = Some(Carry { segment, after });
+            desk.due.plan(cx, cx.now + CARRY_EVERY, Chore::Carry);
         }
     }
 }
 
-fn head(name: &str, key: &str, value: &[u8]) -> Option<(Arc<str>, u64, u64)> {
-    let (epoch, head) = value.split_first_chunk::<8>().filter(|_| key == HEAD)?;
-    Some((name.into(), u64::from_le_bytes(*epoch), u64::from_le_bytes(head.try_into().ok()?)))
+impl Head {
+    fn of(topic: &Topic) -> Self {
+        Self { epoch: topic.epoch, offset: topic.history.head(), at_ms: topic.newest_ms }
+    }
+}
+
+fn head(name: &str, key: &str, value: &[u8]) -> Option<(Arc<str>, Head)> {
+    (key == HEAD).then(|| Some((name.into(), Head::read(value)?)))?
 }

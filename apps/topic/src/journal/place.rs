@@ -54,6 +54,12 @@ impl Index {
         self.places.get(after.checked_sub(1)?)
     }
 
+    /// The first offset behind a batch, if it is in another one.
+    pub(crate) fn behind(&self, (segment, block): (u64, u32)) -> Option<u64> {
+        let after = self.places.partition_point(|place| (place.segment, place.block) <= (segment, block));
+        self.places.get(after).map(|place| place.first)
+    }
+
     /// The oldest batch goes.
     pub(crate) fn drop_oldest(&mut self) -> Option<Place> {
         let place = self.places.pop_front()?;

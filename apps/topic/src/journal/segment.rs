@@ -17,9 +17,10 @@ pub fn number_of(name: &str) -> Option<u64> {
     (digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
 }
 
-/// The file in which a segment is prepared. One that is found at the start was never used.
-pub(crate) fn draft_of(number: u64) -> String {
-    format!("{number:0DIGITS$}.draft")
+/// The file in which a segment is prepared. One that is found at the start was never used. In one run no two have the same
+/// name: a removal that is late meets no other one.
+pub(crate) fn draft_of(number: u64, draft: u64) -> String {
+    format!("{number:0DIGITS$}-{draft}.draft")
 }
 
 #[cfg(test)]
@@ -32,7 +33,7 @@ mod tests {
         for number in [1, 42, 999_999_999_999] {
             assert_eq!(number_of(&name_of(number)), Some(number));
         }
-        for other in ["", ".seg", "7.seg", "000000000007.draft", "00000000000x.seg", "+00000000007.seg"] {
+        for other in ["", ".seg", "7.seg", "000000000007-1.draft", "00000000000x.seg", "+00000000007.seg"] {
             assert_eq!(number_of(other), None, "{other}");
         }
     }

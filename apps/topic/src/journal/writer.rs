@@ -33,6 +33,8 @@ pub(crate) enum Trouble {
     Full,
     /// The file system is mounted read-only. It is tried again.
     ReadOnly,
+    /// A file cannot be made for now: too many are open, or memory is short. It is tried again.
+    NoFile,
     /// The disk failed: what it says from here on is not believed until the next start.
     Failed,
 }
@@ -78,6 +80,8 @@ pub(crate) enum Event {
 enum Purpose {
     OpenDraft,
     Reserve,
+    OpenSpare,
+    ReserveSpare,
     WriteHeader,
     Publish,
     Commit,
@@ -107,6 +111,27 @@ struct Current {
     at: u64,
 }
 
+/// A file in which a segment is prepared.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Draft {
+    name: String,
+    /// When it is open.
+    file: Option<FileId>,
+}
+
+/// The segment after the next one, whose space is taken beforehand: while there is none, what is left of the segment that
+/// is being written belongs to what frees space.
+#[derive(PartialEq, Eq, Debug)]
+enum Spare {
+    Missing {
+        try_at: Option<Instant>,
+    },
+    Making(Draft),
+    Ready(Draft),
+    /// This file system takes no space beforehand.
+    Impossible,
+}
+
 /// The journal of one shard.
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -117,7 +142,12 @@ pub(crate) struct Journal {
     current: Option<Current>,
     /// The number of the segment that is made next, and how many bytes of the one before count.
     next: (u64, u64),
-    draft: Option<FileId>,
+    draft: Option<Draft>,
+    /// How many drafts there were.
+    drafts: u64,
+    spare: Spare,
+    /// There is no space for a spare segment.
+    is_tight: bool,
     pub(crate) segments: BTreeMap<u64, Segment>,
     files: BTreeMap<u64, Reading>,
     open: Batch,
@@ -166,6 +196,9 @@ impl Journal {
             current: None,
             next,
             draft: None,
+            drafts: 0,
+            spare: Spare::Missing { try_at: None },
+            is_tight: false,
             segments,
             files: BTreeMap::new(),
             open: Batch::new(hasher.clone()),
@@ -197,8 +230,13 @@ impl Journal {
     pub(crate) fn trouble(&self) -> Option<Trouble> {
         match self.state {
             State::Stuck { trouble, .. } => Some(trouble),
-            State::Making | State::Ready => None,
+            State::Making | State::Ready => self.is_tight.then_some(Trouble::Full),
         }
+    }
+
+    /// Whether records are taken that free space.
+    pub(crate) fn takes_upkeep(&self) -> bool {
+        !matches!(self.state, State::Stuck { .. }) && self.queued_bytes + self.open.len() < WAITING_BYTES_MAX
     }
 
     /// Whether records are taken; if not, there is trouble or the disk is too slow.
@@ -278,8 +316,77 @@ impl Journal {
 
     fn make(&mut self, cx: &mut Cx<'_, Mail>) {
         self.state = State::Making;
-        let name = draft_of(self.next.0);
+        if matches!(self.spare, Spare::Ready(_))
+            && let Spare::Ready(draft) = std::mem::replace(&mut self.spare, Spare::Missing { try_at: None })
+        {
+            self.draft = Some(draft);
+            return self.write_header(cx);
+        }
+        let name = self.draft_name(self.next.0);
+        self.draft = Some(Draft { name: name.clone(), file: None });
         self.disk(cx, Purpose::OpenDraft, DiskOperation::Open { name, create: true });
+    }
+
+    /// A name for a draft that no other one had in this run.
+    pub(crate) fn draft_name(&mut self, number: u64) -> String {
+        self.drafts += 1;
+        draft_of(number, self.drafts)
+    }
+
+    /// Takes the space of the segment after the next one.
+    fn make_spare(&mut self, cx: &mut Cx<'_, Mail>) {
+        if let Spare::Missing { try_at } = self.spare
+            && try_at.is_none_or(|at| at <= cx.now)
+        {
+            let name = self.draft_name(self.next.0 + 1);
+            self.spare = Spare::Making(Draft { name: name.clone(), file: None });
+            self.disk(cx, Purpose::OpenSpare, DiskOperation::Open { name, create: true });
+        }
+    }
+
+    fn spare_opened(&mut self, cx: &mut Cx<'_, Mail>, outcome: Outcome) {
+        match (&mut self.spare, outcome) {
+            (Spare::Making(draft), Outcome::Opened { file, .. }) => {
+                draft.file = Some(file);
+                let bytes = self.segment_bytes;
+                self.disk(cx, Purpose::ReserveSpare, DiskOperation::Allocate { file, bytes });
+            }
+            (_, Outcome::Failed(error)) => self.spare_failed(cx, &error),
+            (_, Outcome::Opened { .. } | Outcome::Read(_) | Outcome::Done) => {}
+        }
+    }
+
+    fn spare_reserved(&mut self, cx: &mut Cx<'_, Mail>, outcome: &Outcome) {
+        if let Outcome::Failed(error) = outcome {
+            return self.spare_failed(cx, error);
+        }
+        self.spare = match std::mem::replace(&mut self.spare, Spare::Impossible) {
+            Spare::Making(draft) => Spare::Ready(draft),
+            other => other,
+        };
+        self.is_tight = false;
+    }
+
+    /// There is no spare segment for now. A disk in other trouble than lack of space shows that elsewhere.
+    fn spare_failed(&mut self, cx: &mut Cx<'_, Mail>, error: &io::Error) {
+        let next = match error.kind() {
+            io::ErrorKind::Unsupported => Spare::Impossible,
+            _ => Spare::Missing { try_at: Some(cx.now + RETRY_AFTER) },
+        };
+        if let Spare::Making(draft) = std::mem::replace(&mut self.spare, next) {
+            self.discard(cx, draft);
+        }
+        if is_full(error) {
+            self.troubles += u64::from(!self.is_tight);
+            self.is_tight = true;
+        }
+    }
+
+    fn discard(&mut self, cx: &mut Cx<'_, Mail>, Draft { name, file }: Draft) {
+        if let Some(file) = file {
+            self.disk(cx, Purpose::Other, DiskOperation::Close { file });
+            self.disk(cx, Purpose::Other, DiskOperation::Remove { name });
+        }
     }
 
     /// Tries again what trouble kept from being done.
@@ -287,7 +394,10 @@ impl Journal {
         if let State::Stuck { retry_at: Some(at), .. } = self.state
             && at <= cx.now
         {
-            self.make(cx);
+            return self.make(cx);
+        }
+        if matches!(self.state, State::Ready) {
+            self.make_spare(cx);
         }
     }
 
@@ -295,7 +405,10 @@ impl Journal {
     pub(crate) fn retry_at(&self) -> Option<Instant> {
         match self.state {
             State::Stuck { retry_at, .. } => retry_at,
-            State::Making | State::Ready => None,
+            State::Making | State::Ready => match self.spare {
+                Spare::Missing { try_at } => try_at,
+                Spare::Making(_) | Spare::Ready(_) | Spare::Impossible => None,
+            },
         }
     }
 
@@ -332,15 +445,27 @@ impl Journal {
         let Some(purpose) = self.purposes.remove(&ticket.0) else { return Vec::new() };
         let event = match (purpose, outcome) {
             (Purpose::OpenDraft, Outcome::Opened { file, .. }) => {
-                self.draft = Some(file);
+                if let Some(draft) = &mut self.draft {
+                    draft.file = Some(file);
+                }
                 let bytes = self.segment_bytes;
                 self.disk(cx, Purpose::Reserve, DiskOperation::Allocate { file, bytes });
                 Event::None
             }
             (Purpose::Reserve, outcome) => self.reserved(cx, outcome),
+            (Purpose::OpenSpare, outcome) => {
+                self.spare_opened(cx, outcome);
+                Event::None
+            }
+            (Purpose::ReserveSpare, outcome) => {
+                self.spare_reserved(cx, &outcome);
+                Event::None
+            }
             (Purpose::WriteHeader, Outcome::Done) => {
-                let (from, to) = (draft_of(self.next.0), name_of(self.next.0));
-                self.disk(cx, Purpose::Publish, DiskOperation::Rename { from, to });
+                if let Some(Draft { name, .. }) = &self.draft {
+                    let (from, to) = (name.clone(), name_of(self.next.0));
+                    self.disk(cx, Purpose::Publish, DiskOperation::Rename { from, to });
+                }
                 Event::None
             }
             (Purpose::Publish, Outcome::Done) => self.made(cx),
@@ -362,7 +487,7 @@ impl Journal {
             }
             (Purpose::Compact, outcome) => Event::Compact(outcome),
             (Purpose::Other, _) => Event::None,
-            (_, Outcome::Failed(error)) => self.failed(cx, &error),
+            (purpose, Outcome::Failed(error)) => self.failed(cx, purpose, &error),
             (_, Outcome::Opened { .. } | Outcome::Read(_) | Outcome::Done) => Event::None,
         };
         vec![event]
@@ -373,23 +498,28 @@ impl Journal {
         if let Outcome::Failed(error) = &outcome
             && error.kind() != io::ErrorKind::Unsupported
         {
-            return self.failed(cx, error);
+            return self.failed(cx, Purpose::Reserve, error);
         }
-        let Some(file) = self.draft else { return Event::None };
+        self.write_header(cx);
+        Event::None
+    }
+
+    fn write_header(&mut self, cx: &mut Cx<'_, Mail>) {
+        let Some(file) = self.draft.as_ref().and_then(|draft| draft.file) else { return };
         let (number, previous) = self.next;
         let header = Header { shard: self.shard.0, origin: self.origin, number, previous, own: 0 };
         let bytes = header.write().into();
         self.disk(cx, Purpose::WriteHeader, DiskOperation::Write { file, offset: 0, bytes });
-        Event::None
     }
 
     fn made(&mut self, cx: &mut Cx<'_, Mail>) -> Event {
-        let Some(file) = self.draft.take() else { return Event::None };
+        let Some(file) = self.draft.take().and_then(|draft| draft.file) else { return Event::None };
         let at = BLOCK_BYTES as u64;
         self.current = Some(Current { number: self.next.0, file, at });
         self.segments.insert(self.next.0, Segment { length: at, live: 0, previous: self.next.1 });
         self.state = State::Ready;
         self.flush(cx);
+        self.make_spare(cx);
         Event::None
     }
 
@@ -412,16 +542,18 @@ impl Journal {
     }
 
     /// A batch that failed is behind what counts of its segment: the next one says so before anything else is written.
-    fn failed(&mut self, cx: &mut Cx<'_, Mail>, error: &io::Error) -> Event {
+    fn failed(&mut self, cx: &mut Cx<'_, Mail>, purpose: Purpose, error: &io::Error) -> Event {
         let trouble = match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Trouble::Full,
+            _ if is_full(error) => Trouble::Full,
             io::ErrorKind::ReadOnlyFilesystem => Trouble::ReadOnly,
+            // Nothing was written that could be believed wrongly.
+            _ if purpose == Purpose::OpenDraft => Trouble::NoFile,
+            _ if is_passing(error) && matches!(purpose, Purpose::Reserve | Purpose::Publish) => Trouble::NoFile,
             _ => Trouble::Failed,
         };
         self.troubles += 1;
-        if let Some(file) = self.draft.take() {
-            self.disk(cx, Purpose::Other, DiskOperation::Close { file });
-            self.disk(cx, Purpose::Other, DiskOperation::Remove { name: draft_of(self.next.0) });
+        if let Some(draft) = self.draft.take() {
+            self.discard(cx, draft);
         }
         if let Some(Current { number, file, at }) = self.current.take() {
             self.next = (number + 1, at);
@@ -442,6 +574,13 @@ impl Journal {
     }
 
     fn opened_to_read(&mut self, cx: &mut Cx<'_, Mail>, segment: u64, outcome: Outcome) -> Vec<Event> {
+        if !matches!(self.files.get(&segment), Some(Reading::Opening(_))) {
+            // It is held open already; what this name means now may be something else.
+            if let Outcome::Opened { file, .. } = outcome {
+                self.close(cx, file);
+            }
+            return Vec::new();
+        }
         let Some(Reading::Opening(wanted)) = self.files.remove(&segment) else { return Vec::new() };
         match outcome {
             Outcome::Opened { file, .. } if !self.segments.contains_key(&segment) => {
@@ -483,8 +622,31 @@ impl Journal {
     }
 
     /// Removes what was prepared for a segment.
-    pub(crate) fn remove_draft(&mut self, cx: &mut Cx<'_, Mail>, number: u64) {
-        self.disk(cx, Purpose::Other, DiskOperation::Remove { name: draft_of(number) });
+    pub(crate) fn remove_draft(&mut self, cx: &mut Cx<'_, Mail>, name: String) {
+        self.disk(cx, Purpose::Other, DiskOperation::Remove { name });
+    }
+
+    /// The oldest segment that is on disk, also if it is going.
+    pub(crate) fn oldest_on_disk(&self) -> Option<u64> {
+        let going = self.removal.map(|(Removal::UnderWay(number) | Removal::Failed(number))| number);
+        going.or_else(|| self.segments.first_key_value().map(|(number, _)| *number))
+    }
+
+    /// The file of a segment that gets another one of the same name: whoever reads goes on with it. What was asked of the
+    /// name meanwhile is read here, too.
+    pub(crate) fn hold(&mut self, cx: &mut Cx<'_, Mail>, segment: u64, file: FileId) {
+        match self.files.remove(&segment) {
+            Some(Reading::Open(open)) => {
+                self.files.insert(segment, Reading::Open(open));
+                self.close(cx, file);
+            }
+            waiting => {
+                self.files.insert(segment, Reading::Open(file));
+                if let Some(Reading::Opening(wanted)) = waiting {
+                    wanted.into_iter().for_each(|blocks| self.start_read(cx, file, segment, blocks));
+                }
+            }
+        }
     }
 
     /// A segment was written anew: it is so long now, and is read from this file.
@@ -541,4 +703,17 @@ impl Journal {
             }
         }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether an error says nothing of the disk: something was scarce for a moment.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, OutOfMemory, ResourceBusy, WouldBlock};
+    /// EMFILE and ENFILE of Linux, which have no name in the standard library.
+    const TOO_MANY_OPEN: [i32; 2] = [24, 23];
+    matches!(error.kind(), Interrupted | OutOfMemory | ResourceBusy | WouldBlock)
+        || error.raw_os_error().is_some_and(|number| TOO_MANY_OPEN.contains(&number))
 }

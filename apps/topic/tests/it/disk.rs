@@ -26,6 +26,9 @@ pub(crate) const ORIGIN: u64 = 0x05ee_d0fa_d15c;
 /// When the first run starts, in milliseconds since 1970.
 const EPOCH_MS: u64 = 1_000_000;
 
+/// Too many open files, as Linux says it.
+const EMFILE: i32 = 24;
+
 /// What topics told somebody.
 pub(crate) enum Heard {
     Push(usize, Peer, Push),
@@ -64,6 +67,12 @@ pub(crate) struct Machine {
     pub(crate) shards: Vec<Shard>,
     pub(crate) heard: VecDeque<Heard>,
     pub(crate) limits: Limits,
+    /// What the names begin with that places are kept for.
+    pub(crate) reserved: &'static [&'static str],
+    /// No file can be opened, nor a directory: too many are.
+    pub(crate) no_files: bool,
+    /// Removals take so long.
+    pub(crate) slow_removal: Duration,
     lagging: BTreeSet<(usize, Peer)>,
     mail: VecDeque<(ShardId, ShardId, Mail)>,
     map: Map,
@@ -100,6 +109,9 @@ impl Machine {
             shards,
             heard: VecDeque::new(),
             limits,
+            reserved: &[],
+            no_files: false,
+            slow_removal: Duration::ZERO,
             lagging: BTreeSet::new(),
             mail: VecDeque::new(),
             start,
@@ -137,6 +149,7 @@ impl Machine {
                 remove_drafts(&mut shard.disk);
             }
             shard.topics = Topics::new(self.limits, self.rng.random());
+            shard.topics.reserve(self.reserved);
             let mut folder = Folder { disk: &mut shard.disk, fuse };
             let found = shard.topics.recover((ShardId(number as u16), ORIGIN), vec!["memory/*".into()], &mut folder)?;
             sum.segments += found.segments;
@@ -227,8 +240,13 @@ impl Machine {
     fn step(&mut self, shard: usize) {
         let Some((_, mut under_way)) = self.shards[shard].under_way.pop_first() else { return };
         let disk = &mut self.shards[shard].disk;
-        let done = perform(disk, &under_way.operation, under_way.second_half);
-        let Some(outcome) = done.map_err(failed).transpose() else {
+        let opens = matches!(under_way.operation, DiskOperation::Open { .. } | DiskOperation::Rename { .. });
+        let done = match perform(disk, &under_way.operation, under_way.second_half) {
+            // A rename is followed by a sync of the directory, which cannot be opened.
+            _ if opens && self.no_files => Err(io::Error::from_raw_os_error(EMFILE)),
+            done => done.map_err(failed),
+        };
+        let Some(outcome) = done.transpose() else {
             under_way.second_half = true;
             let at = self.now + disk.latency(DiskKind::Sync);
             return self.start_operation(shard, at, under_way);
@@ -278,7 +296,12 @@ impl Machine {
                 Effect::Mail { to, mail } => self.mail.push_back((ShardId(shard as u16), to, mail)),
                 Effect::WakeAt { timer, at } => _ = self.shards[shard].timers.insert(timer, at),
                 Effect::Disk { ticket, operation } => {
-                    let at = self.now + self.shards[shard].disk.latency(kind(&operation));
+                    let slow = if matches!(operation, DiskOperation::Remove { .. }) {
+                        self.slow_removal
+                    } else {
+                        Duration::ZERO
+                    };
+                    let at = self.now + self.shards[shard].disk.latency(kind(&operation)) + slow;
                     self.start_operation(shard, at, UnderWay { ticket, operation, second_half: false });
                 }
                 Effect::Close { .. } => panic!("topics close nobody"),
@@ -311,7 +334,17 @@ impl Shard {
 
     /// Whether a segment was being made.
     pub(crate) fn is_making(&self) -> bool {
-        self.disk.list().iter().any(|name| name.ends_with(".draft"))
+        let makes = |operation: &DiskOperation| match operation {
+            DiskOperation::Open { create, .. } => *create,
+            DiskOperation::Allocate { .. } | DiskOperation::Rename { .. } => true,
+            _ => false,
+        };
+        self.under_way.values().any(|it| makes(&it.operation))
+    }
+
+    /// Whether a segment that was written anew is taking the place of the old one.
+    pub(crate) fn is_renaming(&self) -> bool {
+        self.under_way.values().any(|it| matches!(it.operation, DiskOperation::Rename { .. }))
     }
 
     /// Whether a batch was being written, or written and not synced.

@@ -44,6 +44,8 @@ pub(crate) struct Story {
     pub(crate) oracle: Oracle,
     /// Whether the disk may fail.
     pub(crate) troubled: bool,
+    /// Whether there may be too many topics.
+    pub(crate) crowded: bool,
     pub(crate) clients: Vec<Client>,
     ledgers: Vec<Ledger>,
     tokens: u64,
@@ -72,6 +74,7 @@ impl Story {
             machine: Machine::new(seed, shards, limits),
             oracle: Oracle::new(trims),
             troubled: false,
+            crowded: false,
             clients: USERS.map(|(user, device)| Client::new(user, device)).into(),
             ledgers: (0..shards).map(|_| Ledger::default()).collect(),
             tokens: 0,
@@ -218,7 +221,7 @@ impl Story {
         self.machine.say(line, Message::Sub { id, topic, epoch, after });
     }
 
-    fn unsubscribe(&mut self, who: usize, topic: &str) {
+    pub(crate) fn unsubscribe(&mut self, who: usize, topic: &str) {
         self.hear();
         let client = &mut self.clients[who];
         if let Some(line) = client.line
@@ -365,13 +368,22 @@ impl Story {
         self.oracle.check_marks(|topic| machine.shards.get(machine.home(topic)).map(|it| &it.topics), all_on_disk);
     }
 
-    /// Asks how far all topics go: a page without records says so at once.
     fn learn_heads(&mut self) {
+        self.learn_heads_of(TOPICS);
+    }
+
+    /// Asks how far topics go: a page without records says so at once.
+    pub(crate) fn learn_heads_of(&mut self, topics: impl IntoIterator<Item = impl AsRef<str>>) {
         self.disconnect(AUDITOR);
         self.connect(AUDITOR);
         let line = self.clients[AUDITOR].line.expect("connected above");
-        TOPICS.iter().for_each(|topic| self.machine.browse(line, topic, None, 0));
+        topics.into_iter().for_each(|topic| self.machine.browse(line, topic.as_ref(), None, 0));
         self.disconnect(AUDITOR);
+    }
+
+    /// Where a client has come in a topic: the identity of its history, and the last offset.
+    pub(crate) fn mark_of(&self, who: usize, topic: &str) -> Option<(u64, u64)> {
+        self.clients[who].marks.get(topic).copied()
     }
 
     /// Somebody reads everything there is.
@@ -482,6 +494,7 @@ impl Story {
             }
             Push::Err { id: Some(id), code, .. } => match client.asks.remove(id) {
                 Some(Ask::Pub { .. }) if self.troubled && *code == Code::Unavailable => self.refused += 1,
+                Some(Ask::Pub { .. }) if self.crowded && *code == Code::ResourceExhausted => self.refused += 1,
                 Some(Ask::Pub { topic, .. } | Ask::Sub { topic, .. }) => panic!("{topic}: {push:?}"),
                 None => panic!("unasked: {push:?}"),
             },

@@ -6,11 +6,11 @@ use std::{
     time::Instant,
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use handler::{Code, Cx, Effect, Map, Message, Out, Peer, PeerInfo, Push, ShardId};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use topic::{
-    Limits, Mail, Topics,
+    Change, Limits, Mail, Topics,
     snapshot::{self, HEAD_BYTES, Restored, Share, Snapshot, SnapshotError},
 };
 
@@ -229,8 +229,8 @@ fn damaged_bytes_are_told_apart_and_taken_not_at_all() {
     assert_eq!(read(b""), Err(SnapshotError::Foreign));
     assert_eq!(read(&[7; 100]), Err(SnapshotError::Foreign));
     let mut newer = whole.clone();
-    newer[8] = 2;
-    assert_eq!(read(&newer), Err(SnapshotError::Version(2)));
+    newer[8] = 3;
+    assert_eq!(read(&newer), Err(SnapshotError::Version(3)));
     for end in 0..whole.len() {
         assert!(read(&whole[..end]).is_err(), "cut off at {end}");
     }
@@ -251,7 +251,7 @@ fn seal(topic: &[u8], topics: u32) -> Vec<u8> {
     let length = (topic.len() as u64).to_le_bytes();
     let crc = crc32c::crc32c_append(crc32c::crc32c(&length), topic).to_le_bytes();
     let section = [&length[..], &crc, topic].concat();
-    let mut head = b"ringtops\x01\0\0\0".to_vec();
+    let mut head = b"ringtops\x02\0\0\0".to_vec();
     head.extend_from_slice(&topics.to_le_bytes());
     head.extend_from_slice(&(section.len() as u64 * u64::from(topics)).to_le_bytes());
     let crc = crc32c::crc32c(&head).to_le_bytes();
@@ -315,4 +315,62 @@ fn use_it(bytes: Vec<u8>) -> bool {
     assert!(records.keys().all(|offset| *offset <= head));
     assert_eq!(run.publish(("ada", "another device"), "chat/a", Some(1), b"new"), Ok(head + 1));
     true
+}
+
+/// Without a journal a stop in good order keeps facts, for the run that follows, with a journal or without.
+#[test]
+fn facts_are_handed_over_when_no_journal_has_them() {
+    let facts = |run: &Run| {
+        let of = |name: &str| {
+            let found = run.shards[run.home(name)].facts(name, "", None);
+            found.map(|(key, value)| (name.to_owned(), key.to_owned(), value.to_vec())).collect::<Vec<_>>()
+        };
+        ["chat/g/1", "chat/u/ada", "chat/u/bob"].into_iter().flat_map(of).collect::<Vec<_>>()
+    };
+    let mut old = Run::new(1, 3, Limits::default());
+    for (name, key, value) in
+        [("chat/g/1", "m/ada", "owner"), ("chat/g/1", "m/bob", ""), ("chat/u/ada", "c/bob", "yes")]
+    {
+        let home = old.home(name);
+        let change = Change { key: key.to_owned(), value: Some(value.as_bytes().into()) };
+        old.shards[home].record(name, &[change], 1).expect("taken");
+    }
+    assert_eq!(old.publish(("ada", "laptop"), "chat/g/1", None, b"hi"), Ok(1));
+    let before = facts(&old);
+    let bytes = old.stop();
+    let snapshot = Snapshot::read(bytes.clone()).expect("whole");
+    assert_eq!((before.len(), snapshot.topics()), (3, 1));
+    let mut new = Run::new(2, 2, Limits::default());
+    let restored = new.start(&snapshot);
+    assert_eq!(
+        restored.iter().map(|shard| (shard.facts, shard.facts_dropped)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)),
+        (3, 0)
+    );
+    assert_eq!(facts(&new), before);
+    assert_eq!(facts_of(&new.stop()), facts_of(&bytes), "and the next stop keeps them again");
+    // A stop without topics is one all the same.
+    let mut only = Run::new(3, 1, Limits::default());
+    let change = Change { key: "c/bob".to_owned(), value: Some(Bytes::from_static(b"yes")) };
+    only.shards[0].record("chat/u/ada", &[change], 1).expect("taken");
+    let share = only.shards[0].hand_over();
+    assert!(share.topics() == 0 && !share.is_empty());
+    let late = Change { key: "c/eve".to_owned(), value: Some(Bytes::from_static(b"yes")) };
+    let refused = only.shards[0].record("chat/u/ada", &[late], 2).expect_err("too late for the snapshot");
+    assert_eq!((refused.0, only.shards[0].fact("chat/u/ada", "c/eve")), (Code::Unavailable, None));
+}
+
+/// How many bytes the sections of a snapshot have.
+fn facts_of(bytes: &[u8]) -> usize {
+    bytes.len() - HEAD_BYTES
+}
+
+/// The version before knew topics only: it is read all the same.
+#[test]
+fn a_snapshot_of_the_version_before_is_read() {
+    let (mut run, _) = busy(9, 1, Limits::default());
+    let mut bytes = run.stop();
+    bytes[8..12].copy_from_slice(&1_u32.to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[..24]);
+    bytes[24..HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
+    assert_eq!(Snapshot::read(bytes).expect("whole").topics(), 9);
 }

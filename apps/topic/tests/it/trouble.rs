@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use handler::{Code, Peer, PeerInfo, Push};
 use rand::Rng;
 use simnet::{CrashPlan, Disk};
 use topic::{
@@ -11,7 +12,7 @@ use topic::{
 };
 
 use crate::{
-    disk::{Folder, ORIGIN, Stop},
+    disk::{Folder, Heard, ORIGIN, Stop},
     power::TOPICS,
     reader::Story,
 };
@@ -328,5 +329,186 @@ fn a_reader_never_gets_what_has_rotted() {
         story.subscribe_from_start(READER, TOPIC);
         story.pass(Duration::from_secs(10));
         assert!(story.machine.shards[0].topics.stats().unreadable > 0);
+    }
+}
+
+/// A disk that the journal itself has filled: what must be written to free space has a segment of its own.
+#[test]
+fn a_disk_that_is_full_of_messages_frees_itself_although_facts_lie_between_them() {
+    for seed in 0..10 {
+        println!("seed {seed}");
+        let limits = Limits { retention_ms: 30_000, ..limits() };
+        let mut story = Story::new(seed, 1, limits, true);
+        story.troubled = true;
+        story.machine.start(false).expect("an empty disk");
+        story.connect(WRITER);
+        disk(&mut story).set_capacity(10 * 32 * 1024 + seed * 1_000);
+        for round in 0..200 {
+            if trouble(&story).is_some() {
+                break;
+            }
+            if round % 3 == 0 {
+                // In every segment there is something that stays.
+                let change = Change { key: format!("f/{}", round % 30), value: Some("z".repeat(300).into()) };
+                story.record_as("user/ada", &[change]);
+            }
+            write(&mut story, 3);
+        }
+        assert_eq!(trouble(&story), Some("the disk is full"));
+        story.pass(Duration::from_secs(120));
+        assert_eq!(trouble(&story), None, "nobody but the journal itself has made room");
+        let refused = story.refused;
+        write(&mut story, 5);
+        assert_eq!(story.refused, refused);
+        end(story);
+    }
+}
+
+/// Facts are carried in steps: what else is to be written never waits for all of them.
+#[test]
+fn facts_are_carried_in_steps() {
+    println!("seed 1");
+    let limits = Limits { retention_ms: 30_000, segment_bytes: 4 * 1024 * 1024, ..limits() };
+    let mut story = Story::new(1, 1, limits, true);
+    story.machine.start(false).expect("an empty disk");
+    story.connect(WRITER);
+    for n in 0..200 {
+        let change = Change { key: format!("f/{n}"), value: Some("z".repeat(16_000).into()) };
+        story.record_as("user/ada", &[change]);
+        story.pass(Duration::from_millis(5));
+    }
+    for n in 0..200 {
+        // So many bytes that the next segment is begun.
+        story.record_as(
+            "user/bob",
+            &[Change { key: "f/1".to_owned(), value: Some(format!("{n}{}", "y".repeat(16_000)).into()) }],
+        );
+        story.pass(Duration::from_millis(5));
+    }
+    let first = segments(disk(&mut story))[0];
+    let mut most = 0;
+    for _ in 0..20_000 {
+        story.pass(Duration::from_millis(1));
+        most = most.max(story.machine.shards[0].topics.journal().expect("there is one").waiting_bytes);
+    }
+    assert!(segments(disk(&mut story))[0] > first, "the facts of the first segment were carried");
+    assert!(most > 0 && most < 1024 * 1024, "{most} bytes of 3,200,000 at once");
+    story.rest();
+    story.stop(POWER);
+    story.machine.start(false).expect("nothing is damaged");
+    story.check_recovered();
+}
+
+/// Whoever needs what cannot be read for minutes is told what is missing, and goes on.
+#[test]
+fn a_reader_goes_on_behind_what_stays_unreadable() {
+    for seed in 0..6 {
+        println!("seed {seed}");
+        let mut story = Story::new(seed, 1, limits(), true);
+        story.machine.start(false).expect("an empty disk");
+        [READER, WRITER].iter().for_each(|who| story.connect(*who));
+        write(&mut story, 100);
+        story.rest();
+        for offset in BLOCK_BYTES as u64..BLOCK_BYTES as u64 + 100 {
+            disk(&mut story).corrupt(&name_of(1), offset, 3).expect("it is there");
+        }
+        story.subscribe_from_start(READER, TOPIC);
+        let peer = Peer { index: 99, generation: 0 };
+        story.machine.open(0, peer, &PeerInfo { user: "eve".into(), device: "x".into(), guest: false });
+        story.pass(Duration::from_secs(60));
+        assert_eq!(story.gaps, 0, "it may be readable again");
+        assert!(story.machine.shards[0].topics.journal().expect("there is one").readers > 0);
+        story.pass(Duration::from_secs(90));
+        assert!(story.gaps > 0 && story.machine.shards[0].topics.stats().given_up > 0);
+        let (_, last) = story.mark_of(READER, TOPIC).expect("subscribed");
+        assert_eq!(last, story.oracle.known(TOPIC), "it has the rest");
+        // The next one does not wait as long, and a page that cannot be had is an error.
+        story.machine.browse((0, peer), TOPIC, Some(2), 1);
+        story.machine.pass(Duration::from_secs(1));
+        let heard = story
+            .machine
+            .heard
+            .drain(..)
+            .any(|heard| matches!(heard, Heard::Push(0, at, Push::Err { code: Code::Internal, .. }) if at == peer));
+        assert!(heard, "it is answered");
+        assert_eq!(story.machine.shards[0].topics.journal().expect("there is one").readers, 0);
+    }
+}
+
+/// A segment is read for the first time while one that was written anew takes its name: the places are those of the old.
+#[test]
+fn a_first_reader_during_a_compaction_reads_what_it_means() {
+    let (mut met, mut compacted) = (0, 0);
+    for seed in 0..60 {
+        println!("seed {seed}");
+        let limits = Limits { retention_bytes: 60_000, ..limits() };
+        let mut story = Story::new(seed, 1, limits, true);
+        story.machine.start(false).expect("an empty disk");
+        [READER, WRITER].iter().for_each(|who| story.connect(*who));
+        for n in 0..400 {
+            // The one topic loses its oldest messages, the other one keeps its own, behind those.
+            story.publish(WRITER, TOPICS[usize::from(n % 16 == 3)]);
+            story.pass(Duration::from_millis(1));
+        }
+        story.pass(Duration::from_micros(4_999_000) - story.machine.elapsed());
+        let mut later = story.machine.rng.random_range(0..40);
+        for _ in 0..10_000 {
+            if story.machine.shards[0].is_renaming() {
+                if later == 0 {
+                    break;
+                }
+                later -= 1;
+            }
+            story.pass(Duration::from_micros(100));
+        }
+        let before = story.machine.shards[0].is_renaming();
+        story.subscribe_from_start(READER, TOPICS[1]);
+        story.pass(Duration::from_micros(300));
+        met += u64::from(before && !story.machine.shards[0].is_renaming());
+        story.pass(Duration::from_secs(3));
+        assert_eq!(story.machine.shards[0].topics.stats().unreadable, 0);
+        compacted += story.machine.shards[0].topics.stats().compacted;
+    }
+    assert!(met > 5 && compacted > 600, "{met} met one of {compacted} compactions");
+}
+
+/// Too many open files are waited out like a full disk.
+#[test]
+fn too_many_open_files_are_no_failed_disk() {
+    for seed in 0..20 {
+        let mut story = begin(seed, 100);
+        story.machine.no_files = true;
+        write(&mut story, 100);
+        assert_eq!(trouble(&story), Some("no file can be made for now"));
+        assert!(story.refused > 0);
+        story.pass(Duration::from_secs(10));
+        story.machine.no_files = false;
+        story.pass(Duration::from_secs(2));
+        assert_eq!(trouble(&story), None);
+        let refused = story.refused;
+        write(&mut story, 20);
+        assert_eq!(story.refused, refused);
+        end(story);
+    }
+}
+
+/// What is left of an attempt to make a segment is removed late: that is never the next attempt.
+#[test]
+fn a_late_removal_takes_no_newer_draft() {
+    for ms in 990..1_020 {
+        let mut story = Story::new(ms, 1, limits(), false);
+        println!("seed {ms}");
+        story.troubled = true;
+        disk(&mut story).set_capacity(0);
+        story.machine.slow_removal = Duration::from_millis(ms);
+        story.machine.start(false).expect("an empty disk");
+        story.pass(Duration::from_millis(100));
+        assert_eq!(trouble(&story), Some("the disk is full"));
+        story.repair();
+        story.pass(Duration::from_secs(5));
+        assert_eq!(trouble(&story), None, "removals that take {ms} ms");
+        story.connect(WRITER);
+        write(&mut story, 5);
+        end(story);
     }
 }
