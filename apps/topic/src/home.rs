@@ -325,11 +325,11 @@ impl Home {
         seq: Option<(Name, u64)>,
         body: &[u8],
     ) -> Option<u64> {
-        let ring_bytes_max = self.allowance(desk, place, body.len());
+        let bytes_max = self.allowance(desk, place, body.len());
         let topic = &mut self.topics[place];
-        let held = topic.history.ring_bytes();
-        let offset = topic.history.push(&desk.limits, ring_bytes_max, at_ms, user, seq, body);
-        self.history_bytes = self.history_bytes - held + topic.history.ring_bytes();
+        let held = topic.history.body_bytes();
+        let offset = topic.history.push(&desk.limits, bytes_max, at_ms, user, seq, body);
+        self.history_bytes = self.history_bytes - held + topic.history.body_bytes();
         self.ticks += 1;
         topic.used = self.ticks;
         offset
@@ -339,7 +339,7 @@ impl Home {
     fn allowance(&mut self, desk: &mut Desk, place: usize, body_bytes: usize) -> usize {
         let limits = desk.limits;
         loop {
-            let held = self.topics[place].history.ring_bytes();
+            let held = self.topics[place].history.body_bytes();
             let left = limits.history_total_bytes_max.saturating_sub(self.history_bytes);
             let allowance = limits.history_bytes_max.min(held + left / 8).max(held);
             let mut helped = || self.evict_ring(desk, place) || self.evict(desk, Some(place));
@@ -420,8 +420,8 @@ impl Home {
 
     fn forget_ring(&mut self, place: usize) {
         let history = &mut self.topics[place].history;
-        self.history_bytes -= history.ring_bytes();
-        *history = History::resumed(history.head() + 1, 0);
+        self.history_bytes -= history.body_bytes();
+        *history = History::resumed(history.head() + 1);
     }
 
     /// Removes the topic without listeners that was used least recently, but not `except`; whether there was one.
@@ -448,7 +448,7 @@ impl Home {
     fn remove(&mut self, desk: &mut Desk, place: usize) {
         let topic = self.topics.remove(place);
         self.by_name.remove(&topic.name);
-        self.history_bytes -= topic.history.ring_bytes();
+        self.history_bytes -= topic.history.body_bytes();
         if let Some(at) = topic.presence.due {
             desk.due.cancel(at, Chore::Presence(place));
         }

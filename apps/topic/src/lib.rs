@@ -12,6 +12,7 @@
 //! [`snapshot`].
 
 mod arrival;
+mod chain;
 mod desk;
 mod due;
 mod ephemeral;

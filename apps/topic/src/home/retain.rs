@@ -107,8 +107,8 @@ impl Home {
             topic.level = Level::Durable;
             if topic.epoch == epoch && topic.history.head() < head {
                 topic.index.clear().for_each(|place| gone(&place));
-                self.history_bytes -= topic.history.ring_bytes();
-                (topic.history, topic.seen) = (History::resumed(head + 1, 0), Seen::new(desk.hasher.clone()));
+                self.history_bytes -= topic.history.body_bytes();
+                (topic.history, topic.seen) = (History::resumed(head + 1), Seen::new(desk.hasher.clone()));
             }
         }
     }
