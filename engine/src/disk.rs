@@ -21,6 +21,7 @@ use glommio::{
 use crate::{
     file::{Devices, File},
     io::{DiskOperation, FileId},
+    net::Net,
     reactor::{Outcome, Ticket},
     stats::ShardStats,
 };
@@ -57,7 +58,13 @@ pub(crate) struct Disk {
 
 impl Disk {
     /// Starts an operation, or queues it behind others.
-    pub(crate) fn start(&mut self, ticket: Ticket, operation: DiskOperation) {
+    pub(crate) fn start(&mut self, net: &mut Net, ticket: Ticket, operation: DiskOperation) {
+        if let DiskOperation::Write { file, offset, bytes, sync: true } = &operation
+            && let Ok(open) = find(&self.shared, *file)
+            && net.commits.start(&mut net.ring, ticket, (*file, &open), (*offset, bytes))
+        {
+            return;
+        }
         self.waiting.push_back((ticket, operation));
         self.advance();
     }
@@ -88,8 +95,12 @@ impl Disk {
     }
 
     /// Hands out what has ended.
-    pub(crate) fn deliver(&mut self, stats: &ShardStats, mut on_disk: impl FnMut(Ticket, Outcome)) {
-        if !self.is_busy() && !self.has_outcomes() {
+    pub(crate) fn deliver(&mut self, net: &mut Net, stats: &ShardStats, mut on_disk: impl FnMut(Ticket, Outcome)) {
+        while let Some((ticket, file, offset, bytes)) = net.commits.next_refused() {
+            self.waiting.push_back((ticket, DiskOperation::Write { file, offset, bytes, sync: true }));
+        }
+        stats.disk_pending.set((self.shared.pending.get() + self.waiting.len() + net.commits.len()) as u64);
+        if !self.is_busy() && !self.has_outcomes() && self.waiting.is_empty() {
             return;
         }
         loop {
@@ -100,7 +111,6 @@ impl Disk {
             on_disk(ticket, outcome);
         }
         self.advance();
-        stats.disk_pending.set((self.shared.pending.get() + self.waiting.len()) as u64);
     }
 
     /// Makes an eventfd end [`Disk::wait`]: the one that the shard's ring signals.
