@@ -27,7 +27,10 @@ pub(crate) trait Sink {
     fn on_disk(&mut self, ticket: Ticket, outcome: Outcome);
 }
 
-/// Room for streams with a send that stays after a turn with fewer of them.
+/// Streams with a send that are looked after at once, until a turn takes the last completion. That one of more is held up
+/// is found out with its next send.
+const OFFERED_MAX: usize = 65_536;
+/// Room for them that stays when they were fewer.
 const OFFERED_KEPT: usize = 8_192;
 
 /// All streams of a shard.
@@ -145,7 +148,9 @@ impl Tcp {
             let entry = on_file(slot.file, outbox.prepare(number(slot.file)));
             slot.state.sending = true;
             slot.owed += 1;
-            self.offered.push(index);
+            if self.offered.len() < OFFERED_MAX && !std::mem::replace(&mut slot.state.offered, true) {
+                self.offered.push(index);
+            }
             self.stats.sends.add(1);
             // SAFETY: the outbox is boxed and stays in its slot, unchanged at the front, until the completion was taken
             // (`on_sent`); a slot with operations under way is not used again.
@@ -164,6 +169,7 @@ impl Tcp {
         for at in 0..self.offered.len() {
             let index = self.offered[at];
             let slot = self.streams.slot(index);
+            slot.state.offered = false;
             if slot.live && slot.state.sending && !slot.state.closing {
                 self.stats.behind.add(1);
                 sink.on_stream(self.streams.handle(index), StreamEvent::Behind);
