@@ -166,7 +166,7 @@ impl Reactor for Echo {
             StreamEvent::Sent { bytes } => self.sent(io, stream, bytes),
             StreamEvent::Ended => io.shutdown(stream),
             StreamEvent::Closed(_) => self.peers[stream.index as usize] = None,
-            StreamEvent::Connected { .. } | StreamEvent::ConnectFailed { .. } => {}
+            StreamEvent::Connected { .. } | StreamEvent::ConnectFailed { .. } | StreamEvent::Behind => {}
         }
     }
 

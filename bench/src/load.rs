@@ -462,7 +462,7 @@ impl Reactor for Load {
                     self.lost_connection(local, format!("closed: {why:?}"));
                 }
             }
-            StreamEvent::Accepted { .. } | StreamEvent::Sent { .. } => {}
+            StreamEvent::Accepted { .. } | StreamEvent::Sent { .. } | StreamEvent::Behind => {}
         }
     }
 

@@ -21,6 +21,7 @@ use glommio::{
 use crate::{
     file::{Devices, File},
     io::{DiskOperation, FileId},
+    net::Net,
     reactor::{Outcome, Ticket},
     stats::ShardStats,
 };
@@ -34,6 +35,8 @@ struct Shared {
     devices: Devices,
     done: RefCell<VecDeque<(Ticket, Outcome)>>,
     pending: Cell<usize>,
+    // Changes of files that were started or wait: what is committed meanwhile must not overtake them.
+    changes: Cell<usize>,
     waker: Cell<Option<Waker>>,
     woken: Cell<bool>,
 }
@@ -57,9 +60,21 @@ pub(crate) struct Disk {
 
 impl Disk {
     /// Starts an operation, or queues it behind others.
-    pub(crate) fn start(&mut self, ticket: Ticket, operation: DiskOperation) {
-        self.waiting.push_back((ticket, operation));
+    pub(crate) fn start(&mut self, net: &mut Net, ticket: Ticket, operation: DiskOperation) {
+        if let DiskOperation::Write { file, offset, bytes, sync: true } = &operation
+            && self.shared.changes.get() == 0
+            && let Ok(open) = find(&self.shared, *file)
+            && net.commits.start(&mut net.ring, ticket, (*file, &open), (*offset, bytes))
+        {
+            return;
+        }
+        self.queue(ticket, operation);
         self.advance();
+    }
+
+    fn queue(&mut self, ticket: Ticket, operation: DiskOperation) {
+        self.shared.changes.set(self.shared.changes.get() + usize::from(changes(&operation)));
+        self.waiting.push_back((ticket, operation));
     }
 
     fn advance(&mut self) {
@@ -68,8 +83,10 @@ impl Disk {
             let shared = self.shared.clone();
             shared.pending.set(shared.pending.get() + 1);
             glommio::spawn_local(async move {
+                let changes = usize::from(changes(&operation));
                 let outcome = perform(&shared, operation).await.unwrap_or_else(Outcome::Failed);
                 shared.pending.set(shared.pending.get() - 1);
+                shared.changes.set(shared.changes.get() - changes);
                 shared.done.borrow_mut().push_back((ticket, outcome));
                 shared.wake();
             })
@@ -88,8 +105,12 @@ impl Disk {
     }
 
     /// Hands out what has ended.
-    pub(crate) fn deliver(&mut self, stats: &ShardStats, mut on_disk: impl FnMut(Ticket, Outcome)) {
-        if !self.is_busy() && !self.has_outcomes() {
+    pub(crate) fn deliver(&mut self, net: &mut Net, stats: &ShardStats, mut on_disk: impl FnMut(Ticket, Outcome)) {
+        while let Some((ticket, file, offset, bytes)) = net.commits.next_refused() {
+            self.queue(ticket, DiskOperation::Write { file, offset, bytes, sync: true });
+        }
+        stats.disk_pending.set((self.shared.pending.get() + self.waiting.len() + net.commits.len()) as u64);
+        if !self.is_busy() && !self.has_outcomes() && self.waiting.is_empty() {
             return;
         }
         loop {
@@ -100,7 +121,6 @@ impl Disk {
             on_disk(ticket, outcome);
         }
         self.advance();
-        stats.disk_pending.set((self.shared.pending.get() + self.waiting.len()) as u64);
     }
 
     /// Makes an eventfd end [`Disk::wait`]: the one that the shard's ring signals.
@@ -134,6 +154,18 @@ impl Disk {
         })
         .await;
         self.shared.waker.take();
+    }
+}
+
+/// Whether the order of this operation and a write to the same file matters.
+fn changes(operation: &DiskOperation) -> bool {
+    match operation {
+        DiskOperation::Write { .. } | DiskOperation::Allocate { .. } | DiskOperation::Sync { .. } => true,
+        DiskOperation::Open { .. }
+        | DiskOperation::Read { .. }
+        | DiskOperation::Close { .. }
+        | DiskOperation::Rename { .. }
+        | DiskOperation::Remove { .. } => false,
     }
 }
 

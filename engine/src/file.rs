@@ -4,7 +4,10 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeSet,
     fs, io,
-    os::unix::fs::MetadataExt,
+    os::{
+        fd::{AsRawFd, RawFd},
+        unix::fs::MetadataExt,
+    },
     path::Path,
     process,
 };
@@ -20,6 +23,8 @@ pub(crate) struct File {
     access: Access,
     // Writes one after the other: two that share a block would each bring back the other's old bytes.
     writes: Semaphore,
+    // Writes can sync themselves, for all that is known.
+    commits: Cell<bool>,
 }
 
 enum Access {
@@ -86,7 +91,7 @@ impl File {
             Ok(file) => {
                 let len = file.file_size().await?;
                 let access = Access::Direct { file, len: Cell::new(len) };
-                Ok((Self { access, writes }, len))
+                Ok((Self { access, writes, commits: Cell::new(true) }, len))
             }
             Err(error) => {
                 let error = io::Error::from(error);
@@ -95,7 +100,7 @@ impl File {
                 }
                 let file = options.buffered_open(path).await?;
                 let len = file.file_size().await?;
-                Ok((Self { access: Access::Buffered(file), writes }, len))
+                Ok((Self { access: Access::Buffered(file), writes, commits: Cell::new(false) }, len))
             }
         }
     }
@@ -142,6 +147,35 @@ impl File {
             Access::Buffered(file) => file.pre_allocate(bytes, false).await?,
         }
         Ok(())
+    }
+
+    /// Begins a write that the caller does on its own and ends with [`File::end_commit`]. Only whole blocks can be
+    /// written so, to a file that is written directly, and only while nobody else writes.
+    pub(crate) fn begin_commit(&self, offset: u64, len: usize) -> bool {
+        let Access::Direct { file, .. } = &self.access else { return false };
+        let is_whole = |bytes: u64| bytes.is_multiple_of(file.alignment());
+        let fits = is_whole(offset) && is_whole(len as u64) && u32::try_from(len).is_ok();
+        fits && self.commits.get() && self.writes.try_acquire(1).unwrap_or(false)
+    }
+
+    /// What was begun is written up to `end`, or failed.
+    pub(crate) fn end_commit(&self, end: u64) {
+        if let Access::Direct { len, .. } = &self.access {
+            len.set(len.get().max(end));
+        }
+        self.writes.signal(1);
+    }
+
+    /// The file system has no writes that sync themselves.
+    pub(crate) fn refuses_commits(&self) {
+        self.commits.set(false);
+    }
+
+    pub(crate) fn descriptor(&self) -> RawFd {
+        match &self.access {
+            Access::Direct { file, .. } => file.as_raw_fd(),
+            Access::Buffered(file) => file.as_raw_fd(),
+        }
     }
 
     /// fdatasync, after the writes that were started before.

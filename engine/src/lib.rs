@@ -14,6 +14,8 @@ mod buffers;
 mod bufring;
 #[allow(unsafe_code, reason = "clock_gettime for the thread's CPU time")]
 mod clock;
+#[allow(unsafe_code, reason = "writes point to memory")]
+mod commit;
 mod config;
 #[allow(unsafe_code, reason = "connects read addresses out of memory of ours")]
 mod connect;

@@ -11,6 +11,7 @@ use io_uring::{opcode, types};
 use crate::{
     accept::Acceptor,
     bufring::BufferRing,
+    commit::Commits,
     config::Config,
     error::EngineError,
     ring::{COMPLETIONS_MAX, Completion, Ring},
@@ -30,6 +31,7 @@ pub(crate) struct Net {
     pub(crate) ring: Ring,
     pub(crate) tcp: Tcp,
     pub(crate) udp: Udp,
+    pub(crate) commits: Commits,
     stats: Arc<ShardStats>,
     control_bell: Box<ControlBell>,
     taken: Box<[Completion; COMPLETIONS_MAX]>,
@@ -59,7 +61,7 @@ impl Net {
         let udp = Udp::new(&ring, sockets, stats.clone())?;
         let control_bell = Box::new(ControlBell { eventfd, count: 0 });
         let taken = Box::new([Completion { tag: 0, result: 0, flags: 0 }; COMPLETIONS_MAX]);
-        Ok(Self { ring, tcp, udp, stats, control_bell, taken })
+        Ok(Self { ring, tcp, udp, commits: Commits::default(), stats, control_bell, taken })
     }
 
     /// Receives from now on.
@@ -69,6 +71,13 @@ impl Net {
         self.arm_control_bell();
     }
 
+    /// Before others ask for more sends: who has not been able to take the last one.
+    pub(crate) fn look_behind<S: Sink>(&mut self, sink: &mut S) {
+        if self.tcp.has_offered() && !self.ring.has_completions() {
+            self.tcp.report_behind(sink);
+        }
+    }
+
     /// Works off what has completed; at most [`COMPLETIONS_MAX`].
     pub(crate) fn work<S: Sink>(&mut self, now: Instant, sink: &mut S) {
         let count = self.ring.take(&mut self.taken);
@@ -76,6 +85,9 @@ impl Net {
         for at in 0..count {
             let done = self.taken[at];
             self.complete(now, done, sink);
+        }
+        if count < COMPLETIONS_MAX {
+            self.tcp.report_behind(sink);
         }
         self.tcp.wake_acceptors(&mut self.ring, now);
         self.udp.retry(&mut self.ring, now);
@@ -102,6 +114,7 @@ impl Net {
             Operation::Connect => self.tcp.on_connected(ring, done, index, sink),
             Operation::ReceiveTrain => self.udp.on_received(ring, done, index, sink),
             Operation::SendTrain => self.udp.on_sent(ring, now, done, index),
+            Operation::Commit => self.commits.on_written(ring, &self.stats, done, index, sink),
         }
     }
 

@@ -21,8 +21,10 @@ const QUEUE_KEPT: usize = 64;
 /// fell behind stay where they are: one chunk or two, less than the kernel's own buffer holds for the same reader.
 const COPY_BELOW: usize = 4096;
 
-/// Bytes of a block that such copies go to: at most half of it is left unused at its end.
+/// Bytes of a block that such copies go to: at most half of it is left unused at its end. The first ones are shorter: a
+/// thousand readers that stall and are told two lines more would take megabytes for them.
 const BLOCK_BYTES: usize = 2 * COPY_BELOW;
+const BLOCK_BYTES_MIN: usize = 256;
 
 /// Outboxes that are kept for the next stream with something to send: as many as a turn can bring completions for. Each
 /// may keep one block: 8 MiB per shard in all.
@@ -33,6 +35,8 @@ pub(crate) struct Outbox {
     queue: VecDeque<Bytes>,
     // Copies that follow the queue. They join it with the next send, so that no byte moves while the kernel reads it.
     tail: BytesMut,
+    // Bytes of the next block.
+    block: usize,
     // A send was prepared and not all was taken yet. Readers that keep up are never behind, and get no copies: what the
     // kernel takes at once leaves the outbox before the reactor sends more.
     behind: bool,
@@ -54,6 +58,7 @@ impl Outbox {
         Self {
             queue: VecDeque::with_capacity(4),
             tail: BytesMut::new(),
+            block: BLOCK_BYTES_MIN,
             behind: false,
             message,
             pieces: [NOTHING; GATHER_MAX],
@@ -68,7 +73,8 @@ impl Outbox {
         if self.tail.capacity() - self.tail.len() < bytes.len() {
             self.seal();
             // Takes the block again that is there, if nothing waits in it any more.
-            self.tail.reserve(BLOCK_BYTES);
+            self.tail.reserve(self.block.max(bytes.len()));
+            self.block = (self.block * 2).min(BLOCK_BYTES);
         }
         self.tail.extend_from_slice(&bytes);
     }
@@ -141,6 +147,7 @@ impl Pool {
     pub(crate) fn give_back(&mut self, mut outbox: Box<Outbox>) {
         outbox.queue.clear();
         outbox.tail.clear();
+        outbox.block = BLOCK_BYTES_MIN;
         outbox.behind = false;
         if self.free.len() < POOL_MAX && outbox.queue.capacity() <= QUEUE_KEPT {
             self.free.push(outbox);
@@ -181,7 +188,8 @@ mod tests {
         let mut arena = Arena::new();
         let outbox = stalled(&mut arena);
         // The one that is with the kernel, and the blocks.
-        assert!(outbox.queue.len() <= 2 + 5_000 * 50 / (BLOCK_BYTES - 50), "{} pieces", outbox.queue.len());
+        let short = (BLOCK_BYTES / BLOCK_BYTES_MIN).ilog2() as usize;
+        assert!(outbox.queue.len() <= 2 + short + 5_000 * 50 / (BLOCK_BYTES - 50), "{} pieces", outbox.queue.len());
         let taken: usize = outbox.queue.iter().map(Bytes::len).sum();
         assert_eq!(taken + outbox.tail.len(), 50 + 5_000 * 50);
     }
@@ -241,6 +249,16 @@ mod tests {
             pool.give_back(outbox);
         }
         assert!(blocks.len() <= 2, "{} blocks", blocks.len());
+    }
+
+    #[test]
+    fn who_is_told_little_more_holds_little() {
+        let mut outbox = Outbox::new();
+        outbox.push(Bytes::from_static(b"first"));
+        let _entry = outbox.prepare(types::Fd(-1));
+        outbox.push(Bytes::from(vec![1; 100]));
+        outbox.push(Bytes::from(vec![2; 100]));
+        assert!((200..=BLOCK_BYTES_MIN).contains(&outbox.tail.capacity()), "{} bytes", outbox.tail.capacity());
     }
 
     #[test]

@@ -96,6 +96,10 @@ pub enum StreamEvent<'a> {
         /// How many.
         bytes: usize,
     },
+    /// The kernel has no room for what was queued in an earlier turn: the peer does not read, or not as fast. What is
+    /// queued from now on waits in this process, until the next [`StreamEvent::Sent`]. Told once until then, in a later
+    /// turn, before mail and disk operations are.
+    Behind,
     /// The peer will send no more (FIN); sending is still possible.
     Ended,
     /// The stream is gone and its handle dead. Queued bytes that were not reported as sent are lost.

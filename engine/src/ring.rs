@@ -142,9 +142,14 @@ impl Ring {
         }
     }
 
+    /// Whether there are completions to take.
+    pub(crate) fn has_completions(&mut self) -> bool {
+        !self.ring.completion().is_empty()
+    }
+
     /// Whether entering would bring something, or completions are there already.
     pub(crate) fn has_work(&mut self) -> bool {
-        if !self.ring.completion().is_empty() {
+        if self.has_completions() {
             return true;
         }
         let queue = self.ring.submission();

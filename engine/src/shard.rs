@@ -16,7 +16,7 @@ use crate::{
     net::Net,
     park::{Berth, Spin},
     post::Post,
-    reactor::{Datagrams, Reactor, ShardId, Socket, Stream, StreamEvent},
+    reactor::{Datagrams, Outcome, Reactor, ShardId, Socket, Stream, StreamEvent, Ticket},
     stats::ShardStats,
     tcp::Sink,
 };
@@ -79,6 +79,10 @@ impl<R: Reactor> Sink for Deliver<'_, R> {
     fn on_datagrams(&mut self, socket: Socket, train: Datagrams<'_>) {
         self.reactor.on_datagrams(self.io, socket, train);
     }
+
+    fn on_disk(&mut self, ticket: Ticket, outcome: Outcome) {
+        self.reactor.on_disk(self.io, ticket, outcome);
+    }
 }
 
 impl<R: Reactor> Shard<R> {
@@ -117,11 +121,12 @@ impl<R: Reactor> Shard<R> {
             self.stats.idle_ns.set(idle);
         }
         let Self { reactor, io, .. } = self;
+        self.net.look_behind(&mut Deliver { reactor, io });
         self.post.deliver(&self.stats, |from, mail| {
             reactor.on_mail(io, from, mail);
             io.queued() < EFFECTS_MAX
         });
-        self.disk.deliver(&self.stats, |ticket, outcome| reactor.on_disk(io, ticket, outcome));
+        self.disk.deliver(&mut self.net, &self.stats, |ticket, outcome| reactor.on_disk(io, ticket, outcome));
         self.net.work(now, &mut Deliver { reactor, io });
         self.reactor.on_turn_end(&mut self.io);
         self.apply();
@@ -164,7 +169,7 @@ impl<R: Reactor> Shard<R> {
             Effect::Connect { token, local, remote } => tcp.connect(ring, token, local, remote),
             Effect::Train { socket, train, bytes } => udp.send(ring, socket, train, bytes),
             Effect::Mail { to, mail } => self.post.send(&self.stats, to, mail),
-            Effect::Disk { ticket, operation } => self.disk.start(ticket, operation),
+            Effect::Disk { ticket, operation } => self.disk.start(&mut self.net, ticket, operation),
             Effect::StopAccepting => tcp.stop_accepting(),
             Effect::Exit => self.exiting = true,
         }
@@ -172,7 +177,8 @@ impl<R: Reactor> Shard<R> {
 
     // Until when the shard may sleep: not at all when something waits, for ever (`None`) when nothing is due.
     fn due(&self, now: Instant) -> Option<Instant> {
-        if !self.post.is_empty() || self.net.tcp.has_backlog() || self.disk.has_outcomes() {
+        let on_disk = self.disk.has_outcomes() || self.net.commits.has_refused();
+        if !self.post.is_empty() || self.net.tcp.has_backlog() || on_disk {
             return Some(now);
         }
         let due = [self.io.deadline(), self.net.deadline(), self.post.is_blocked().then(|| now + BLOCKED_RETRY)];

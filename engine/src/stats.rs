@@ -84,6 +84,8 @@ stats! {
     recvs,
     /// Send operations given to the ring.
     sends,
+    /// Sends that found the socket's buffer full.
+    behind,
     /// Effects on a stream that was already gone.
     stale_effects,
     /// Times that a receive found no free buffer.

@@ -45,6 +45,8 @@ pub(crate) struct State {
     pub(crate) receiving: bool,
     /// A send is with the kernel.
     pub(crate) sending: bool,
+    /// It is looked after whether the kernel takes that send.
+    pub(crate) offered: bool,
     /// The slot is in the list of those with something to send.
     pub(crate) dirty: bool,
     /// The reactor wants no more bytes for now.

@@ -21,9 +21,10 @@ pub(crate) enum Operation {
     Connect,
     ReceiveTrain,
     SendTrain,
+    Commit,
 }
 
-const OPERATIONS: [Operation; 13] = [
+const OPERATIONS: [Operation; 14] = [
     Operation::Quiet,
     Operation::Bell,
     Operation::ControlBell,
@@ -37,6 +38,7 @@ const OPERATIONS: [Operation; 13] = [
     Operation::Connect,
     Operation::ReceiveTrain,
     Operation::SendTrain,
+    Operation::Commit,
 ];
 
 /// The tag of an operation on slot `index` of its table.

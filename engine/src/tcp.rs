@@ -10,7 +10,7 @@ use crate::{
     bufring::BufferRing,
     connect::Connector,
     outbox::Pool,
-    reactor::{Datagrams, Socket, Stream, StreamClose, StreamEvent},
+    reactor::{Datagrams, Outcome, Socket, Stream, StreamClose, StreamEvent, Ticket},
     ring::{Completion, Ring},
     stats::ShardStats,
     stream::{File, Streams, close_reason, number, on_file},
@@ -24,7 +24,14 @@ pub(crate) const STREAM_GROUP: u16 = 0;
 pub(crate) trait Sink {
     fn on_stream(&mut self, stream: Stream, event: StreamEvent<'_>);
     fn on_datagrams(&mut self, socket: Socket, train: Datagrams<'_>);
+    fn on_disk(&mut self, ticket: Ticket, outcome: Outcome);
 }
+
+/// Streams with a send that are looked after at once, until a turn takes the last completion. That one of more is held up
+/// is found out with its next send.
+const OFFERED_MAX: usize = 65_536;
+/// Room for them that stays when they were fewer.
+const OFFERED_KEPT: usize = 8_192;
 
 /// All streams of a shard.
 pub(crate) struct Tcp {
@@ -38,6 +45,9 @@ pub(crate) struct Tcp {
     buffers: BufferRing,
     pool: Pool,
     dirty: Vec<u32>,
+    // Whose send was given to the kernel, which has not been seen to take it: it does so when it is entered, or has no
+    // room.
+    offered: Vec<u32>,
     multishot: bool,
 }
 
@@ -60,6 +70,7 @@ impl Tcp {
             buffers,
             pool: Pool::default(),
             dirty: Vec::new(),
+            offered: Vec::new(),
             multishot: ring.features().multishot_receive,
         }
     }
@@ -137,12 +148,35 @@ impl Tcp {
             let entry = on_file(slot.file, outbox.prepare(number(slot.file)));
             slot.state.sending = true;
             slot.owed += 1;
+            if self.offered.len() < OFFERED_MAX && !std::mem::replace(&mut slot.state.offered, true) {
+                self.offered.push(index);
+            }
             self.stats.sends.add(1);
             // SAFETY: the outbox is boxed and stays in its slot, unchanged at the front, until the completion was taken
             // (`on_sent`); a slot with operations under way is not used again.
             unsafe { ring.push(&entry.user_data(tag(Operation::Send, index))) };
         }
         self.dirty.clear();
+    }
+
+    /// Whether there is somebody to report by [`Tcp::report_behind`].
+    pub(crate) fn has_offered(&self) -> bool {
+        !self.offered.is_empty()
+    }
+
+    /// All completions of earlier turns were taken: a send that was offered in one of them and has none is held up.
+    pub(crate) fn report_behind<S: Sink>(&mut self, sink: &mut S) {
+        for at in 0..self.offered.len() {
+            let index = self.offered[at];
+            let slot = self.streams.slot(index);
+            slot.state.offered = false;
+            if slot.live && slot.state.sending && !slot.state.closing {
+                self.stats.behind.add(1);
+                sink.on_stream(self.streams.handle(index), StreamEvent::Behind);
+            }
+        }
+        self.offered.clear();
+        self.offered.shrink_to(OFFERED_KEPT);
     }
 
     /// Bytes, the end, or an error arrived.

@@ -35,6 +35,8 @@ pub(crate) struct Connection {
     pub(crate) opened: Instant,
     /// The earliest timer that is set for it.
     pub(crate) armed: Option<Instant>,
+    /// The kernel has no room for what is queued: messages wait in their topics and not here.
+    pub(crate) behind: bool,
     /// Messages are held back: the app pulls them when the queue has drained.
     pub(crate) lagging: bool,
     /// Nothing is read, because HTTP cannot take more in.
@@ -114,6 +116,7 @@ impl Connection {
             progress: now,
             opened: now,
             armed: None,
+            behind: false,
             lagging: false,
             ended: false,
             closing: None,

@@ -157,7 +157,7 @@ impl Shard {
             // What Quantum has sent since is known only to itself.
             connection.refresh(io.now(), &mut self.ground.wires);
         }
-        connection.queued >= soft
+        connection.behind || connection.queued >= soft
     }
 }
 

@@ -103,6 +103,7 @@ impl Reactor for Shard {
             StreamEvent::Sent { bytes } => {
                 self.with(io, line, |shard, io, connection| shard.sent(io, connection, bytes))
             }
+            StreamEvent::Behind => self.with(io, line, |_, _, connection| connection.behind = true),
             StreamEvent::Ended => self.with(io, line, |shard, io, connection| shard.ended(io, connection)),
             StreamEvent::Closed(_) => self.closed(io, line, Close::PeerLeft),
         }
@@ -307,6 +308,7 @@ impl Shard {
     fn sent(&mut self, io: &mut Io<Mail>, connection: &mut Connection, bytes: usize) {
         connection.queued = connection.queued.saturating_sub(bytes);
         connection.progress = io.now();
+        connection.behind = false;
         self.progressed(io, connection);
     }
 

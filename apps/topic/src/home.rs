@@ -359,11 +359,11 @@ impl Home {
         seq: Option<(Name, u64)>,
         body: &[u8],
     ) -> Option<u64> {
-        let ring_bytes_max = self.allowance(desk, place, body.len());
+        let bytes_max = self.allowance(desk, place, body.len());
         let topic = &mut self.topics[place];
-        let held = topic.history.ring_bytes();
-        let offset = topic.history.push(&desk.limits, ring_bytes_max, at_ms, user, seq, body);
-        self.history_bytes = self.history_bytes - held + topic.history.ring_bytes();
+        let held = topic.history.body_bytes();
+        let offset = topic.history.push(&desk.limits, bytes_max, at_ms, user, seq, body);
+        self.history_bytes = self.history_bytes - held + topic.history.body_bytes();
         self.ticks += 1;
         topic.used = self.ticks;
         offset
@@ -373,7 +373,7 @@ impl Home {
     fn allowance(&mut self, desk: &mut Desk, place: usize, body_bytes: usize) -> usize {
         let limits = desk.limits;
         loop {
-            let held = self.topics[place].history.ring_bytes();
+            let held = self.topics[place].history.body_bytes();
             let left = limits.history_total_bytes_max.saturating_sub(self.history_bytes);
             let allowance = limits.history_bytes_max.min(held + left / 8).max(held);
             let mut helped = || self.evict_ring(desk, place) || self.evict(desk, Some(place), &places::ALL);

@@ -17,6 +17,7 @@
 //! epoch. What has facts of the app is never forgotten.
 
 mod arrival;
+mod chain;
 mod desk;
 mod due;
 mod ephemeral;

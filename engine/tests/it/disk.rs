@@ -81,6 +81,47 @@ fn writes_that_share_a_block_do_not_lose_each_other() {
 }
 
 #[test]
+fn commits_of_whole_blocks_and_odd_writes_do_not_lose_each_other() {
+    const BLOCK: usize = 4096;
+    let directory = tempfile::tempdir_in(".").expect("a directory on disk");
+    let path = directory.path().join("file");
+    let world = World::tcp(Habit::Report, 1);
+    open(&world, &path, true);
+    perform(&world, 2, DiskOperation::Allocate { file: FILE, bytes: 64 * BLOCK as u64 });
+    let mut model = vec![0; 64 * BLOCK];
+    let mut writes = Vec::new();
+    for n in 0..64usize {
+        // A whole block, all blocks of a batch, or a piece of the block before, which brings back the rest of it.
+        let (at, len) = [(n * BLOCK, BLOCK), (n / 2 * BLOCK, n % 9 * BLOCK), (n * BLOCK + 500, 700)][n % 3];
+        let end = (at + len).min(model.len());
+        let bytes = Bytes::from(vec![n as u8 + 1; end - at]);
+        model[at..end].copy_from_slice(&bytes);
+        writes.push((at as u64, bytes));
+    }
+    let count = writes.len();
+    world.order(0, move |io| {
+        for (n, (offset, bytes)) in writes.into_iter().enumerate() {
+            io.disk(Ticket(100 + n as u64), DiskOperation::Write { file: FILE, offset, bytes, sync: true });
+        }
+        // It ends when what was started before has.
+        io.disk(Ticket(99), DiskOperation::Close { file: FILE });
+    });
+    for _ in 0..=count {
+        world.until(|happened| matches!(happened, Happened::Disk(_, text, _) if text == "done").then_some(()));
+    }
+    assert_eq!(world.stats(0).disk_errors.get(), 0);
+    let found = fs::read(&path).expect("readable");
+    let places: Vec<usize> = (0..model.len()).filter(|at| found[*at] != model[*at]).collect();
+    assert!(
+        places.is_empty() && found.len() == model.len(),
+        "{} bytes differ from {:?} on",
+        places.len(),
+        places.first()
+    );
+    world.stop();
+}
+
+#[test]
 fn every_error_comes_back_with_its_ticket() {
     let directory = tempfile::tempdir_in(".").expect("a directory on disk");
     let world = World::tcp(Habit::Report, 1);

@@ -251,6 +251,41 @@ fn every_queued_byte_is_reported_as_sent_once() {
 }
 
 #[test]
+fn who_does_not_read_is_told_of_once_and_has_everything_when_it_reads() {
+    let world = World::tcp(Habit::Report, 1);
+    let mut client = client(&world);
+    let stream = accepted(&world);
+    const PIECE: usize = 200_000;
+    let (mut queued, mut sent) = (0, 0);
+    // Until the buffers of both kernels' ends are full.
+    'fill: loop {
+        assert!(queued < 1 << 30, "no socket holds a gigabyte");
+        world.order(0, move |io| {
+            io.send(stream, Bytes::from(vec![7; PIECE]));
+            // What cannot get on is told of in the next turn, whatever brings it.
+            io.wake_at(Some(io.now()));
+        });
+        queued += PIECE;
+        while sent < queued {
+            match world.next() {
+                Happened::Sent(_, bytes) => sent += bytes,
+                Happened::Behind(behind) => {
+                    assert_eq!(behind, stream);
+                    break 'fill;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    world.order(0, move |io| io.send(stream, Bytes::from(vec![7; PIECE])));
+    queued += PIECE;
+    eventually("counted", || world.stats(0).behind.get() == 1);
+    client.read_exact(&mut vec![0; queued]).expect("all bytes");
+    assert!(matches!(world.next(), Happened::Sent(..)), "it was told once");
+    world.stop();
+}
+
+#[test]
 fn connections_beyond_the_limit_are_closed_and_counted() {
     let world = World::start(Habit::Echo, Config { streams_max: 10, ..tcp_config(1) });
     let mut clients: Vec<_> = (0..10).map(|_| client(&world)).collect();

@@ -33,6 +33,7 @@ pub(crate) enum Happened {
     ConnectFailed(u64, std::io::ErrorKind),
     Data(Stream, Vec<u8>),
     Sent(Stream, usize),
+    Behind(Stream),
     Ended(Stream),
     Closed(Stream, engine::StreamClose),
     Datagrams { peer: SocketAddr, segment: usize, ecn: u8, bytes: Vec<u8> },
@@ -106,6 +107,7 @@ impl Reactor for Puppet {
                 Happened::Data(stream, bytes.to_vec())
             }
             StreamEvent::Sent { bytes } => Happened::Sent(stream, bytes),
+            StreamEvent::Behind => Happened::Behind(stream),
             StreamEvent::Ended => {
                 if self.habit == Habit::Echo {
                     io.shutdown(stream);

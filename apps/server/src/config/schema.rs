@@ -177,7 +177,8 @@ schema! {
         /// Seconds of silence after which the server asks whether the client is still there. Less than half of
         /// idle_secs, so that one lost answer does not end a session.
         ping_secs: Duration = secs(25), secs(1) => secs(43_200);
-        /// Bytes queued for one connection from which on its messages wait in their topics instead of in memory.
+        /// Bytes queued for one connection from which on its messages wait in their topics instead of in memory. On TCP
+        /// they wait there already when the kernel has no room for more.
         queue_soft_bytes: usize = 64 * KIB, 4 * KIB => 64 * MIB;
         /// Bytes queued for one connection at which it is closed, because it does not read.
         queue_hard_bytes: usize = 256 * KIB, 8 * KIB => 256 * MIB;

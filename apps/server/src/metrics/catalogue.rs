@@ -73,6 +73,7 @@ const ENGINE_HELP: &[(&str, &str)] = &[
     ("recvs", "Receives that brought bytes."),
     ("sends", "Send operations given to the ring."),
     ("stale_effects", "Effects on a stream that was already gone."),
+    ("behind", "Sends that found the buffer of a socket full."),
     ("buffers_exhausted", "Receives that found no free buffer."),
     ("datagrams_in", "Datagrams received."),
     ("datagrams_out", "Datagrams sent."),

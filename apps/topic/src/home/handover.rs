@@ -9,7 +9,7 @@ use super::{Home, NOBODY, places::ALL};
 use crate::{
     desk::Desk,
     facts::Change,
-    history::{History, room_bytes},
+    history::History,
     section::{FactSection, Record, Section},
     seen::Seen,
     snapshot::{Restored, Share, Snapshot},
@@ -101,20 +101,20 @@ impl Home {
                 break left;
             }
         };
-        let (skip, ring_bytes) = newest(section, limits.history_records_max, limits.history_bytes_max.min(left));
-        let mut history = History::resumed(section.first + skip as u64, ring_bytes);
+        let (skip, _) = newest(section, limits.history_records_max, limits.history_bytes_max.min(left));
+        let mut history = History::resumed(section.first + skip as u64);
         let mut seen = Seen::new(desk.hasher.clone());
         for record in section.records().skip(skip) {
             let user = desk.names.intern(record.from);
             let seq = record.seq.map(|(device, seq)| (desk.names.intern(device), seq));
-            let pushed = history.push(&limits, ring_bytes, record.at_ms, user.clone(), seq.clone(), record.body);
-            let offset = pushed.expect("the ring has room for exactly these");
+            let offset = history.restore(record.at_ms, user.clone(), seq.clone(), record.body);
             if let Some((device, seq)) = &seq {
                 seen.add(&user, device, *seq, offset, section.first);
             }
         }
+        history.fit();
         assert_eq!(history.head(), section.head, "offsets go on where they were");
-        self.history_bytes += history.ring_bytes();
+        self.history_bytes += history.body_bytes();
         let place = self.insert(desk, section.name, section.epoch);
         let topic = &mut self.topics[place];
         (topic.history, topic.seen) = (history, seen);
@@ -124,14 +124,14 @@ impl Home {
 
 /// How many records at the beginning of a topic have no room, and the bytes that the bodies of the others take.
 fn newest(section: &Section<'_>, records_max: usize, bytes_max: usize) -> (usize, usize) {
-    let mut bytes: usize = section.records().map(|record| room_bytes(record.body.len())).sum();
+    let mut bytes: usize = section.records().map(|record| record.body.len()).sum();
     let mut left = section.records().count();
     let mut skip = 0;
     for record in section.records() {
         if left <= records_max && bytes <= bytes_max {
             break;
         }
-        bytes -= room_bytes(record.body.len());
+        bytes -= record.body.len();
         left -= 1;
         skip += 1;
     }

@@ -114,7 +114,7 @@ impl Home {
         let last_segment = self.asleep.get(name).copied().unwrap_or_else(|| self.newest_segment());
         let place = self.insert(desk, name, epoch);
         let topic = &mut self.topics[place];
-        (topic.level, topic.history) = (Level::Durable, History::resumed(offset + 1, 0));
+        (topic.level, topic.history) = (Level::Durable, History::resumed(offset + 1));
         (topic.newest_ms, topic.last_segment) = (at_ms, last_segment);
         self.wake_marks_of(desk, place);
         Some(place)
@@ -236,8 +236,8 @@ impl Home {
 
     pub(super) fn forget_ring(&mut self, place: usize) {
         let history = &mut self.topics[place].history;
-        self.history_bytes -= history.ring_bytes();
-        *history = History::resumed(history.head() + 1, 0);
+        self.history_bytes -= history.body_bytes();
+        *history = History::resumed(history.head() + 1);
     }
 
     /// Removes the topic without listeners that was used least recently, of these kinds, but not `except`; whether there
@@ -270,7 +270,7 @@ impl Home {
         let topic = self.topics.remove(place);
         self.by_name.remove(&topic.name);
         self.open.here -= usize::from(!self.is_reserved(&topic.name));
-        self.history_bytes -= topic.history.ring_bytes();
+        self.history_bytes -= topic.history.body_bytes();
         if let Some(at) = topic.presence.due {
             desk.due.cancel(at, Chore::Presence(place));
         }

@@ -81,8 +81,8 @@ impl Home {
             for gone in std::mem::take(&mut topic.index).clear() {
                 *live.entry(gone.segment).or_default() -= u64::from(gone.bytes);
             }
-            self.history_bytes -= topic.history.ring_bytes();
-            (topic.epoch, topic.history) = (found.epoch, History::resumed(offset, 0));
+            self.history_bytes -= topic.history.body_bytes();
+            (topic.epoch, topic.history) = (found.epoch, History::resumed(offset));
             (topic.index, topic.seen) = (Index::default(), Seen::new(desk.hasher.clone()));
         }
         let (At { segment, block, blocks }, bytes) = (found.at, found.bytes);

@@ -128,8 +128,8 @@ impl Home {
             let topic = &mut self.topics[place];
             if topic.epoch == head.epoch && topic.history.head() < head.offset {
                 topic.index.clear().for_each(|place| gone(&place));
-                self.history_bytes -= topic.history.ring_bytes();
-                (topic.history, topic.seen) = (History::resumed(head.offset + 1, 0), Seen::new(desk.hasher.clone()));
+                self.history_bytes -= topic.history.body_bytes();
+                (topic.history, topic.seen) = (History::resumed(head.offset + 1), Seen::new(desk.hasher.clone()));
                 topic.newest_ms = topic.newest_ms.max(head.at_ms);
             }
         }

@@ -1,6 +1,6 @@
 //! Where the messages of one topic lie in the journal: an entry per batch that has some.
 
-use std::collections::VecDeque;
+use crate::chain::Chain;
 
 /// Messages of a topic in one batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,7 +22,7 @@ pub(crate) struct Place {
 /// All places of a topic, oldest first.
 #[derive(Default, Debug)]
 pub(crate) struct Index {
-    places: VecDeque<Place>,
+    places: Chain<Place>,
     bytes: u64,
 }
 
@@ -68,9 +68,9 @@ impl Index {
     }
 
     /// All goes.
-    pub(crate) fn clear(&mut self) -> impl Iterator<Item = Place> + '_ {
+    pub(crate) fn clear(&mut self) -> impl Iterator<Item = Place> + use<> {
         self.bytes = 0;
-        self.places.drain(..)
+        self.places.take()
     }
 
     /// What lies in a segment lies elsewhere in it now.
@@ -87,13 +87,12 @@ impl Index {
         if let Some(place) = new.first_mut() {
             place.first = place.first.max(first);
         }
-        let old: u64 = self.places.range(start..end).map(|place| u64::from(place.bytes)).sum();
-        let tail = self.places.split_off(end);
-        self.places.truncate(start);
+        let mut places: Vec<_> = self.places.take().collect();
+        let old: u64 = places[start..end].iter().map(|place| u64::from(place.bytes)).sum();
         self.bytes += new.iter().map(|place| u64::from(place.bytes)).sum::<u64>();
         self.bytes -= old;
-        self.places.extend(new);
-        self.places.extend(tail);
+        places.splice(start..end, new);
+        places.into_iter().for_each(|place| self.places.push_back(place));
     }
 
     /// Bytes of all messages.
@@ -104,7 +103,7 @@ impl Index {
     /// Bytes of those messages that lie in a segment.
     pub(crate) fn bytes_in(&self, segment: u64) -> u64 {
         let start = self.places.partition_point(|place| place.segment < segment);
-        let here = self.places.range(start..).take_while(|place| place.segment == segment);
+        let here = self.places.from(start).take_while(|place| place.segment == segment);
         here.map(|place| u64::from(place.bytes)).sum()
     }
 

@@ -88,6 +88,8 @@ struct Wire {
     shard: usize,
     stream: Stream,
     queue: VecDeque<Bytes>,
+    /// There was no room for what is queued, and the shard knows.
+    behind: bool,
     shutdown: bool,
     paused: bool,
     /// The reactor got `Closed`.
@@ -177,6 +179,7 @@ impl Kernel {
             shard,
             stream,
             queue: VecDeque::new(),
+            behind: false,
             shutdown: false,
             paused: false,
             closed: false,
@@ -449,17 +452,32 @@ impl Kernel {
             }
             wire.queue.pop_front();
         }
+        let behind = !wire.queue.is_empty();
         let (shard, stream, done) = (wire.shard, wire.stream, wire.queue.is_empty() && wire.shutdown);
         if done {
             wire.duplex.finish(self.now, Side::Server);
         }
         let over = done && wire.ended;
         if sent > 0 {
+            self.wires[number].behind = false;
             self.trace.note(b'q', number as u64, &(sent as u64).to_le_bytes());
             self.turn(shard, |shard, io| shard.on_stream(io, stream, StreamEvent::Sent { bytes: sent }));
         }
+        if behind && !self.wires[number].closed {
+            self.tell_behind(number, sent > 0);
+        }
         if over {
             self.close(number, StreamClose::Local);
+        }
+    }
+
+    /// There was no room for all; the engine says so once, until something goes again.
+    fn tell_behind(&mut self, number: usize, anew: bool) {
+        let wire = &mut self.wires[number];
+        let told = std::mem::replace(&mut wire.behind, true);
+        let (shard, stream) = (wire.shard, wire.stream);
+        if anew || !told {
+            self.turn(shard, |shard, io| shard.on_stream(io, stream, StreamEvent::Behind));
         }
     }
 
