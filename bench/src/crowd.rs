@@ -202,7 +202,7 @@ impl Crowd {
 }
 
 /// The source address of a connection: dealt out over 127.1.0.0/16, so that no single address runs out of ports.
-fn source(id: u32, sources: u16) -> Option<IpAddr> {
+pub(crate) fn source(id: u32, sources: u16) -> Option<IpAddr> {
     let number = id.checked_rem(u32::from(sources))?;
     let [_, _, high, low] = (number + 1).to_be_bytes();
     Some(IpAddr::V4(Ipv4Addr::new(127, 1, high, low)))

@@ -22,6 +22,7 @@ pub mod schedule;
 pub mod site;
 pub mod speech;
 pub mod stamp;
+pub mod storm;
 pub mod tally;
 pub mod tunnel;
 pub mod wire;

@@ -8,6 +8,7 @@ use crate::{
     link::matrix::{Matrix, One},
     schedule::SECOND_NS,
     stamp,
+    storm::Storm,
 };
 
 /// Bytes that UDP can carry from one send.
@@ -38,6 +39,8 @@ pub enum Action {
     Fanout(Options),
     /// Publications that are acknowledged once they are on disk, beside the disk itself and other servers.
     Durable(Durable),
+    /// Clients that lose their server and resume: when the last is back, and whether anybody missed anything.
+    Storm(Storm),
     /// Open connections and hold them: what one costs in memory.
     Idle(Options),
     /// Our echo server against others, interleaved: the ratio and its spread.

@@ -337,7 +337,7 @@ impl Result {
 }
 
 impl Spread {
-    fn of(histogram: &Histogram<u64>) -> Self {
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
         let samples = histogram.len();
         Self {
             samples,

@@ -13,10 +13,11 @@ use topic::{
 use crate::{
     Refusal, Who,
     audit::AUDIT_TOPIC,
-    body, conversation, history,
+    body, conversation, directory, history,
     home::{self, AMENDS, Home, READ, RETRY},
-    post::Post,
-    push::{PUSH_OP, Pushes},
+    post::{Post, Query},
+    presence::{self, Ask, Presence},
+    push::{self, PUSH_OP, Pushes},
     rate::{RATE_USERS_MAX, RateTable},
     request::{Request, Search},
     shared::{Settings, Shared},
@@ -33,6 +34,7 @@ pub struct Chat {
     /// Made with the first publication, which brings the time.
     rates: Option<RateTable>,
     pushes: Pushes,
+    presence: Presence,
 }
 
 const BAD_TOPIC: &str =
@@ -42,8 +44,17 @@ impl Chat {
     /// No rooms yet. The seed keeps hashes secret from whoever chooses names.
     #[must_use]
     pub fn new(limits: Limits, settings: Settings, shared: Arc<Shared>, seed: u64) -> Self {
-        let (topics, home) = (Topics::new(limits, seed), Home::default());
-        Self { topics, home, settings, shared, seed, rates: None, pushes: Pushes::default() }
+        let (topics, home) = (Topics::new(limits, seed), Home::new(settings.day_offset_min));
+        Self {
+            topics,
+            home,
+            settings,
+            shared,
+            seed,
+            rates: None,
+            pushes: Pushes::default(),
+            presence: Presence::default(),
+        }
     }
 
     /// The rooms, for their numbers.
@@ -89,6 +100,12 @@ impl Chat {
         self.topics.topic_of(peer, alias)
     }
 
+    /// Writes into the record for moderators what happened to a user's account, if that is at home here: each shard is
+    /// told, and one of them does it.
+    pub fn record(&mut self, cx: &mut Cx<'_, Mail>, what: &str, user: &str) {
+        self.home.record(cx, &mut self.topics, what, user);
+    }
+
     fn on_req(&mut self, cx: &mut Cx<'_, Mail>, (peer, id): (Peer, u32), op: &str, body: &[u8]) {
         if op == history::OP {
             return self.on_history(cx, (peer, id), body);
@@ -113,6 +130,11 @@ impl Chat {
                 let users = self.shared.people.find(&prefix, limit);
                 answer(cx, (peer, id), Ok(crate::facts::json(&Found { users: &users })));
             }
+            Some(Ok(Request::Presence(Ask::Set { away }))) => {
+                self.presence.set(cx, peer, &user, away);
+                answer(cx, (peer, id), Ok(Bytes::from_static(b"{}")));
+            }
+            Some(Ok(Request::Presence(ask))) => self.presence.ask(cx, &self.topics, (peer, id), (&user, ask)),
             Some(Ok(Request::Home { query, .. })) if query.changes() && !self.take_rate(cx, (peer, id)) => {}
             Some(Ok(Request::Home { to, query })) => {
                 home::mail(cx, &self.topics, to, Post::Ask { peer, id, user, guest, query });
@@ -162,10 +184,14 @@ impl Chat {
     }
 
     fn on_post(&mut self, cx: &mut Cx<'_, Mail>, from: ShardId, post: Post) {
-        let Self { topics, home, shared, pushes, .. } = self;
+        let Self { topics, home, shared, pushes, presence, .. } = self;
         match post {
             Post::Ask { peer, id, user, guest, query } => {
+                let hidden = hides(&query);
                 home.on_ask(cx, topics, shared, (from, peer, id), (&user, guest), query);
+                if let Some(other) = hidden {
+                    presence.look_again(cx, topics, &user, &other);
+                }
             }
             Post::Answer { peer, id, answer: result } => {
                 if topics.who(peer).is_some() {
@@ -189,6 +215,17 @@ impl Chat {
             Post::Push { ticket, target, topic, body } => {
                 home.on_push(cx, topics, shared, (from, ticket, target), (topic, &body));
             }
+            Post::PushMembers { ticket, group } => {
+                let users = push::members_of(topics, &group);
+                home::mail(cx, topics, from, Post::PushedMembers { ticket, group, users });
+            }
+            Post::PushedMembers { ticket, group, users } => {
+                if let Some((peer, id, body)) = pushes.on_members(cx, topics, ticket, (group, users))
+                    && topics.who(peer).is_some()
+                {
+                    answer(cx, (peer, id), Ok(body));
+                }
+            }
             Post::Pushed { ticket, target, result } => {
                 if let Some((peer, id, body)) = pushes.on_pushed(ticket, target, result)
                     && topics.who(peer).is_some()
@@ -196,6 +233,7 @@ impl Chat {
                     answer(cx, (peer, id), Ok(body));
                 }
             }
+            Post::Presence(letter) => presence.on_letter(cx, topics, from, letter),
             Post::Marked { user, topic, delivered, read } => {
                 Home::on_marked(cx, topics, &user, (&topic, delivered, read));
             }
@@ -206,8 +244,9 @@ impl Chat {
 impl App for Chat {
     type Mail = Mail;
 
-    fn on_open(&mut self, _: &mut Cx<'_, Mail>, peer: Peer, info: &PeerInfo) {
+    fn on_open(&mut self, cx: &mut Cx<'_, Mail>, peer: Peer, info: &PeerInfo) {
         self.topics.on_open(peer, info);
+        self.presence.on_open(cx, info);
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_, Mail>, peer: Peer, message: Message<'_>) {
@@ -228,6 +267,9 @@ impl App for Chat {
     }
 
     fn on_close(&mut self, cx: &mut Cx<'_, Mail>, peer: Peer, _: Close) {
+        if let Some((user, guest)) = self.topics.who(peer) {
+            self.presence.on_close(cx, peer, (&user, guest));
+        }
         self.topics.on_close(cx, peer);
     }
 
@@ -262,9 +304,20 @@ impl App for Chat {
         if timer == RETRY {
             self.home.outbox.retry(cx, &self.topics);
         }
+        if timer == presence::TIMER {
+            self.presence.on_timer(cx, &mut self.topics);
+        }
         self.topics.on_timer(cx, timer);
         Home::on_marks(cx, &mut self.topics);
         self.home.settle(cx, &mut self.topics);
+    }
+}
+
+/// Whom somebody may not want to be seen by any longer, after such a question.
+fn hides(query: &Query) -> Option<String> {
+    match query {
+        Query::Directory(directory::Op::Block { user } | directory::Op::Remove { user }) => Some(user.clone()),
+        _ => None,
     }
 }
 

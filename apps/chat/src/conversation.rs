@@ -28,6 +28,6 @@ pub(crate) use address::{is_open, is_topic};
 pub use ask::Ask;
 pub use decide::{Call, Decision, decide};
 pub use group::{Ban, GROUP_BANS_MAX, GROUP_MEMBERS_MAX, Group, Member, Role, SLOW_MS_MAX};
-pub(crate) use group::{GROUP_TICKS_MAX, members};
+pub(crate) use group::{GROUP_TICKS_MAX, member_names, members};
 pub use notice::Event;
 pub use op::{Op, USERS_PER_OP_MAX};

@@ -22,9 +22,10 @@ mod recent;
 mod relation;
 
 pub use decide::{Decision, decide, receive};
-pub(crate) use entry::entries;
 pub use entry::{CONVERSATIONS_MAX, Entry};
+pub(crate) use entry::{entries, is_listed};
 pub use letter::Letter;
 pub use op::{List, Op, REQUEST_CHARS_MAX};
 pub use recent::{Cursor, Last, PREVIEW_CHARS_MAX, Page, Recent, page};
 pub use relation::{BLOCKS_MAX, Block, CONTACTS_MAX, Contact, REQUESTS_MAX, Request, State, blocks, state};
+pub(crate) use relation::{contacts, is_contact};

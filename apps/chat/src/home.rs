@@ -1,5 +1,6 @@
 //! What is decided at homes: operations and letters become facts, and when these are on disk, answers and further letters.
 
+mod day;
 mod gate;
 mod inbox;
 mod outbox;
@@ -32,6 +33,7 @@ pub(crate) struct Home {
     gathers: Gathers,
     /// When members of slow groups wrote last: topic and user.
     slow: BTreeMap<(String, String), u64>,
+    days: day::Days,
 }
 
 /// Who is answered.
@@ -51,6 +53,8 @@ enum After {
     Taken(ShardId, String, u64),
     /// A program said something: the number of the push, and what the target is called.
     Pushed(ShardId, u64, String),
+    /// A new day was said.
+    Day,
     /// Nothing.
     Nothing,
 }
@@ -74,9 +78,9 @@ struct Work {
 }
 
 /// The facts under one name.
-struct View<'a> {
-    topics: &'a Topics,
-    name: &'a str,
+pub(crate) struct View<'a> {
+    pub(crate) topics: &'a Topics,
+    pub(crate) name: &'a str,
 }
 
 impl Facts for View<'_> {
@@ -100,6 +104,9 @@ impl Home {
             let (number, fact) = self.outbox.write(&name, &to, note);
             changes.push(fact);
             numbers.push((to, number));
+        }
+        if !notices.is_empty() {
+            self.open_day(cx, topics, &name);
         }
         // What is so already may still be on its way to disk.
         if changes.is_empty() && topics.is_settled() {
@@ -135,6 +142,9 @@ impl Home {
                         Err(_) => self.outbox.drop_letter(&name, &to, number),
                     }
                 }
+                if matches!(after, After::Day) && outcome.is_err() {
+                    self.close_day(&name);
+                }
                 let refused = |(code, message): (Code, &'static str)| Refusal::new(code, message);
                 Self::conclude(cx, &name, after, outcome.map_err(refused), topics);
             }
@@ -143,7 +153,7 @@ impl Home {
 
     fn conclude(cx: &mut Cx<'_, Mail>, to: &str, after: After, outcome: Result<(), Refusal>, topics: &Topics) {
         let (shard, post) = match after {
-            After::Nothing => return,
+            After::Nothing | After::Day => return,
             After::Answer(Asker { shard, peer, id }, body) => {
                 (shard, Post::Answer { peer, id, answer: outcome.map(|()| body) })
             }
@@ -182,8 +192,18 @@ impl Home {
         Self::conclude(cx, &name, after, Err(missing), topics);
     }
 
+    /// Writes into the record what happened to an account that is at home here.
+    pub(crate) fn record(&mut self, cx: &mut Cx<'_, Mail>, topics: &mut Topics, what: &str, user: &str) {
+        let Some(name) = personal(user).filter(|name| cx.home(name) == cx.shard) else { return };
+        let letters = vec![audit::note(what, (&name, user, cx.wall_ms), &[])];
+        let (changes, notices, after) = (Vec::new(), Vec::new(), After::Nothing);
+        // A home that takes nothing says so in its log and figures.
+        let _ = self.commit(cx, topics, Work { name, changes, notices, letters, after });
+    }
+
     /// Publishes what the server says, and goes on when it is on disk.
     fn publish(&mut self, cx: &mut Cx<'_, Mail>, topics: &mut Topics, (name, body): (String, &[u8]), after: After) {
+        self.open_day(cx, topics, &name);
         let published = topics.publish_own(cx, (&name, SERVER), body).map(|_| ());
         // Facts come to disk in the order of what was written: so do none.
         let token = self.next;

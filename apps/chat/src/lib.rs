@@ -5,7 +5,7 @@
 //! | `chat/<room>`, `chat/world` | everybody | everybody |
 //! | `chat/g/<id>` | members | members that are not muted |
 //! | `chat/d/<a>~<b>` | both | both, unless one has blocked the other; no guests |
-//! | `chat/audit` | tokens with this very capability | the server: roles, silences, bans, removals, recalls by others, words |
+//! | `chat/audit` | tokens with this very capability | the server: roles, silences, bans, removals, recalls by others, words, logouts everywhere (`logout_all`), refresh tokens that were used twice (`refresh_reused`) |
 //! | `chat/u/<user>` | all devices of that account | the server: what is new in the user's contacts and conversations |
 //!
 //! What the server says has the sender `""`, which no user is called. Names in topics are written as
@@ -31,7 +31,7 @@
 //! | `chat.members`, `chat.bans` | topic, after?, limit? (200) | `{topic, count?, more, members or bans}` |
 //! | `chat.info` | topic | `{topic, kind, ..}` |
 //! | `chat.marks` | topic, after?, limit? (200) | `{topic, more, marks: [{user, delivered, read}]}` |
-//! | `chat.push` | target: {group?, users? (200), except?, all?}, body | `{results: [{target, ok, code?}]}`; with a token that has this very capability |
+//! | `chat.push` | target: {groups? (20), users? (200), except? (200), all?}, body | `{results: [{target, ok, code?}]}`; with a token that has this very capability |
 //! | `chat.search` | prefix, limit? (20) | `{users}` |
 //! | `contact.request` | user, text? (200 characters) | `{}`; 1,000 under way |
 //! | `contact.accept`, `contact.decline`, `contact.remove` | user | `{}`; 5,000 contacts |
@@ -41,6 +41,9 @@
 //! | `inbox.read` | topic, read | `{}`; raises the marks as `ack` does, without a subscription |
 //! | `inbox.set` | topic, muted?, pinned? | `{}` |
 //! | `inbox.forget` | topic | `{}`; the next message of a direct conversation brings it back |
+//! | `presence.get` | users (100) | `{users: [{user, state, last_seen_ms?}]}` in the order asked for |
+//! | `presence.set` | state: `online` or `away` | `{}`; of this session |
+//! | `presence.watch` | | `{users: [{user, state, last_seen_ms?}], more}`; from here on changes are told |
 //!
 //! Errors: `invalid_argument` (fields, limits of lengths), `permission_denied` (not a member, muted, banned, blocked, a
 //! guest, a word that is not allowed; `retry_ms` if it ends), `not_found` (no such group, user, request),
@@ -49,6 +52,28 @@
 //!
 //! How far members of direct conversations and groups of at most 100 have come is told as the ephemeral value `read` of
 //! each user, `{delivered, read}`, and to a user's own devices on the personal topic, `{topic, delivered, read}`.
+//!
+//! A push to `groups` with `except` is told to each member but those, once, on the personal topic, and not in the group's;
+//! such a group has at most 1,000 members, else its target has the code `resource_exhausted`. A lone `group` is good, too.
+//!
+//! The first message of a new day in a conversation is preceded by `{type: "system", event: "day", date: "2026-11-26",
+//! day, by: ""}`, where `day` counts from 1970; days begin at the midnight of `chat.day_offset_min` minutes east of UTC.
+//! A conversation's very first message has none before it, and personal topics have none.
+//!
+//! # Presence
+//!
+//! A user with an account is `online` while a session of any device is, `away` while sessions are but all of them said so
+//! with `presence.set`, and `offline` 30 s after the last one left; `last_seen_ms` is when that was (milliseconds since
+//! 1970), and absent while a user is there or if nobody knows. It is seen by those who are in the user's circle: contacts,
+//! both of a direct conversation that is in the list of both, and members of a group of at most 100. To everybody else, and
+//! to whoever has blocked the user or was blocked, the user is `offline`, as a user is that does not exist.
+//!
+//! `presence.watch` tells a session how its circle is, the first 500 users of it (`more`: there are others). From then on,
+//! until the last session that watches is gone, changes are told on the personal topic as the ephemeral value `presence` of
+//! the user that changed: `{kind: "eph", topic: "chat/u/bob", from: "ada", key: "presence", body: {state, last_seen_ms?}}`,
+//! the first one at once and then one in two seconds at most. A circle is looked at again every two minutes, and when a
+//! session asks again. A user is told of to at most 1,000 others. Presence is in memory: a restart forgets it.
+//! Errors: `permission_denied` (a guest), `invalid_argument`, `resource_exhausted` (watched too often; `retry_ms`).
 //!
 //! # How it is decided
 //!
@@ -70,6 +95,7 @@ mod home;
 mod list;
 mod name;
 mod post;
+pub mod presence;
 mod push;
 pub mod rate;
 mod request;
@@ -84,6 +110,6 @@ pub use chat::Chat;
 pub use facts::{Change, Facts, Refusal, Who, apply};
 pub use list::PAGE_LINES_MAX;
 pub use name::{GROUP_NAME_CHARS_MAX, USER_CHARS_MAX, group_name, is_user};
-pub use push::PUSH_OP;
+pub use push::{PUSH_EXCEPT_MEMBERS_MAX, PUSH_GROUPS_MAX, PUSH_OP};
 pub use shared::{People, Settings, Shared};
 pub use words::{Verdict, WORD_CHARS_MAX, WORDS_BYTES_MAX, WORDS_MAX, WordList, WordsError};

@@ -10,6 +10,7 @@ use crate::{
     conversation::{self, Conversation},
     directory::{self, Cursor, Last},
     facts::Refusal,
+    presence,
 };
 
 /// A letter between shards.
@@ -65,12 +66,24 @@ pub(crate) enum Post {
         topic: String,
         body: Bytes,
     },
+    /// To the home of a group: who is to be told one by one?
+    PushMembers {
+        ticket: u64,
+        group: String,
+    },
+    PushedMembers {
+        ticket: u64,
+        group: String,
+        users: Result<Vec<String>, Code>,
+    },
     /// Back: whether it is on disk.
     Pushed {
         ticket: u64,
         target: String,
         result: Result<(), Code>,
     },
+    /// Who is there.
+    Presence(presence::Letter),
     /// To a user's home: how far the user has come in a conversation.
     Marked {
         user: String,

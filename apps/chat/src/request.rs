@@ -11,6 +11,7 @@ use crate::{
     facts::{Refusal, Who},
     list::PAGE_LINES_MAX,
     post::Query,
+    presence,
     search::FOUND_MAX,
 };
 
@@ -28,6 +29,8 @@ pub(crate) enum Request {
     Home { to: ShardId, query: Query },
     /// This shard.
     Search(Search),
+    /// This shard and homes.
+    Presence(presence::Ask),
 }
 
 /// `chat.search {prefix, limit?}`: users whose names begin so.
@@ -69,6 +72,10 @@ impl Request {
         }
         if let Some(ask) = directory::Op::read(op, body) {
             return Some(ask.and_then(|op| Self::of_user(cx, who, Query::Directory(op))));
+        }
+        if let Some(ask) = presence::of_operation(op, body) {
+            let denied = || Refusal::denied("only an account has presence, and sees that of others");
+            return Some(if who.guest { Err(denied()) } else { ask.map(Self::Presence) });
         }
         Some(match op {
             "chat.marks" | "inbox.read" if who.guest => Err(Refusal::denied("only an account has marks to show")),

@@ -20,11 +20,14 @@ pub struct Settings {
     pub rates: Rates,
     /// Until when messages are changed.
     pub amend: AmendLimits,
+    /// How many minutes before those of UTC the days of conversations begin: 60 in Berlin in winter.
+    pub day_offset_min: i32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { text_chars_max: TEXT_CHARS_MAX, rates: Rates::default(), amend: AmendLimits::default() }
+        let (rates, amend) = (Rates::default(), AmendLimits::default());
+        Self { text_chars_max: TEXT_CHARS_MAX, rates, amend, day_offset_min: 0 }
     }
 }
 

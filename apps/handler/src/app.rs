@@ -80,6 +80,8 @@ pub enum Close {
     OutOfLimit,
     /// The server is stopping.
     Draining,
+    /// What proved who the client is does so no longer.
+    Unauthenticated,
 }
 
 /// A timer of an app, named by the app.

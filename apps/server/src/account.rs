@@ -2,9 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
-    io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -15,7 +13,7 @@ use handler::Code;
 use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Auth;
+use crate::{config::Auth, ledger::Ledger};
 
 /// The file in the data directory: one JSON object per line.
 const FILE: &str = "accounts.jsonl";
@@ -34,16 +32,13 @@ const SALT_BYTES: usize = 16;
 
 /// The accounts of this server.
 pub struct Accounts {
-    file: File,
-    // Where the next record starts: what is behind it is left of a write that failed.
-    end: u64,
+    ledger: Ledger,
     // The key is the name in lower case, so that `Alice` cannot pose as `alice`.
     by_key: BTreeMap<Box<str>, Account>,
     most: usize,
     hasher: Argon2<'static>,
     // What an unknown name is checked against, so that it takes as long as a known one.
     nobody: String,
-    broken: bool,
 }
 
 struct Account {
@@ -102,6 +97,9 @@ pub enum AccountError {
     /// No more accounts than auth.accounts_max.
     #[error("this server takes no more accounts")]
     Full,
+    /// No more logins than auth.logins_max.
+    #[error("too many devices are logged in")]
+    LoginsFull,
     /// The disk does not take it.
     #[error("accounts cannot be written: {0}")]
     Storage(String),
@@ -118,7 +116,7 @@ impl AccountError {
             Self::Name | Self::Password => Code::InvalidArgument,
             Self::Taken => Code::AlreadyExists,
             Self::Wrong => Code::Unauthenticated,
-            Self::Full => Code::ResourceExhausted,
+            Self::Full | Self::LoginsFull => Code::ResourceExhausted,
             Self::Storage(_) => Code::Unavailable,
             Self::Hash => Code::Internal,
         }
@@ -155,21 +153,11 @@ impl Accounts {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(folder: &Path, auth: &Auth) -> Result<Self, OpenError> {
-        let path = folder.join(FILE);
-        let failed = |source| OpenError::Io { path: path.clone(), source };
-        let mut options = OpenOptions::new();
-        let file =
-            options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
-        let (by_key, end) = load(&path, &file)?;
-        let length = file.metadata().map_err(failed)?.len();
-        if end < length {
-            tracing::warn!(path = %path.display(), bytes = length - end, "cut off a last record that was not whole");
-            file.set_len(end).map_err(failed)?;
-        }
-        file.sync_all().and_then(|()| File::open(folder)?.sync_all()).map_err(failed)?;
+        let mut by_key = BTreeMap::new();
+        let ledger = Ledger::open(folder, FILE, |line| parse(line, &mut by_key))?;
         let hasher = hasher(auth).map_err(OpenError::Parameters)?;
         let nobody = hash(&hasher, "nobody has this password", &[0; SALT_BYTES]).unwrap_or_default();
-        Ok(Self { file, end, by_key, most: auth.accounts_max, hasher, nobody, broken: false })
+        Ok(Self { ledger, by_key, most: auth.accounts_max, hasher, nobody })
     }
 
     /// How many there are.
@@ -211,7 +199,7 @@ impl Accounts {
         let mut salt = [0; SALT_BYTES];
         rng.fill_bytes(&mut salt);
         let hash = hash(&self.hasher, password, &salt).ok_or(AccountError::Hash)?;
-        self.append(&Record { name: name.into(), hash: hash.as_str().into(), at_ms })?;
+        self.ledger.append(&[Record { name: name.into(), hash: hash.as_str().into(), at_ms }])?;
         self.by_key.insert(key(name), Account { name: name.into(), hash: hash.into() });
         Ok(())
     }
@@ -232,64 +220,15 @@ impl Accounts {
             _ => Err(AccountError::Wrong),
         }
     }
-
-    fn append(&mut self, record: &Record<'_>) -> Result<(), AccountError> {
-        if self.broken {
-            return Err(AccountError::Storage("an earlier write failed, the server must be restarted".into()));
-        }
-        let storage = |error: io::Error| AccountError::Storage(error.to_string());
-        let mut line = serde_json::to_vec(record).map_err(|error| AccountError::Storage(error.to_string()))?;
-        line.push(b'\n');
-        let write = self.file.seek(SeekFrom::Start(self.end)).and_then(|_| self.file.write_all(&line));
-        if let Err(error) = write {
-            // A full disk may have taken a part; the file must end where the last whole record ends.
-            self.broken = self.file.set_len(self.end).is_err();
-            return Err(storage(error));
-        }
-        if let Err(error) = self.file.sync_data() {
-            // After a failed fsync nobody knows what is on disk, and asking again would lie.
-            self.broken = true;
-            tracing::error!(%error, "accounts cannot be synced to disk, no more are taken until a restart");
-            return Err(storage(error));
-        }
-        self.end += line.len() as u64;
-        Ok(())
-    }
 }
 
 impl std::fmt::Debug for Accounts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Accounts").field("count", &self.count()).field("broken", &self.broken).finish_non_exhaustive()
-    }
-}
-
-/// All records, and where the last whole one ends.
-fn load(path: &Path, file: &File) -> Result<(BTreeMap<Box<str>, Account>, u64), OpenError> {
-    let mut by_key = BTreeMap::new();
-    let (mut end, mut line, mut bad) = (0, 0, None);
-    let mut reader = BufReader::new(file);
-    let mut bytes = Vec::new();
-    loop {
-        bytes.clear();
-        let read = reader.read_until(b'\n', &mut bytes);
-        let read = read.map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-        if read == 0 {
-            return Ok((by_key, end));
-        }
-        if let Some((line, reason)) = bad.take() {
-            return Err(OpenError::Damaged { path: path.to_owned(), line, reason });
-        }
-        line += 1;
-        match parse(&bytes, &mut by_key) {
-            Ok(()) => end += read as u64,
-            // Whether it is the last one, the next lap knows.
-            Err(reason) => bad = Some((line, reason)),
-        }
+        f.debug_struct("Accounts").field("count", &self.count()).finish_non_exhaustive()
     }
 }
 
 fn parse(line: &[u8], by_key: &mut BTreeMap<Box<str>, Account>) -> Result<(), String> {
-    let line = line.strip_suffix(b"\n").ok_or("the line has no end")?;
     let record: Record<'_> = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     check_name(&record.name).map_err(|error| error.to_string())?;
     PasswordHash::new(&record.hash).map_err(|error| format!("the hash is damaged: {error}"))?;
@@ -423,7 +362,7 @@ mod tests {
         let mut accounts = open(&folder);
         register(&mut accounts, "alice", "long enough").expect("registered");
         // A descriptor that takes no bytes stands for a disk that takes none.
-        accounts.file = File::open("/dev/null").expect("there");
+        accounts.ledger.be_full();
         assert!(matches!(register(&mut accounts, "bob", "long enough"), Err(AccountError::Storage(_))));
         assert!(!accounts.has("bob") && accounts.has("alice"));
         assert!(matches!(register(&mut accounts, "bob", "long enough"), Err(AccountError::Storage(_))));

@@ -14,10 +14,12 @@ use std::{
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use handler::Code;
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use session::auth::{LoginId, Refresh};
 
 use crate::{
     account::{AccountError, Accounts, check_name},
     config::Auth,
+    login::{LoginBook, RenewError, Stands},
     throttle::{Throttle, network},
 };
 
@@ -42,6 +44,22 @@ pub enum Job {
     Guest {
         /// The name.
         name: String,
+        /// From where.
+        address: IpAddr,
+    },
+    /// Renew a login.
+    Refresh {
+        /// What the refresh token says, which is ours.
+        refresh: Refresh,
+        /// From where.
+        address: IpAddr,
+    },
+    /// End a login, or all of the account.
+    Logout {
+        /// What the refresh token says, which is ours.
+        refresh: Refresh,
+        /// Whether all devices are meant.
+        all: bool,
         /// From where.
         address: IpAddr,
     },
@@ -70,6 +88,39 @@ pub struct Identity {
     pub user: String,
     /// Whether nothing proves it.
     pub guest: bool,
+    /// The login of an account's device.
+    pub login: Option<Stands>,
+}
+
+/// What was done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Done {
+    /// Somebody may come in.
+    Welcome(Identity),
+    /// Somebody has logged out.
+    Goodbye,
+}
+
+/// Logins that have ended before their time: sessions of them end, too.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ended {
+    /// Which.
+    pub logins: Vec<LoginId>,
+    /// Whose.
+    pub user: String,
+    /// Whether all tokens of the user end, also those without a login.
+    pub all: bool,
+    /// What moderators are told of it, if anything.
+    pub record: Option<&'static str>,
+}
+
+/// The outcome of a job, and what every shard has to know of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// For whoever asked.
+    pub answer: Result<Done, Refusal>,
+    /// For all shards.
+    pub ended: Option<Ended>,
 }
 
 /// Why not.
@@ -90,7 +141,7 @@ impl From<AccountError> for Refusal {
 }
 
 /// How the outcome of a job comes back: called on the housekeeping thread, so it only posts mail to its shard.
-pub type Reply = Box<dyn FnOnce(Result<Identity, Refusal>) + Send>;
+pub type Reply = Box<dyn FnOnce(Outcome) + Send>;
 
 /// Something seldom: called about every [`TICK`], must be quick when nothing is due.
 pub type Chore = Box<dyn FnMut(SystemTime) + Send>;
@@ -115,15 +166,16 @@ impl Housekeeper {
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub fn start(
+    pub(crate) fn start(
         accounts: Accounts,
+        logins: LoginBook,
         auth: &Auth,
         shared: Arc<chat::Shared>,
         chores: Vec<Chore>,
     ) -> io::Result<(Self, thread::JoinHandle<()>)> {
         let (sender, receiver) = bounded(JOBS_MAX);
         let about = Arc::new(About::default());
-        let mut desk = Desk::new(accounts, auth, shared, Instant::now(), StdRng::from_os_rng());
+        let mut desk = Desk::new((accounts, logins), auth, shared, Instant::now(), StdRng::from_os_rng());
         about.accounts.store(desk.accounts.count() as u64, Ordering::Relaxed);
         let shared = Arc::clone(&about);
         let thread = thread::Builder::new().name("housekeeping".into());
@@ -190,6 +242,7 @@ fn run(jobs: &Receiver<(Job, Reply)>, desk: &mut Desk, mut chores: Vec<Chore>, a
         }
         if Instant::now() >= next {
             chores.iter_mut().for_each(|chore| chore(SystemTime::now()));
+            desk.logins.expire(unix_secs(SystemTime::now()));
             next = Instant::now() + TICK;
         }
     }
@@ -198,29 +251,57 @@ fn run(jobs: &Receiver<(Job, Reply)>, desk: &mut Desk, mut chores: Vec<Chore>, a
 /// Where jobs are done; it has no clock and no thread.
 struct Desk {
     accounts: Accounts,
+    logins: LoginBook,
+    /// What the job that is being done has ended.
+    ended: Option<Ended>,
     shared: Arc<chat::Shared>,
     guests: bool,
     by_name: Throttle,
     by_address: Throttle,
     guests_by_address: Throttle,
+    refreshes_by_login: Throttle,
+    refreshes_by_address: Throttle,
     rng: StdRng,
 }
 
 impl Desk {
-    fn new(accounts: Accounts, auth: &Auth, shared: Arc<chat::Shared>, now: Instant, mut rng: StdRng) -> Self {
+    fn new(
+        (accounts, logins): (Accounts, LoginBook),
+        auth: &Auth,
+        shared: Arc<chat::Shared>,
+        now: Instant,
+        mut rng: StdRng,
+    ) -> Self {
         accounts.names().for_each(|name| shared.people.add(name));
         let by_name = Throttle::new(now, auth.logins_per_min, rng.random());
         let by_address = Throttle::new(now, auth.logins_per_min_address, rng.random());
         let guests_by_address = Throttle::new(now, auth.guests_per_min_address, rng.random());
-        Self { accounts, shared, guests: auth.guest, by_name, by_address, guests_by_address, rng }
+        let refreshes_by_login = Throttle::new(now, auth.logins_per_min, rng.random());
+        let refreshes_by_address = Throttle::new(now, auth.refreshes_per_min_address, rng.random());
+        Self {
+            accounts,
+            logins,
+            ended: None,
+            shared,
+            guests: auth.guest,
+            by_name,
+            by_address,
+            guests_by_address,
+            refreshes_by_login,
+            refreshes_by_address,
+            rng,
+        }
     }
 
-    fn handle(&mut self, now: Instant, wall: SystemTime, job: Job) -> Result<Identity, Refusal> {
-        match job {
-            Job::Register(credentials) => self.register(now, wall, &credentials),
-            Job::Login(credentials) => self.login(now, &credentials),
-            Job::Guest { name, address } => self.guest(now, name, address),
-        }
+    fn handle(&mut self, now: Instant, wall: SystemTime, job: Job) -> Outcome {
+        let answer = match job {
+            Job::Register(credentials) => self.register(now, wall, &credentials).map(Done::Welcome),
+            Job::Login(credentials) => self.login(now, wall, &credentials).map(Done::Welcome),
+            Job::Guest { name, address } => self.guest(now, name, address).map(Done::Welcome),
+            Job::Refresh { refresh, address } => self.refresh(now, wall, refresh, address).map(Done::Welcome),
+            Job::Logout { refresh, all, address } => self.logout(now, wall, (refresh, all), address),
+        };
+        Outcome { answer, ended: self.ended.take() }
     }
 
     fn register(&mut self, now: Instant, wall: SystemTime, new: &Credentials) -> Result<Identity, Refusal> {
@@ -229,10 +310,10 @@ impl Desk {
         self.accounts.register(&new.name, &new.password, at_ms, &mut self.rng)?;
         self.shared.people.add(&new.name);
         tracing::info!(user = new.name, "registered");
-        Ok(Identity { user: new.name.clone(), guest: false })
+        self.begin(wall, new.name.clone())
     }
 
-    fn login(&mut self, now: Instant, login: &Credentials) -> Result<Identity, Refusal> {
+    fn login(&mut self, now: Instant, wall: SystemTime, login: &Credentials) -> Result<Identity, Refusal> {
         self.by_address.take(now, network(login.address)).map_err(throttled)?;
         // A name that nobody can have needs no hashing, and its length must not fill the table's hasher.
         check_name(&login.name).map_err(|_| AccountError::Wrong)?;
@@ -240,7 +321,66 @@ impl Desk {
         let who = (login.name.to_lowercase(), network(login.address));
         self.by_name.take(now, who).map_err(throttled)?;
         let user = self.accounts.verify(&login.name, &login.password)?.to_owned();
-        Ok(Identity { user, guest: false })
+        self.begin(wall, user)
+    }
+
+    /// A device of an account is logged in from here on.
+    fn begin(&mut self, wall: SystemTime, user: String) -> Result<Identity, Refusal> {
+        let id = LoginId(self.rng.random());
+        let (stands, logins) = self.logins.begin(unix_secs(wall), &user, id)?;
+        if !logins.is_empty() {
+            self.ended = Some(Ended { logins, user: user.clone(), all: false, record: None });
+        }
+        Ok(Identity { user, guest: false, login: Some(stands) })
+    }
+
+    fn refresh(
+        &mut self,
+        now: Instant,
+        wall: SystemTime,
+        refresh: Refresh,
+        address: IpAddr,
+    ) -> Result<Identity, Refusal> {
+        self.refreshes_by_address.take(now, network(address)).map_err(throttled)?;
+        self.refreshes_by_login.take(now, refresh.login).map_err(throttled)?;
+        let renewed = self.logins.renew(unix_secs(wall), refresh);
+        let (user, stands) = renewed.map_err(|error| self.not_renewed(refresh, error))?;
+        Ok(Identity { user, guest: false, login: Some(stands) })
+    }
+
+    fn logout(
+        &mut self,
+        now: Instant,
+        wall: SystemTime,
+        (refresh, all): (Refresh, bool),
+        address: IpAddr,
+    ) -> Result<Done, Refusal> {
+        self.refreshes_by_address.take(now, network(address)).map_err(throttled)?;
+        match self.logins.leave(unix_secs(wall), refresh, all) {
+            Ok((user, logins)) => {
+                let record = all.then_some("logout_all");
+                self.ended = Some(Ended { logins, user, all, record });
+                Ok(Done::Goodbye)
+            }
+            // It has ended already, which is what was wanted.
+            Err(RenewError::Unknown) if !all => Ok(Done::Goodbye),
+            Err(error) => Err(self.not_renewed(refresh, error)),
+        }
+    }
+
+    fn not_renewed(&mut self, refresh: Refresh, error: RenewError) -> Refusal {
+        let refused =
+            |message: &str| Refusal { code: Code::Unauthenticated, message: message.to_owned(), retry_ms: None };
+        match error {
+            RenewError::Unknown => refused("the refresh token is not valid; log in again"),
+            RenewError::Reused { user } => {
+                tracing::warn!(user, "a refresh token was used a second time: its login has ended");
+                let (logins, record) = (vec![refresh.login], Some("refresh_reused"));
+                self.ended = Some(Ended { logins, user, all: false, record });
+                refused("the refresh token was used before, so that its login has ended; log in again")
+            }
+            RenewError::Storage(error) => error.into(),
+        }
     }
 
     fn guest(&mut self, now: Instant, name: String, address: IpAddr) -> Result<Identity, Refusal> {
@@ -253,8 +393,12 @@ impl Desk {
         if self.accounts.has(&name) {
             return Err(AccountError::Taken.into());
         }
-        Ok(Identity { user: name, guest: true })
+        Ok(Identity { user: name, guest: true, login: None })
     }
+}
+
+fn unix_secs(wall: SystemTime) -> u64 {
+    wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn throttled(wait: Duration) -> Refusal {
@@ -276,8 +420,13 @@ mod tests {
 
     fn desk(auth: &Auth) -> (tempfile::TempDir, Desk, Instant) {
         let folder = tempfile::tempdir().expect("a folder");
-        let (accounts, now) = (Accounts::open(folder.path(), auth).expect("opened"), Instant::now());
-        (folder, Desk::new(accounts, auth, Arc::default(), now, StdRng::seed_from_u64(7)), now)
+        let (books, now) = (books(&folder, auth), Instant::now());
+        (folder, Desk::new(books, auth, Arc::default(), now, StdRng::seed_from_u64(7)), now)
+    }
+
+    fn books(folder: &tempfile::TempDir, auth: &Auth) -> (Accounts, LoginBook) {
+        let logins = LoginBook::open(folder.path(), auth, Arc::default(), 0).expect("opened");
+        (Accounts::open(folder.path(), auth).expect("opened"), logins)
     }
 
     fn credentials(name: &str, password: &str) -> Credentials {
@@ -288,8 +437,47 @@ mod tests {
         Job::Guest { name: name.into(), address: HERE }
     }
 
-    fn code(outcome: Result<Identity, Refusal>) -> Result<(String, bool), (Code, bool)> {
-        outcome.map(|who| (who.user, who.guest)).map_err(|why| (why.code, why.retry_ms.is_some()))
+    fn code(outcome: Outcome) -> Result<(String, bool), (Code, bool)> {
+        match outcome.answer {
+            Ok(Done::Welcome(who)) => Ok((who.user, who.guest)),
+            Ok(Done::Goodbye) => Ok((String::new(), false)),
+            Err(why) => Err((why.code, why.retry_ms.is_some())),
+        }
+    }
+
+    #[test]
+    fn what_ends_is_told_and_recorded() {
+        let (_folder, mut desk, now) = desk(&Auth { logins_per_min: 100, ..auth() });
+        let login = |outcome: Outcome| match outcome.answer {
+            Ok(Done::Welcome(Identity { login: Some(stands), .. })) => stands.refresh,
+            other => panic!("{other:?}"),
+        };
+        let first = login(desk.handle(now, UNIX_EPOCH, Job::Register(credentials("ada", "long enough"))));
+        let again = Job::Refresh { refresh: first, address: HERE };
+        let second = login(desk.handle(now, UNIX_EPOCH, again));
+        assert_eq!(second, Refresh { generation: 1, ..first });
+        let stolen = desk.handle(now, UNIX_EPOCH, Job::Refresh { refresh: first, address: HERE });
+        let ended = Ended { logins: vec![first.login], user: "ada".into(), all: false, record: Some("refresh_reused") };
+        assert_eq!((stolen.ended.clone(), code(stolen)), (Some(ended), Err((Code::Unauthenticated, false))));
+        let gone = desk.handle(now, UNIX_EPOCH, Job::Logout { refresh: second, all: false, address: HERE });
+        assert_eq!((gone.ended.clone(), gone.answer), (None, Ok(Done::Goodbye)), "it has ended already");
+        let third = login(desk.handle(now, UNIX_EPOCH, Job::Login(credentials("ada", "long enough"))));
+        let left = desk.handle(now, UNIX_EPOCH, Job::Logout { refresh: third, all: true, address: HERE });
+        let ended = Ended { logins: vec![third.login], user: "ada".into(), all: true, record: Some("logout_all") };
+        assert_eq!((left.ended, left.answer), (Some(ended), Ok(Done::Goodbye)));
+    }
+
+    #[test]
+    fn renewals_are_slowed_down_by_login_and_by_address() {
+        let (_folder, mut desk, now) = desk(&Auth { refreshes_per_min_address: 5, ..auth() });
+        let mut ask = |n: u8| {
+            let refresh = Refresh { login: LoginId([n; 16]), generation: 0 };
+            code(desk.handle(now, UNIX_EPOCH, Job::Refresh { refresh, address: HERE }))
+        };
+        (0..3).for_each(|_| assert_eq!(ask(1), Err((Code::Unauthenticated, false))));
+        assert_eq!(ask(1), Err((Code::ResourceExhausted, true)), "three of one login");
+        assert_eq!(ask(2), Err((Code::Unauthenticated, false)));
+        assert_eq!(ask(3), Err((Code::ResourceExhausted, true)), "five from one address");
     }
 
     #[test]
@@ -337,10 +525,11 @@ mod tests {
     #[test]
     fn a_full_queue_refuses_and_the_thread_ends_with_its_last_handle() {
         let (folder, auth) = (tempfile::tempdir().expect("a folder"), auth());
-        let accounts = Accounts::open(folder.path(), &auth).expect("opened");
+        let (accounts, logins) = books(&folder, &auth);
         let (held, hold) = mpsc::channel::<()>();
         let (sender, receiver) = mpsc::channel();
-        let (housekeeper, thread) = Housekeeper::start(accounts, &auth, Arc::default(), Vec::new()).expect("started");
+        let (housekeeper, thread) =
+            Housekeeper::start(accounts, logins, &auth, Arc::default(), Vec::new()).expect("started");
 
         let (started, first) = mpsc::channel();
         let wait = Box::new(move |_| {
@@ -358,7 +547,8 @@ mod tests {
         assert_eq!((housekeeper.waiting(), housekeeper.done_and_refused().1), (JOBS_MAX, 1));
         drop(held);
         for _ in 0..JOBS_MAX {
-            receiver.recv_timeout(Duration::from_secs(10)).expect("answered").expect("a guest");
+            let outcome: Outcome = receiver.recv_timeout(Duration::from_secs(10)).expect("answered");
+            outcome.answer.expect("a guest");
         }
         drop(housekeeper);
         thread.join().expect("ended");
@@ -367,13 +557,13 @@ mod tests {
     #[test]
     fn chores_get_their_chance() {
         let folder = tempfile::tempdir().expect("a folder");
-        let accounts = Accounts::open(folder.path(), &auth()).expect("opened");
+        let (accounts, logins) = books(&folder, &auth());
         let (sender, receiver) = mpsc::channel();
         let chore: Chore = Box::new(move |now| {
             let _ = sender.send(now);
         });
         let (housekeeper, _thread) =
-            Housekeeper::start(accounts, &auth(), Arc::default(), vec![chore]).expect("started");
+            Housekeeper::start(accounts, logins, &auth(), Arc::default(), vec![chore]).expect("started");
         receiver.recv_timeout(Duration::from_secs(10)).expect("called");
         drop(housekeeper);
     }

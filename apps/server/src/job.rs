@@ -6,7 +6,7 @@ use http::{Response, StatusCode};
 use ringshard_http::RequestId;
 
 use crate::{
-    housekeeping::{Identity, Job, Refusal},
+    housekeeping::{Done, Job, Refusal},
     line::Line,
     routes::{self, Problem},
 };
@@ -23,7 +23,7 @@ pub struct Asked {
 }
 
 /// How a job ended.
-pub type Answer = Result<Identity, Refusal>;
+pub type Answer = Result<Done, Refusal>;
 
 /// The answer of a job that was refused, without the common headers.
 #[must_use]
@@ -35,11 +35,21 @@ pub fn refused(refusal: Refusal) -> Response<Bytes> {
     }
 }
 
-/// The answer of a job that gave somebody a token.
+/// The answer of a job that gave somebody a token, and perhaps one to renew it with.
 #[must_use]
-pub fn welcomed(user: &str, token: &str, expires_at: u64) -> Response<Bytes> {
-    let body = serde_json::json!({ "token": token, "user": user, "expires_at": expires_at });
+pub fn welcomed(user: &str, token: (&str, u64), refresh: Option<(&str, u64)>) -> Response<Bytes> {
+    let mut body = serde_json::json!({ "token": token.0, "user": user, "expires_at": token.1 });
+    if let Some((token, expires_at)) = refresh {
+        body["refresh_token"] = token.into();
+        body["refresh_expires_at"] = expires_at.into();
+    }
     routes::json(StatusCode::OK, &body)
+}
+
+/// The answer to somebody who has logged out.
+#[must_use]
+pub fn dismissed() -> Response<Bytes> {
+    routes::json(StatusCode::OK, &serde_json::json!({}))
 }
 
 /// The HTTP status of a code, as gRPC's HTTP mapping has it.

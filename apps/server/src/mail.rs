@@ -1,12 +1,13 @@
 //! What shards and the control thread send each other.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use ringshard_http::RequestId;
 use topic::snapshot::Share;
 
 use crate::{
+    housekeeping::Ended,
     job::{Answer, Asked},
     line::Line,
 };
@@ -33,6 +34,8 @@ pub enum Mail {
         /// What came out.
         answer: Box<Answer>,
     },
+    /// Control to shard: logins have ended, and their sessions with them.
+    Ended(Arc<Ended>),
     /// Control to shard: finish what is open, and be gone by then.
     Drain {
         /// By when.

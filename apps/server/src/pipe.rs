@@ -228,5 +228,6 @@ pub(crate) fn parting(reason: Close) -> (u32, &'static str) {
         Close::PeerMisbehaved => (2, "a rule was broken"),
         Close::OutOfLimit => (3, "a limit was reached"),
         Close::Draining => (4, "the server is stopping"),
+        Close::Unauthenticated => (5, "the token was revoked"),
     }
 }

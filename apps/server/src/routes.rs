@@ -1,10 +1,21 @@
 //! Which answer an HTTP request gets: a page, a document, a job for the control thread, or an error.
+//!
+//! | `POST /api/v1/..` | body | answer |
+//! |---|---|---|
+//! | `register`, `login` | `{name, password}` | `{token, user, expires_at, refresh_token, refresh_expires_at}` |
+//! | `refresh` | `{refresh_token}` | the same; the old refresh token is used up, and shown again it ends the login |
+//! | `logout` | `{refresh_token, all?}` | `{}`; this device or all, whose sessions end with 4401 on a WebSocket, 5 elsewhere |
+//! | `guest` | `{name}` | `{token, user, expires_at}` |
+//!
+//! Times are in seconds since 1970. Errors are `{code, message}`: 400 `invalid_argument`, 401 `unauthenticated` (log in
+//! again), 409 `already_exists`, 429 `resource_exhausted` with `Retry-After`, 503 `unavailable`.
 
 use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use serde::Deserialize;
+use session::Keys;
 
 use crate::{
     config::Origins,
@@ -20,6 +31,8 @@ pub(crate) struct Context<'a> {
     pub(crate) cert_hash: &'a dyn Fn() -> Option<String>,
     /// Origins that are allowed beside the request's own host.
     pub(crate) origins: &'a Origins,
+    /// What checks refresh tokens.
+    pub(crate) keys: &'a Keys,
     /// The client's address.
     pub(crate) address: IpAddr,
     /// What pages may load and connect to.
@@ -191,8 +204,8 @@ fn api(context: &Context<'_>, request: &Request<Bytes>, call: &str) -> Result<Ro
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             Ok(Routed::Respond(response))
         }
-        "guest" | "register" | "login" if !post => Err(not_allowed("POST")),
-        "guest" | "register" | "login" => {
+        "guest" | "register" | "login" | "refresh" | "logout" if !post => Err(not_allowed("POST")),
+        "guest" | "register" | "login" | "refresh" | "logout" => {
             if !origin_allowed(request.headers(), host(request), context.origins) {
                 let message = "this origin is not allowed; add it to listen.origins";
                 let problem = Problem::new(StatusCode::FORBIDDEN, "permission_denied", message);
@@ -215,6 +228,21 @@ fn job(context: &Context<'_>, request: &Request<Bytes>, call: &str) -> Result<Jo
     if call == "guest" {
         let Guest { name } = serde_json::from_slice(request.body()).map_err(|error| invalid(error.to_string()))?;
         return Ok(Job::Guest { name, address: context.address });
+    }
+    if call == "refresh" || call == "logout" {
+        let Login { refresh_token, all } =
+            serde_json::from_slice(request.body()).map_err(|error| invalid(error.to_string()))?;
+        if all.is_some() && call == "refresh" {
+            return Err(invalid("`all` is for logging out".to_owned()));
+        }
+        let refresh = context.keys.verify_refresh(&refresh_token);
+        let refresh =
+            refresh.map_err(|error| Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", error.to_string()))?;
+        let address = context.address;
+        return Ok(match call {
+            "refresh" => Job::Refresh { refresh, address },
+            _ => Job::Logout { refresh, all: all.unwrap_or(false), address },
+        });
     }
     let Account { name, password } =
         serde_json::from_slice(request.body()).map_err(|error| invalid(error.to_string()))?;
@@ -242,6 +270,13 @@ struct Guest {
 struct Account {
     name: String,
     password: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Login {
+    refresh_token: String,
+    all: Option<bool>,
 }
 
 /// Longer ones are refused before they wait for the housekeeping thread.

@@ -19,10 +19,11 @@ use crate::{
     certificate::{CertificateError, Certificates},
     config::{self, Config, Loaded, Problems, Sources},
     data::{Data, DataError},
-    housekeeping::{Chore, Housekeeper},
+    housekeeping::{Chore, Housekeeper, Outcome},
     job::{Answer, Asked},
     journal::{self, JournalError, Journals},
     log::{self, LogError, Logger},
+    login::LoginBook,
     mail::Mail,
     metrics::{ShardView, Stats},
     routes,
@@ -135,6 +136,8 @@ impl Server {
         })
         .map_err(start_error("the signal thread"))?;
 
+        let (now, shown) = (unix_ms(SystemTime::now()) / 1000, Arc::clone(&setup.logins));
+        let logins = LoginBook::open(data.path(), &config.auth, shown, now)?;
         let running = start_shards(bound, &data, &setup)?;
         let views = setup.stats.iter().zip(running.stats());
         let views = views.map(|(server, engine)| ShardView { server: Arc::clone(server), engine: Arc::clone(engine) });
@@ -142,7 +145,7 @@ impl Server {
         let _ = setup.figures.set(Arc::clone(&figures));
 
         let chores = chores(&certificates, &data, &figures);
-        let (housekeeper, _) = Housekeeper::start(accounts, &config.auth, shared, chores)
+        let (housekeeper, _) = Housekeeper::start(accounts, logins, &config.auth, shared, chores)
             .map_err(start_error("the housekeeping thread"))?;
         let state = Arc::new(admin::State {
             stats: figures,
@@ -197,7 +200,7 @@ impl Server {
                     Ok((from, Mail::Asked(asked))) => self.ask(from, *asked),
                     Ok((_, Mail::Snapshot(share))) => self.keeper.take(share),
                     Ok((_, Mail::Drained)) => drained += 1,
-                    Ok((_, Mail::Chat(_) | Mail::Datagrams(_) | Mail::Barrier(_) | Mail::Answered { .. } | Mail::Drain { .. })) => {}
+                    Ok((_, Mail::Chat(_) | Mail::Datagrams(_) | Mail::Barrier(_) | Mail::Answered { .. } | Mail::Ended(_) | Mail::Drain { .. })) => {}
                     Err(_) => break,
                 },
                 recv(self.answers.1) -> answer => if let Ok((shard, mail)) = answer {
@@ -233,8 +236,16 @@ impl Server {
     fn ask(&self, shard: ShardId, asked: Asked) {
         let Asked { line, request, job } = asked;
         let answered = move |answer: Answer| (shard, Mail::Answered { line, request, answer: Box::new(answer) });
-        let back = self.answers.0.clone();
-        let reply = Box::new(move |answer| drop(back.send(answered(answer))));
+        let (back, shards) = (self.answers.0.clone(), self.shards);
+        let reply = Box::new(move |Outcome { answer, ended }| {
+            // From here on no session opens with their tokens; those that are open end before the answer is on its way.
+            if let Some(ended) = ended.map(Arc::new) {
+                for shard in (0..shards).map(ShardId) {
+                    let _ = back.send((shard, Mail::Ended(Arc::clone(&ended))));
+                }
+            }
+            let _ = back.send(answered(answer));
+        });
         if let Err(refusal) = self.housekeeper.submit(job, reply) {
             let (shard, mail) = answered(Err(refusal));
             self.post(shard, mail);
@@ -377,6 +388,7 @@ fn setup(
     Ok(Setup {
         config: config.clone(),
         keys: session::Keys::new(&secret),
+        logins: Arc::default(),
         stats: (0..shards).map(|_| Arc::default()).collect(),
         figures: OnceLock::new(),
         hash_seed,

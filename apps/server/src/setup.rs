@@ -23,6 +23,7 @@ use crate::{
     config::{Config, Congestion, Fec},
     journal::Journals,
     lane::BULK_MAX,
+    login::Logins,
     mail::Mail,
     metrics::{ServerStats, Stats, shards_json},
     peers::quic::ALPN,
@@ -34,6 +35,8 @@ pub struct Setup {
     pub config: Config,
     /// What signs and checks tokens and tickets.
     pub keys: Keys,
+    /// Which logins stand.
+    pub logins: Arc<Logins>,
     /// The counters of each shard.
     pub stats: Vec<Arc<ServerStats>>,
     /// All figures, once the shards run.
@@ -343,7 +346,8 @@ impl Setup {
 pub fn new_chat(config: &Config, shared: &Arc<chat::Shared>, hash_seed: u64) -> Chat {
     let (limits, chat) = (topic_limits(config), &config.chat);
     let rates = Rates::new(chat.rate_sec, chat.rate_min, chat.rate_hour);
-    let settings = chat::Settings { text_chars_max: config.limits.text_chars, rates, ..chat::Settings::default() };
+    let (text_chars_max, day_offset_min) = (config.limits.text_chars, chat.day_offset_min);
+    let settings = chat::Settings { text_chars_max, rates, day_offset_min, ..chat::Settings::default() };
     Chat::new(limits, settings, Arc::clone(shared), hash_seed)
 }
 

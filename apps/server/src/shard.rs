@@ -124,6 +124,7 @@ impl Reactor for Shard {
             Mail::Answered { line, request, answer } => self.with(io, line, |shard, io, connection| {
                 shard.answered(io, connection, request, *answer);
             }),
+            Mail::Ended(ended) => self.end_logins(io, &ended),
             Mail::Datagrams(train) => self.take_forwarded(io, *train),
             Mail::Barrier(round) => self.barrier(io, round),
             Mail::Drain { until } => self.drain(io, until),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::BytesMut;
 use handler::{Code, PeerInfo, Push};
-use session::{Server, Session};
+use session::{Server, Session, auth::LoginId};
 
 use crate::{compat::Foreign, dialect::Dialect};
 
@@ -21,6 +21,8 @@ pub(crate) struct Speaker {
     pub(crate) hello: Option<Box<Hello>>,
     /// When its token ends, and with it the session.
     pub(crate) expires: Option<Instant>,
+    /// The login that its token belongs to.
+    pub(crate) login: Option<LoginId>,
     /// What the token allows, if not everything: topics and operations by name, or by prefix with a `*` at the end.
     pub(crate) caps: Box<[String]>,
     /// Subscriptions that no app has answered yet, by the request's id.
@@ -58,6 +60,7 @@ impl Speaker {
             info: None,
             hello: None,
             expires: None,
+            login: None,
             caps: Box::default(),
             asked: Vec::new(),
             foreign: None,

@@ -37,6 +37,7 @@ impl Bench {
         let setup = Setup {
             config,
             keys: session::Keys::new(&[7; 32]),
+            logins: Arc::default(),
             stats: vec![Arc::default()],
             figures: OnceLock::new(),
             hash_seed: 7,

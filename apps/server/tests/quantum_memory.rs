@@ -162,6 +162,7 @@ fn an_idle_session_is_small() {
     let setup = Setup {
         config,
         keys: session::Keys::new(&[7; 32]),
+        logins: Arc::default(),
         stats: vec![Arc::default()],
         figures: OnceLock::new(),
         hash_seed: 7,

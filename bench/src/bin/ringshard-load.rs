@@ -8,7 +8,7 @@ use bench::{
     durable,
     link::matrix,
     options::{Action, Command, Options},
-    run,
+    run, storm,
 };
 use clap::Parser;
 use serde::Serialize;
@@ -23,6 +23,10 @@ fn main() -> ExitCode {
         Action::Durable(plan) => durable::durable(&plan).map_err(Into::into).and_then(|outcome| {
             eprintln!("{}", outcome.table());
             write_json(plan.json.as_deref(), &outcome).map(|()| !outcome.is_void())
+        }),
+        Action::Storm(plan) => storm::storm(&plan).map_err(Into::into).and_then(|outcome| {
+            eprintln!("{}", outcome.summary());
+            write_json(plan.json.as_deref(), &outcome).map(|()| outcome.is_good())
         }),
         Action::Idle(options) => scenario(Scenario::Idle, options),
         Action::Compare(plan) => compare::compare(&plan).map_err(Into::into).and_then(|comparison| {

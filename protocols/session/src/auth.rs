@@ -3,6 +3,7 @@
 //! Both are checked against the time that is given, never a clock.
 
 mod hmac256;
+mod login;
 mod ticket;
 
 use std::{fmt, sync::Arc};
@@ -13,6 +14,7 @@ use thiserror::Error;
 
 use crate::name;
 
+pub use login::{LoginId, REFRESH_BYTES, Refresh};
 pub use ticket::{Holder, TICKET_BYTES_MAX};
 
 /// Difference between two clocks that is forgiven where a time must not lie in the future. Never for an expiry.
@@ -41,6 +43,9 @@ pub struct Claims {
     /// Nobody has proved to own this name.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub guest: bool,
+    /// The login that it belongs to: it ends with it. None: it is good until it expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sid: Option<LoginId>,
 }
 
 /// Why somebody may not speak.
@@ -67,6 +72,12 @@ pub enum AuthError {
     /// Not a ticket, or not of this session.
     #[error("the ticket is not valid for this session")]
     Ticket,
+    /// Not a refresh token, or one that is not good any longer.
+    #[error("the refresh token is not valid")]
+    Refresh,
+    /// The login that it belongs to has ended.
+    #[error("the token was revoked")]
+    Revoked,
 }
 
 /// The keys of a server: read-only and shared by all shards. The secret signs tokens; tickets have a key of their own that is
@@ -79,6 +90,7 @@ struct Inner {
     decoding: DecodingKey,
     validation: Validation,
     ticket: hmac256::Key,
+    refresh: hmac256::Key,
 }
 
 impl Keys {
@@ -96,7 +108,8 @@ impl Keys {
             encoding: EncodingKey::from_secret(secret),
             decoding: DecodingKey::from_secret(secret),
             validation,
-            ticket: hmac256::Key::new(secret).derive(b"ringshard resume ticket 1"),
+            ticket: hmac256::Key::new(secret).derive(b"ringshard resume ticket 2"),
+            refresh: hmac256::Key::new(secret).derive(b"ringshard refresh token 1"),
         }))
     }
 
@@ -105,15 +118,19 @@ impl Keys {
     /// What is signed here is checked where it is read: a token with a name that is none is good for nothing.
     #[must_use]
     pub fn mint(&self, now: u64, sub: &str, ttl_secs: u64, caps: &[String], guest: bool) -> String {
-        let claims = Claims {
-            sub: sub.to_owned(),
-            exp: now.saturating_add(ttl_secs),
-            iat: now,
-            nbf: None,
-            caps: caps.to_vec(),
-            guest,
-        };
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.0.encoding)
+        let (sub, exp, caps) = (sub.to_owned(), now.saturating_add(ttl_secs), caps.to_vec());
+        self.sign(&Claims { sub, exp, iat: now, nbf: None, caps, guest, sid: None })
+    }
+
+    /// A signed token of a login, for what users may do.
+    #[must_use]
+    pub fn mint_for(&self, now: u64, sub: &str, ttl_secs: u64, login: LoginId) -> String {
+        let (sub, exp, sid) = (sub.to_owned(), now.saturating_add(ttl_secs), Some(login));
+        self.sign(&Claims { sub, exp, iat: now, nbf: None, caps: Vec::new(), guest: false, sid })
+    }
+
+    fn sign(&self, claims: &Claims) -> String {
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &self.0.encoding)
             .expect("texts and numbers can be written as JSON, and HMAC takes any bytes")
     }
 
@@ -188,12 +205,20 @@ mod tests {
         //= SPEC.md#5.2
         let caps = vec!["chat/*".to_owned()];
         let token = keys().mint(NOW, "alice", 3600, &caps, true);
-        let claims = Claims { sub: "alice".into(), exp: NOW + 3600, iat: NOW, nbf: None, caps, guest: true };
+        let claims = Claims { sub: "alice".into(), exp: NOW + 3600, iat: NOW, nbf: None, caps, guest: true, sid: None };
         assert_eq!(keys().verify(NOW, &token), Ok(claims.clone()));
         assert_eq!(keys().verify(NOW + 3599, &token), Ok(claims.clone()));
         assert_eq!(keys().verify(NOW + 3600, &token), Err(AuthError::Expired));
         assert_eq!(keys().verify(NOW - SKEW_SECS, &token), Ok(claims));
         assert_eq!(keys().verify(NOW - SKEW_SECS - 1, &token), Err(AuthError::NotYet));
+    }
+
+    #[test]
+    fn a_token_of_a_login_names_it() {
+        let claims = keys().verify(NOW, &keys().mint_for(NOW, "alice", 60, LoginId([7; 16]))).expect("ours");
+        assert_eq!((claims.sub.as_str(), claims.sid, claims.guest), ("alice", Some(LoginId([7; 16])), false));
+        let odd = signed(HS256, &format!(r#"{{"sub":"bob","exp":{},"iat":{NOW},"sid":"x"}}"#, NOW + 1));
+        assert_eq!(keys().verify(NOW, &odd), Err(AuthError::Token));
     }
 
     #[test]

@@ -118,6 +118,12 @@ pub(crate) fn members(facts: &impl Facts, id: &str) -> Result<u32, Refusal> {
     Ok(read::<Group>(facts, &group_key(id))?.map_or(0, |group| group.members))
 }
 
+/// Who is in a group, by name.
+pub(crate) fn member_names(facts: &impl Facts, id: &str) -> Vec<String> {
+    let prefix = members_prefix(id);
+    facts.range(&prefix, None).filter_map(|(key, _)| key.strip_prefix(&prefix)).map(str::to_owned).collect()
+}
+
 pub(super) fn member(facts: &impl Facts, id: &str, user: &str) -> Result<Option<Member>, Refusal> {
     read(facts, &member_key(id, user))
 }

@@ -72,6 +72,13 @@ pub enum Event<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         until_ms: Option<u64>,
     },
+    /// A new day has come, which the messages behind this one are of.
+    Day {
+        /// The date, `YYYY-MM-DD`.
+        date: &'a str,
+        /// Days since 1970-01-01.
+        day: u64,
+    },
     /// A user may be a member again.
     Unbanned {
         /// Which.

@@ -56,6 +56,11 @@ pub(crate) fn entries(facts: &impl Facts, user: &str) -> Result<Vec<(String, Ent
     facts.range(&prefix, None).map(entry).collect()
 }
 
+/// Whether a conversation is in a user's list, and the user has not left it.
+pub(crate) fn is_listed(facts: &impl Facts, user: &str, topic: &str) -> bool {
+    find(facts, user, topic).is_ok_and(|entry| entry.is_some_and(|entry| entry.left_ms.is_none()))
+}
+
 /// The entry stays, so that the user can still see what it has been in.
 pub(super) fn unlist(facts: &impl Facts, user: &str, topic: &str, at_ms: u64) -> Becomes {
     change(facts, user, topic, |entry| entry.left_ms = entry.left_ms.or(Some(at_ms)))

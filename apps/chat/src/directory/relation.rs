@@ -80,6 +80,17 @@ pub fn state(facts: &impl Facts, user: &str, other: &str) -> Result<State, Refus
     Ok(Relation::read(facts, user, other)?.state())
 }
 
+/// Whether they know each other.
+pub(crate) fn is_contact(facts: &impl Facts, user: &str, other: &str) -> bool {
+    facts.get(&key(user, CONTACTS, other)).is_some()
+}
+
+/// The contacts of a user, by name.
+pub(crate) fn contacts(facts: &impl Facts, user: &str) -> Vec<String> {
+    let prefix = prefix(user, CONTACTS);
+    facts.range(&prefix, None).filter_map(|(key, _)| key.strip_prefix(&prefix)).map(str::to_owned).collect()
+}
+
 /// The letters of the kinds of facts in their keys.
 pub(super) const CONTACTS: char = 'k';
 pub(super) const INCOMING: char = 'r';

@@ -41,6 +41,9 @@ impl Home {
         let words = if publishes { Some(shared.words.load()).filter(|words| words.is_some()) } else { None };
         // A plain room without a list of words costs nothing more.
         if is_open(visit.topic) && visit.hint == 0 && words.is_none() || (publishes && topics.is_repeat(&letter)) {
+            if publishes && self.is_new_day(topics, visit.topic, cx.wall_ms) && !topics.is_repeat(&letter) {
+                self.open_day(cx, topics, visit.topic);
+            }
             return Some(letter);
         }
         let judged = match publishes {
@@ -50,6 +53,9 @@ impl Home {
             false if visit.kind == VisitKind::Wave => waver(topics, &visit, shared, cx.wall_ms).map(|()| None),
             false => reader(topics, &visit).map(|()| None),
         };
+        if publishes && judged.is_ok() {
+            self.open_day(cx, topics, visit.topic);
+        }
         match judged {
             Ok(None) => Some(letter),
             Ok(Some(body)) => Some(letter.with_body(&body)),

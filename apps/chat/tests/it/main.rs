@@ -3,8 +3,11 @@
 
 mod contact;
 mod crash;
+mod day;
 mod group;
 mod inbox;
+mod presence;
+mod push;
 mod room;
 mod shard;
 mod talk;

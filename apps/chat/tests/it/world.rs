@@ -10,8 +10,8 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use chat::{Chat, Settings, Shared, rate::Rates};
 use handler::{
-    App, Code, Cx, DiskOperation, Effect, FileId, Map, Message, Out, Outcome, Peer, PeerInfo, Push, ShardId, Ticket,
-    Timer,
+    App, Close, Code, Cx, DiskOperation, Effect, FileId, Map, Message, Out, Outcome, Peer, PeerInfo, Push, ShardId,
+    Ticket, Timer,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::Value;
@@ -132,6 +132,12 @@ impl World {
         self.call(shard, |chat, cx| chat.on_open(cx, peer, &info));
         self.clients.push(Client { shard, peer, told: Vec::new() });
         self.clients.len() - 1
+    }
+
+    /// A session ends.
+    pub(crate) fn leave(&mut self, client: usize) {
+        let Client { shard, peer, .. } = self.clients[client];
+        self.call(shard, |chat, cx| chat.on_close(cx, peer, Close::PeerLeft));
     }
 
     /// Says something, without waiting for anything.

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{account::Accounts, config, metrics::ShardView};
+use crate::{account::Accounts, config, login::LoginBook, metrics::ShardView};
 
 /// A listener on loopback, its address and its state.
 fn start() -> (TempDir, SocketAddr, Arc<State>) {
@@ -17,7 +17,8 @@ fn start() -> (TempDir, SocketAddr, Arc<State>) {
     let loaded = loaded.load().expect("valid");
     let auth = &loaded.config.auth;
     let accounts = Accounts::open(folder.path(), auth).expect("opened");
-    let (housekeeper, _) = Housekeeper::start(accounts, auth, Arc::default(), Vec::new()).expect("started");
+    let logins = LoginBook::open(folder.path(), auth, Arc::default(), 0).expect("opened");
+    let (housekeeper, _) = Housekeeper::start(accounts, logins, auth, Arc::default(), Vec::new()).expect("started");
     let views = (0..2).map(|_| ShardView::default()).collect();
     let state = Arc::new(State {
         stats: Arc::new(Stats::new(views, 0, Instant::now())),

@@ -243,6 +243,9 @@ schema! {
         rate_min: u32 = 100, 0 => 1_000_000;
         /// Messages that one user may publish in an hour; 0: no limit.
         rate_hour: u32 = 1_000, 0 => 1_000_000;
+        /// Minutes before midnight in UTC at which a new day begins in conversations, which is said before its first
+        /// message: 60 where clocks are an hour ahead, -300 where they are five hours behind.
+        day_offset_min: i32 = 0, -840 => 840;
     }
 
     /// Quantum, on UDP on the port of the secure listener.
@@ -286,8 +289,16 @@ schema! {
         secret: Option<Secret> = None;
         /// Whether anybody may come in under a free name, without a password.
         guest: bool = true;
-        /// How long a token is valid.
+        /// How long the token of a guest or of `ringshard token` is valid.
         token_ttl: Duration = secs(24 * 3600), secs(60) => secs(365 * 24 * 3600);
+        /// How long the token of an account is valid, and with it a session; the refresh token gets the next one.
+        access_ttl: Duration = secs(3600), secs(10) => secs(30 * 24 * 3600);
+        /// How long a device stays logged in that does not renew its token.
+        refresh_ttl: Duration = secs(30 * 24 * 3600), secs(10) => secs(365 * 24 * 3600);
+        /// Devices that are logged in, of all accounts together. 400,000 take about 100 MiB of memory.
+        logins_max: usize = 400_000, 1 => 100_000_000;
+        /// Renewals and logouts per minute from one address.
+        refreshes_per_min_address: u32 = 600, 1 => 1_000_000;
         /// Accounts that may be registered. 100,000 take about 20 MiB of memory.
         accounts_max: usize = 100_000, 0 => 10_000_000;
         /// Attempts per minute from one address to log in under one name, right or wrong.

@@ -82,6 +82,23 @@ macro_rules! whole_number {
 
 whole_number!(u16, u32, usize);
 
+impl Setting for i32 {
+    const EXPECTED: &'static str = "a whole number, perhaps with a - before it";
+
+    fn from_text(_key: &str, text: &str) -> Option<Self> {
+        text.trim().parse().ok()
+    }
+
+    fn from_value(_key: &str, value: &DeValue<'_>) -> Option<Self> {
+        let DeValue::Integer(integer) = value else { return None };
+        Self::from_str_radix(integer.as_str(), integer.radix()).ok()
+    }
+
+    fn write(&self, _key: &str) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
 /// Reads "64KiB", "1 MiB", "100".
 fn bytes(text: &str) -> Option<u64> {
     let (number, unit) = split_unit(text);

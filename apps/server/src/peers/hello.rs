@@ -39,6 +39,7 @@ impl Ground {
         };
         let ticket = self.setup.keys.ticket(&session, &holder);
         speaker.expires = Some(io.now() + Duration::from_secs(holder.exp.saturating_sub(io.wall_ms() / 1000)));
+        speaker.login = holder.sid;
         speaker.caps = holder.caps.into();
         let (user, device, guest) = (holder.user.into(), holder.device.into(), holder.guest);
         let info = Box::new(PeerInfo { user, device, guest });
@@ -62,21 +63,22 @@ impl Ground {
     /// The session of a hello and who holds it. A resumed session keeps its id.
     fn identify(&mut self, io: &mut Io<Mail>, hello: &session::Hello<'_>) -> Result<(String, Holder), AuthError> {
         let now = io.wall_ms() / 1000;
-        match &hello.credential {
+        let (session, holder) = match &hello.credential {
             Credential::Token(token) => {
                 let claims = self.setup.keys.verify(now, token)?;
                 let session = session::auth::session_id(io.wall_ms(), &io.rng().random());
                 let device = hello.device.clone().into_owned();
-                Ok((
-                    session,
-                    Holder { user: claims.sub, device, exp: claims.exp, caps: claims.caps, guest: claims.guest },
-                ))
+                (session, Holder::new(claims, device))
             }
             Credential::Resume { session, ticket } => {
                 let holder = self.setup.keys.verify_ticket(now, session, ticket)?;
                 self.stats.sessions_resumed.add(1);
-                Ok((session.clone().into_owned(), holder))
+                (session.clone().into_owned(), holder)
             }
+        };
+        match self.setup.logins.allow((&holder.user, holder.guest), holder.iat, holder.sid) {
+            true => Ok((session, holder)),
+            false => Err(AuthError::Revoked),
         }
     }
 

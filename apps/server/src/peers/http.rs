@@ -10,8 +10,9 @@ use crate::{
     compat::{Foreign, Protocol},
     connection::{Caller, Connection, Kind, Socket},
     dialect::Dialect,
-    housekeeping::Identity,
+    housekeeping::{Done, Identity},
     job::{self, Answer, Asked},
+    login::Stands,
     mail::Mail,
     metrics::{Drop, Transport},
     routes::{self, Context, Problem, Routed},
@@ -71,7 +72,8 @@ impl Shard {
     /// The control thread has answered.
     pub(crate) fn answered(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: RequestId, answer: Answer) {
         let mut response = match answer {
-            Ok(identity) => self.ground.token(io, &identity),
+            Ok(Done::Welcome(identity)) => self.ground.token(io, &identity),
+            Ok(Done::Goodbye) => job::dismissed(),
             Err(refusal) => job::refused(refusal),
         };
         let caller = connection.caller();
@@ -165,6 +167,7 @@ impl Ground {
             date: self.date.header(io.wall_ms()),
             cert_hash: &cert_hash,
             origins: &setup.config.listen.origins,
+            keys: &setup.keys,
             address: caller.address,
             policy: setup.policy(),
             is_on_http3: caller.is_on_http3,
@@ -175,10 +178,20 @@ impl Ground {
 
     /// The answer to somebody who may come in.
     fn token(&mut self, io: &Io<Mail>, identity: &Identity) -> http::Response<bytes::Bytes> {
-        let ttl = self.setup.config.auth.token_ttl.as_secs();
-        let now = io.wall_ms() / 1000;
-        let token = self.setup.keys.mint(now, &identity.user, ttl, &[], identity.guest);
-        job::welcomed(&identity.user, &token, now + ttl)
+        let (auth, keys, now) = (&self.setup.config.auth, &self.setup.keys, io.wall_ms() / 1000);
+        match identity.login {
+            None => {
+                let ttl = auth.token_ttl.as_secs();
+                let token = keys.mint(now, &identity.user, ttl, &[], identity.guest);
+                job::welcomed(&identity.user, (&token, now + ttl), None)
+            }
+            Some(Stands { refresh, expires_at }) => {
+                let ttl = auth.access_ttl.as_secs().min(expires_at.saturating_sub(now));
+                let token = keys.mint_for(now, &identity.user, ttl, refresh.login);
+                let again = keys.refresh_token(refresh);
+                job::welcomed(&identity.user, (&token, now + ttl), Some((&again, expires_at)))
+            }
+        }
     }
 
     /// The form of a WebSocket session, or why there is none.

@@ -1,12 +1,16 @@
 //! What a session says and hears, whatever it is carried by: bytes to messages for apps, errors to answers.
 
+use std::{borrow::Cow, time::Duration};
+
 use bytes::BytesMut;
 use engine::Io;
-use handler::{App as _, Close, Code, Message};
-use session::{Action, Client, Codec, DecodeError, Refusal, Server, Topic};
+use handler::{App as _, Close, Code, Message, PeerInfo};
+use serde::Deserialize;
+use session::{Action, AuthError, Client, Codec, DecodeError, Refusal, Server, Topic};
 
 use crate::{
     connection::{Connection, Kind},
+    housekeeping::Ended,
     line::Line,
     mail::Mail,
     metrics::Drop,
@@ -135,6 +139,10 @@ impl Ground {
                 self.answer(speaker, &Server::Pong { id: *id, at_ms: io.wall_ms() }, answers);
                 return Ok(());
             }
+            Client::Req { id, op, body } if *op == RENEW_OP => {
+                self.renew(io, speaker, (*id, body), answers);
+                return Ok(());
+            }
             Client::Req { id, op, body } => match app_of_operation(op) {
                 Some(App::Chat) if !speaker.may(op) => {
                     self.refuse(speaker, Some(*id), Code::PermissionDenied, NO_CAP, answers);
@@ -191,6 +199,35 @@ impl Ground {
         };
         self.chat(io, |chat, cx| chat.on_message(cx, peer, message));
         Ok(())
+    }
+
+    /// `session.renew {token}`: a newer token of the same user, so that the session need not end with the one that opened it.
+    fn renew(&mut self, io: &Io<Mail>, speaker: &mut Speaker, (id, body): (u32, &[u8]), answers: &mut BytesMut) {
+        let Some(info) = &speaker.info else { return };
+        let renew = serde_json::from_slice::<Renew<'_>>(body);
+        let now = io.wall_ms() / 1000;
+        let claims = renew.map_err(|error| (Code::InvalidArgument, error.to_string())).and_then(|Renew { token }| {
+            let claims = self.setup.keys.verify(now, &token);
+            let logins = &self.setup.logins;
+            let claims =
+                claims.and_then(|claims| match logins.allow((&claims.sub, claims.guest), claims.iat, claims.sid) {
+                    true => Ok(claims),
+                    false => Err(AuthError::Revoked),
+                });
+            claims.map_err(|error| (Code::Unauthenticated, error.to_string()))
+        });
+        match claims {
+            Ok(claims) if *claims.sub == *info.user && claims.guest == info.guest => {
+                speaker.expires = Some(io.now() + Duration::from_secs(claims.exp.saturating_sub(now)));
+                speaker.login = claims.sid;
+                speaker.caps = claims.caps.into();
+                speaker.session.on_answered();
+                let body = format!("{{\"expires_at\":{}}}", claims.exp);
+                self.answer(speaker, &Server::Res { id, body: body.as_bytes() }, answers);
+            }
+            Ok(_) => self.refuse(speaker, Some(id), Code::PermissionDenied, "that token is another user's", answers),
+            Err((code, message)) => self.refuse(speaker, Some(id), code, &message, answers),
+        }
     }
 
     /// Ids of the server's own: an error, and for a hello the end.
@@ -267,6 +304,7 @@ impl Shard {
         let code = match close {
             Close::PeerLeft => NORMAL,
             Close::Draining => GOING_AWAY,
+            Close::Unauthenticated => UNAUTHENTICATED,
             Close::PeerSilent | Close::PeerMisbehaved | Close::OutOfLimit => POLICY,
         };
         self.farewell_with(io, connection, close, code, reason);
@@ -321,16 +359,41 @@ impl Shard {
 
     /// The token has ended: an error that says so, then the end.
     fn expire_token(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
+        self.end_token(io, connection, Close::OutOfLimit, "the token has expired");
+    }
+
+    /// Logins have ended: so do the sessions that were opened with their tokens. They say so one after the other, for one
+    /// that comes while this is done has asked whether its login stands.
+    pub(crate) fn end_logins(&mut self, io: &mut Io<Mail>, ended: &Ended) {
+        for line in self.connections.lines() {
+            self.with(io, line, |shard, io, connection| {
+                let Some(speaker) = connection.speaker() else { return };
+                let own = |info: &PeerInfo| !info.guest && *info.user == *ended.user;
+                let of_user = ended.all && speaker.info.as_deref().is_some_and(own);
+                if of_user || speaker.login.is_some_and(|login| ended.logins.contains(&login)) {
+                    shard.end_token(io, connection, Close::Unauthenticated, "the token was revoked");
+                }
+            });
+        }
+        if let Some(what) = ended.record {
+            self.ground.chat(io, |chat, cx| chat.record(cx, what, &ended.user));
+        }
+    }
+
+    fn end_token(&mut self, io: &mut Io<Mail>, connection: &mut Connection, close: Close, message: &'static str) {
+        if connection.closing.is_some() {
+            return;
+        }
         let mut out = std::mem::take(&mut self.ground.control);
         if let Some(speaker) = connection.speaker() {
-            let (code, message) = (session::Code::Unauthenticated, "the token has expired");
+            let code = session::Code::Unauthenticated;
             speaker.say(&Server::Err { id: None, code, message: message.into(), retry_ms: None }, &mut out);
         }
         connection.write(io, &out, &mut self.ground.wires);
         out.clear();
         self.ground.control = out;
         self.ground.stats.drop_for(Drop::Unauthenticated);
-        self.farewell(io, connection, Close::OutOfLimit, "the token has expired");
+        self.farewell(io, connection, close, message);
     }
 
     fn ping(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
@@ -366,6 +429,16 @@ fn asks_of_app(client: &Client<'_>) -> bool {
     }
 }
 
+/// The one operation that is the session's own.
+const RENEW_OP: &str = "session.renew";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Renew<'a> {
+    #[serde(borrow)]
+    token: Cow<'a, str>,
+}
+
 /// The apps, by the prefix of their topics and operations.
 pub(crate) enum App {
     Chat,
@@ -376,7 +449,7 @@ pub(crate) fn app_of_topic(topic: &str) -> Option<App> {
 }
 
 fn app_of_operation(operation: &str) -> Option<App> {
-    let of_chat = ["chat.", "contact.", "inbox."].iter().any(|prefix| operation.starts_with(prefix));
+    let of_chat = ["chat.", "contact.", "inbox.", "presence."].iter().any(|prefix| operation.starts_with(prefix));
     of_chat.then_some(App::Chat)
 }
 
@@ -384,3 +457,6 @@ fn app_of_operation(operation: &str) -> Option<App> {
 const NORMAL: u16 = 1000;
 const GOING_AWAY: u16 = 1001;
 const POLICY: u16 = 1008;
+
+/// One of those that are for applications: log in again. It is HTTP's 401 behind a 4.
+const UNAUTHENTICATED: u16 = 4401;

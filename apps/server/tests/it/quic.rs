@@ -3,7 +3,7 @@
 mod chat;
 mod http3;
 mod life;
-mod talker;
+pub(crate) mod talker;
 
 use engine::{ShardId, Steer};
 use quic::{Id, Router};

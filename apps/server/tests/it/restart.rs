@@ -1,6 +1,7 @@
 //! The real server stops and starts again: what was acknowledged is there, once, at its place; after a crash it is told.
 
 pub(crate) mod client;
+mod storm;
 
 use std::{
     collections::BTreeMap,

@@ -227,6 +227,7 @@ fn setup(shards: u16, history: usize, quantum: setup::Quantum, quic: Option<setu
     Setup {
         config,
         keys: session::Keys::new(&[7; 32]),
+        logins: Arc::default(),
         stats: (0..shards).map(|_| Arc::default()).collect(),
         figures: OnceLock::new(),
         hash_seed: 7,

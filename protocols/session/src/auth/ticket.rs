@@ -1,8 +1,9 @@
 //! Resume tickets: what a client needs to go on with its session on any shard, at the price of one hash.
 //!
 //! ```text
-//!  0 u8  version (1)      9 u8  flags: 1 guest      then user, device, capabilities, each as u16 length | bytes,
-//!  1 u64 expiry          10 u8  capabilities        then 32 bytes of HMAC
+//!  0 u8  version (2)     17 u8  flags: 1 guest, 2 login   then 16 bytes of the login, if flagged,
+//!  1 u64 expiry          18 u8  capabilities             then user, device, capabilities, each as u16 length | bytes,
+//!  9 u64 issued                                          then 32 bytes of HMAC
 //! ```
 //! The code is over the length of the session's id, the id, and all bytes before it. All of it is base64url without padding.
 
@@ -10,18 +11,19 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::{Buf, BufMut};
 
 use crate::{
-    auth::{AuthError, CAPS_BYTES_MAX, CAPS_MAX, Claims, Keys, hmac256::MAC_LEN},
+    auth::{AuthError, CAPS_BYTES_MAX, CAPS_MAX, Claims, Keys, LoginId, hmac256::MAC_LEN},
     name::{DEVICE_BYTES_MAX, USER_CHARS_MAX},
 };
 
 /// Bytes of the longest ticket.
 pub const TICKET_BYTES_MAX: usize = (RAW_MAX * 4).div_ceil(3);
 const RAW_MAX: usize = HEAD_LEN + 4 + USER_CHARS_MAX * 4 + DEVICE_BYTES_MAX + CAPS_MAX * 2 + CAPS_BYTES_MAX + MAC_LEN;
-const HEAD_LEN: usize = 11;
+const HEAD_LEN: usize = 19 + 16;
 const _: () = assert!(TICKET_BYTES_MAX < 2048, "a ticket leaves half of a hello of 4 KiB to subscriptions");
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const GUEST: u8 = 1;
+const LOGIN: u8 = 2;
 
 /// Whose a session is: what a ticket says, once it was checked.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,14 +39,18 @@ pub struct Holder {
     pub caps: Vec<String>,
     /// Nobody has proved to own this name.
     pub guest: bool,
+    /// When the token that opened the session was issued, seconds since 1970.
+    pub iat: u64,
+    /// The login that it belongs to.
+    pub sid: Option<LoginId>,
 }
 
 impl Holder {
     /// The holder of a token, on one of its devices.
     #[must_use]
     pub fn new(claims: Claims, device: impl Into<String>) -> Self {
-        let Claims { sub, exp, caps, guest, iat: _, nbf: _ } = claims;
-        Self { user: sub, device: device.into(), exp, caps, guest }
+        let Claims { sub, exp, caps, guest, iat, sid, nbf: _ } = claims;
+        Self { user: sub, device: device.into(), exp, caps, guest, iat, sid }
     }
 }
 
@@ -86,8 +92,12 @@ fn write(holder: &Holder) -> Vec<u8> {
     let mut raw = Vec::with_capacity(RAW_MAX);
     raw.put_u8(VERSION);
     raw.put_u64_le(holder.exp);
-    raw.put_u8(if holder.guest { GUEST } else { 0 });
+    raw.put_u64_le(holder.iat);
+    raw.put_u8(if holder.guest { GUEST } else { 0 } | if holder.sid.is_some() { LOGIN } else { 0 });
     raw.put_u8(u8::try_from(holder.caps.len()).expect("at most CAPS_MAX"));
+    if let Some(login) = holder.sid {
+        raw.put_slice(&login.0);
+    }
     for text in [&holder.user, &holder.device].into_iter().chain(&holder.caps) {
         raw.put_u16_le(u16::try_from(text.len()).expect("names and capabilities are short"));
         raw.put_slice(text.as_bytes());
@@ -100,12 +110,22 @@ fn read(mut raw: &[u8]) -> Option<Holder> {
         return None;
     }
     let exp = raw.try_get_u64_le().ok()?;
-    let guest = raw.try_get_u8().ok()? & GUEST != 0;
+    let iat = raw.try_get_u64_le().ok()?;
+    let flags = raw.try_get_u8().ok()?;
+    let guest = flags & GUEST != 0;
     let caps = raw.try_get_u8().ok()?;
+    let sid = match flags & LOGIN {
+        0 => None,
+        _ => {
+            let (login, rest) = raw.split_first_chunk()?;
+            raw = rest;
+            Some(LoginId(*login))
+        }
+    };
     let user = read_text(&mut raw)?;
     let device = read_text(&mut raw)?;
     let caps = (0..caps).map(|_| read_text(&mut raw)).collect::<Option<_>>()?;
-    raw.is_empty().then_some(Holder { user, device, exp, caps, guest })
+    raw.is_empty().then_some(Holder { user, device, exp, caps, guest, iat, sid })
 }
 
 fn read_text(raw: &mut &[u8]) -> Option<String> {
@@ -128,7 +148,8 @@ mod tests {
 
     fn alice() -> Holder {
         let caps = vec!["chat/*".to_owned(), String::new()];
-        Holder { user: "alice ä".into(), device: "laptop".into(), exp: NOW + 60, caps, guest: true }
+        let (iat, sid) = (NOW - 5, Some(LoginId([5; 16])));
+        Holder { user: "alice ä".into(), device: "laptop".into(), exp: NOW + 60, caps, guest: true, iat, sid }
     }
 
     #[test]
@@ -173,7 +194,8 @@ mod tests {
     #[test]
     fn the_longest_ticket_is_as_long_as_promised() {
         let caps = vec!["x".repeat(CAPS_BYTES_MAX / CAPS_MAX); CAPS_MAX];
-        let holder = Holder { user: "𝕏".repeat(64), device: "d".repeat(64), exp: NOW + 1, caps, guest: false };
+        let (user, device, exp, sid) = ("𝕏".repeat(64), "d".repeat(64), NOW + 1, Some(LoginId([1; 16])));
+        let holder = Holder { user, device, exp, caps, guest: false, iat: NOW, sid };
         let ticket = keys().ticket(SESSION, &holder);
         assert_eq!(ticket.len(), TICKET_BYTES_MAX);
         assert_eq!(keys().verify_ticket(NOW, SESSION, &ticket), Ok(holder));

@@ -27,8 +27,14 @@ pub(crate) struct Person {
     welcome: bool,
     answers: VecDeque<(Option<u32>, Result<Value, String>)>,
     messages: VecDeque<(String, Value)>,
+    /// Topic, sender, key, value.
+    waves: VecDeque<[Value; 4]>,
+    /// How it ended: whether the stream is over, and the code of a WebSocket.
+    over: bool,
+    code: Option<u16>,
     /// In frames a topic has a number.
     aliases: BTreeMap<u32, String>,
+    ticket: Option<(String, String)>,
 }
 
 enum Layer {
@@ -65,7 +71,7 @@ impl Person {
         Self::enter(server, speech, &self.name, self.token.clone())
     }
 
-    fn enter(server: &Server, speech: Speech, name: &str, token: String) -> Self {
+    pub(crate) fn enter(server: &Server, speech: Speech, name: &str, token: String) -> Self {
         let mut stream = TcpStream::connect_timeout(&server.plain, PATIENCE).expect("the server listens");
         stream.set_nodelay(true).expect("set");
         let layer = match speech {
@@ -76,14 +82,54 @@ impl Person {
             }
             Speech::Quantum => panic!("a person is on a stream"),
         };
-        let (answers, messages) = (VecDeque::new(), VecDeque::new());
-        let name = name.to_owned();
-        let aliases = BTreeMap::new();
-        let mut person = Self { name, token, stream, layer, id: 1, welcome: false, answers, messages, aliases };
-        let credential = Credential::Token(person.token.clone().into());
-        person.say(&Say::Hello(Hello::new(1, credential, "device")));
-        person.read_until(|person| person.welcome);
+        let mut person = Self {
+            name: name.to_owned(),
+            token,
+            stream,
+            layer,
+            id: 1,
+            welcome: false,
+            answers: VecDeque::new(),
+            messages: VecDeque::new(),
+            waves: VecDeque::new(),
+            over: false,
+            code: None,
+            ticket: None,
+            aliases: BTreeMap::new(),
+        };
+        let token = person.token.clone();
+        person.say(&Say::Hello(Hello::new(1, credential(&token), "device")));
+        person.read_until(|person| person.welcome || person.over);
         person
+    }
+
+    /// Whether the server took the token; if not, the code of its error and of its close.
+    pub(crate) fn came_in(&mut self) -> Result<(), (String, Option<u16>)> {
+        if self.welcome { Ok(()) } else { Err(self.end()) }
+    }
+
+    /// The session and the ticket by which it goes on elsewhere.
+    pub(crate) fn ticket(&self) -> (String, String) {
+        self.ticket.clone().expect("a welcome")
+    }
+
+    /// The end of the connection: the error before it, and the code of the WebSocket.
+    pub(crate) fn end(&mut self) -> (String, Option<u16>) {
+        self.read_until(|person| person.over);
+        let mut errors = self.answers.iter().filter_map(|(id, answer)| answer.clone().err().map(|error| (*id, error)));
+        let last = errors.rfind(|(id, _)| id.is_none_or(|id| id == 1));
+        (last.expect("an error before the end").1, self.code)
+    }
+
+    /// The next ephemeral value: topic, sender, key, value.
+    pub(crate) fn wave_heard(&mut self) -> [Value; 4] {
+        self.read_until(|person| !person.waves.is_empty());
+        self.waves.pop_front().expect("it is there")
+    }
+
+    /// How many ephemeral values are waiting to be looked at.
+    pub(crate) fn waves(&self) -> usize {
+        self.waves.len()
     }
 
     pub(crate) fn ask(&mut self, op: &str, body: &Value) -> Result<Value, String> {
@@ -158,6 +204,7 @@ impl Person {
         let until = Instant::now() + PATIENCE;
         while !done(self) {
             let left = until.saturating_duration_since(Instant::now());
+            assert!(!self.over, "the connection of {} has ended: {:?}", self.name, self.answers);
             assert!(!left.is_zero(), "{} hears nothing: {:?} {:?}", self.name, self.answers, self.messages);
             self.read(left);
         }
@@ -183,9 +230,16 @@ impl Person {
         let read = match self.stream.read(&mut chunk) {
             Ok(read) => read,
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => return,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                self.over = true;
+                return;
+            }
             Err(error) => panic!("{}: {error}", self.name),
         };
-        assert!(read > 0, "the connection of {} has ended", self.name);
+        if read == 0 {
+            self.over = true;
+            return;
+        }
         let mut bytes = &mut chunk[..read];
         let mut out = BytesMut::new();
         let mut told = Vec::new();
@@ -198,14 +252,18 @@ impl Person {
             }
             Layer::Socket(socket) => {
                 while let Some(event) = socket.next(&mut bytes) {
-                    if let Event::Text(text) = event {
-                        told.push((Codec::Json, text.as_bytes().to_vec()));
+                    match event {
+                        Event::Text(text) => told.push((Codec::Json, text.as_bytes().to_vec())),
+                        Event::Closed { code, .. } => (self.over, self.code) = (true, Some(code)),
+                        Event::Binary(_) | Event::Pong => {}
                     }
                 }
                 socket.take_output(&mut out);
             }
         }
-        self.stream.write_all(&out).expect("sent");
+        // Who has closed need not read the answer to that.
+        let written = self.stream.write_all(&out);
+        assert!(written.is_ok() || self.over, "{}: {written:?}", self.name);
         for (codec, message) in told {
             self.take(&session::decode_server(codec, &message).expect("the server says what can be read"));
         }
@@ -214,7 +272,9 @@ impl Person {
     fn take(&mut self, told: &Told<'_>) {
         let parsed = |body: &[u8]| serde_json::from_slice::<Value>(body).expect("JSON");
         match told {
-            Told::Welcome { .. } => self.welcome = true,
+            Told::Welcome { session, ticket, .. } => {
+                (self.welcome, self.ticket) = (true, Some((session.to_string(), ticket.to_string())));
+            }
             Told::Res { id, body } => self.answers.push_back((Some(*id), Ok(parsed(body)))),
             Told::PubOk { id, offset, .. } => self.answers.push_back((Some(*id), Ok(json!(offset)))),
             Told::SubOk { id, topic, alias, head, .. } => {
@@ -226,13 +286,30 @@ impl Person {
                 let topic = if topic.is_empty() { self.aliases[alias].clone() } else { topic.to_string() };
                 self.messages.push_back((topic, parsed(body)));
             }
+            Told::Eph { topic, alias, from, key, body } => {
+                let topic = if topic.is_empty() { self.aliases[alias].clone() } else { topic.to_string() };
+                self.waves.push_back([json!(topic), json!(from), json!(key), parsed(body)]);
+            }
             _ => {}
         }
     }
 }
 
+fn credential(token: &str) -> Credential<'_> {
+    match token.split_once(' ') {
+        Some((session, ticket)) => Credential::Resume { session: session.into(), ticket: ticket.into() },
+        None => Credential::Token(token.into()),
+    }
+}
+
 /// Asks for a token.
 pub(crate) fn post(server: &Server, what: &str, body: &Value) -> String {
+    let (_, answer) = call(server, what, body);
+    answer["token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+}
+
+/// Asks by HTTP: the status, and the answer.
+pub(crate) fn call(server: &Server, what: &str, body: &Value) -> (u16, Value) {
     let mut stream = TcpStream::connect(server.plain).expect("the server listens");
     let body = body.to_string();
     let head = format!("POST /api/v1/{what} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
@@ -242,6 +319,6 @@ pub(crate) fn post(server: &Server, what: &str, body: &Value) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body).expect("a body");
-    let answer: Value = serde_json::from_str(body).unwrap_or_else(|_| panic!("{answer}"));
-    answer["token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, serde_json::from_str(body).unwrap_or_else(|_| panic!("{answer}")))
 }

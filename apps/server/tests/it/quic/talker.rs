@@ -287,6 +287,8 @@ pub(crate) struct User {
     heard: VecDeque<Vec<u8>>,
     topic: String,
     pub(crate) ended: bool,
+    /// The code that a WebTransport session was closed with.
+    pub(crate) code: Option<u32>,
     /// Frames that came on streams of their own.
     pub(crate) aside: usize,
     said: u64,
@@ -311,6 +313,7 @@ impl User {
             heard: VecDeque::new(),
             topic: String::new(),
             ended: false,
+            code: None,
             aside: 0,
             said: 0,
         }
@@ -391,7 +394,7 @@ impl User {
                             self.ended |= end && id == *ordered;
                             self.aside += usize::from(end && id != *ordered);
                         }
-                        h3::Event::SessionClosed { .. } => self.ended = true,
+                        h3::Event::SessionClosed { code, .. } => (self.ended, self.code) = (true, Some(code)),
                         _ => {}
                     }
                 }

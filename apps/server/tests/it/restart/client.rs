@@ -75,11 +75,7 @@ impl Client {
         after: Option<u64>,
     ) -> (Self, u64, u64) {
         let layer = match speech {
-            Speech::Socket => {
-                let mut stream = connect(server.plain);
-                let socket = upgrade(&mut stream);
-                Layer::Socket(stream, socket)
-            }
+            Speech::Socket => return Self::enter_at(server.plain, user, topic, epoch, after),
             Speech::Frames => {
                 let mut stream = connect(server.plain);
                 stream.write_all(tcp::PREFACE).expect("sent");
@@ -91,6 +87,23 @@ impl Client {
                 Layer::Quantum(Box::new(wire))
             }
         };
+        Self::greet(layer, user, topic, epoch, after)
+    }
+
+    /// The same over a WebSocket, of which only the address has to be known: also from another thread.
+    pub(crate) fn enter_at(
+        address: SocketAddr,
+        user: &str,
+        topic: &str,
+        epoch: Option<u64>,
+        after: Option<u64>,
+    ) -> (Self, u64, u64) {
+        let mut stream = connect(address);
+        let socket = upgrade(&mut stream);
+        Self::greet(Layer::Socket(stream, socket), user, topic, epoch, after)
+    }
+
+    fn greet(layer: Layer, user: &str, topic: &str, epoch: Option<u64>, after: Option<u64>) -> (Self, u64, u64) {
         let mut client = Self { layer, heard: VecDeque::new(), welcome: None };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
         let token = Keys::new(SECRET.as_bytes()).mint(now, user, 3600, &[], false);

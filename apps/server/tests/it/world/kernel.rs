@@ -12,7 +12,7 @@ use engine::{Datagrams, Effect, Io, Reactor, ShardId, Socket, Steer, Stream, Str
 use quantum::crypto::simulation::Clock;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use ringshard::{
-    housekeeping::{Identity, Job},
+    housekeeping::{Done, Identity, Job},
     mail::Mail,
     serve::PLAIN,
     setup::Setup,
@@ -577,7 +577,7 @@ impl Kernel {
     fn control(&mut self, from: usize, mail: Mail) {
         let Mail::Asked(asked) = mail else { return };
         let (Job::Guest { name, .. }, control) = (asked.job, self.nodes.len()) else { return };
-        let answer = Box::new(Ok(Identity { user: name, guest: true }));
+        let answer = Box::new(Ok(Done::Welcome(Identity { user: name, guest: true, login: None })));
         let at = self.now + self.delay();
         let mail = Mail::Answered { line: asked.line, request: asked.request, answer };
         self.nodes[from].boxes[control].push_back((at, mail));

@@ -44,6 +44,7 @@ pub(crate) fn twin(mail: &Mail) -> Option<Mail> {
         | Mail::Ready
         | Mail::Asked(_)
         | Mail::Answered { .. }
+        | Mail::Ended(_)
         | Mail::Drain { .. }
         | Mail::Snapshot(_)
         | Mail::Drained => None,

@@ -1,0 +1,363 @@
+//! Logins: which devices of which accounts are logged in, how often each has renewed its token, and which have ended. Kept
+//! in a file, and shown to the shards, which ask for every session.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use serde::{Deserialize, Serialize};
+use session::auth::{LoginId, Refresh};
+
+use crate::{
+    account::{AccountError, OpenError},
+    config::Auth,
+    ledger::Ledger,
+};
+
+/// The file in the data directory.
+const FILE: &str = "logins.jsonl";
+
+/// Devices of one account that are logged in; another one logs out the one that renewed its token longest ago.
+pub const LOGINS_PER_USER_MAX: usize = 32;
+
+/// How long it is remembered that an account logged out everywhere, for tokens without a login: as long as a token may be
+/// valid at most, a year.
+const LEFT_SECS: u64 = 365 * 24 * 3600;
+
+/// Lines of the file that are not worth writing it anew.
+const STALE_MIN: usize = 1024;
+
+/// What every shard looks at: a token of a login is good as long as that stands.
+#[derive(Default, Debug)]
+pub struct Logins(RwLock<Standing>);
+
+#[derive(Default, Debug)]
+struct Standing {
+    logins: BTreeSet<LoginId>,
+    /// When accounts logged out everywhere, in seconds since 1970.
+    left: BTreeMap<Box<str>, u64>,
+}
+
+impl Logins {
+    /// Whether a token of this user, issued then for that login, was not revoked.
+    #[must_use]
+    pub fn allow(&self, (user, guest): (&str, bool), issued: u64, login: Option<LoginId>) -> bool {
+        let standing = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        match login {
+            Some(login) => standing.logins.contains(&login),
+            // A guest has no account that could log out. Of the second itself nobody knows what came first.
+            None => guest || standing.left.get(user).is_none_or(|left| issued > *left),
+        }
+    }
+
+    fn change(&self, work: impl FnOnce(&mut Standing)) {
+        work(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// The logins of this server.
+pub(crate) struct LoginBook {
+    ledger: Ledger,
+    logins: BTreeMap<LoginId, Login>,
+    /// Each account's, by when they end, the first first: that is the order in which they were renewed.
+    by_user: BTreeMap<Box<str>, Vec<LoginId>>,
+    by_end: BTreeSet<(u64, LoginId)>,
+    left: BTreeMap<Box<str>, u64>,
+    shown: Arc<Logins>,
+    ttl_secs: u64,
+    most: usize,
+}
+
+#[derive(Debug)]
+struct Login {
+    user: Box<str>,
+    generation: u64,
+    exp: u64,
+}
+
+/// A login that stands: what its next refresh token says, and until when that is good, in seconds since 1970.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stands {
+    /// What the token says.
+    pub refresh: Refresh,
+    /// Until when.
+    pub expires_at: u64,
+}
+
+/// Why a login is not renewed.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) enum RenewError {
+    /// There is no such login, or not any longer.
+    Unknown,
+    /// Somebody has renewed it with the same token before: one of the two is a thief. It has ended.
+    Reused { user: String },
+    /// The disk does not take it.
+    Storage(AccountError),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Record {
+    /// It stands.
+    Login { id: LoginId, user: Box<str>, generation: u64, exp: u64 },
+    /// It has ended.
+    Ended { id: LoginId },
+    /// An account has logged out everywhere.
+    Left { user: Box<str>, at: u64 },
+}
+
+impl LoginBook {
+    /// Opens the logins of a data directory; those that have ended are not there any more.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub(crate) fn open(folder: &Path, auth: &Auth, shown: Arc<Logins>, now: u64) -> Result<Self, OpenError> {
+        let mut records = Vec::new();
+        let ledger = Ledger::open(folder, FILE, |line| {
+            records.push(serde_json::from_slice::<Record>(line).map_err(|error| error.to_string())?);
+            Ok(())
+        })?;
+        let (ttl_secs, most) = (auth.refresh_ttl.as_secs(), auth.logins_max);
+        let (logins, by_user, by_end, left) = Default::default();
+        let mut book = Self { ledger, logins, by_user, by_end, left, shown, ttl_secs, most };
+        records.into_iter().for_each(|record| book.apply(record));
+        book.expire(now);
+        Ok(book)
+    }
+
+    /// Somebody has logged in. Gives the logins that had to end for it.
+    pub(crate) fn begin(&mut self, now: u64, user: &str, id: LoginId) -> Result<(Stands, Vec<LoginId>), AccountError> {
+        let own = self.by_user.get(user).map_or(&[][..], Vec::as_slice);
+        let ended = own[..own.len().saturating_sub(LOGINS_PER_USER_MAX - 1)].to_vec();
+        if self.logins.len() - ended.len() >= self.most {
+            return Err(AccountError::LoginsFull);
+        }
+        let exp = now.saturating_add(self.ttl_secs);
+        let mut records: Vec<Record> = ended.iter().map(|id| Record::Ended { id: *id }).collect();
+        records.push(Record::Login { id, user: user.into(), generation: 0, exp });
+        self.record(records)?;
+        Ok((Stands { refresh: Refresh { login: id, generation: 0 }, expires_at: exp }, ended))
+    }
+
+    /// Somebody shows a refresh token of ours. It is good once; shown again it ends its login.
+    pub(crate) fn renew(&mut self, now: u64, refresh: Refresh) -> Result<(String, Stands), RenewError> {
+        let (id, login) = (refresh.login, self.find(now, refresh)?);
+        let (user, generation) = (login.user.clone(), login.generation + 1);
+        let exp = now.saturating_add(self.ttl_secs);
+        let record = Record::Login { id, user: user.clone(), generation, exp };
+        self.record(vec![record]).map_err(RenewError::Storage)?;
+        Ok((user.into(), Stands { refresh: Refresh { login: id, generation }, expires_at: exp }))
+    }
+
+    /// Somebody shows a refresh token to log out with: that device, or all of them. Gives who, and which have ended.
+    pub(crate) fn leave(
+        &mut self,
+        now: u64,
+        refresh: Refresh,
+        all: bool,
+    ) -> Result<(String, Vec<LoginId>), RenewError> {
+        let user = self.find(now, refresh)?.user.clone();
+        let ended = if all { self.by_user.get(&user).cloned().unwrap_or_default() } else { vec![refresh.login] };
+        let mut records: Vec<Record> = ended.iter().map(|id| Record::Ended { id: *id }).collect();
+        if all {
+            records.push(Record::Left { user: user.clone(), at: now });
+        }
+        self.record(records).map_err(RenewError::Storage)?;
+        Ok((user.into(), ended))
+    }
+
+    /// Forgets what does not count any longer, and writes the file anew when most of it is of that kind.
+    pub(crate) fn expire(&mut self, now: u64) {
+        while let Some((_, id)) = self.by_end.first().copied().filter(|(exp, _)| *exp <= now) {
+            self.remove(id);
+        }
+        let old: Vec<_> = self.left.iter().filter(|(_, at)| **at + LEFT_SECS <= now).map(|(u, _)| u.clone()).collect();
+        for user in old {
+            self.left.remove(&user);
+            self.shown.change(|standing| _ = standing.left.remove(&user));
+        }
+        let kept = self.logins.len() + self.left.len();
+        if self.ledger.lines() > 2 * kept + STALE_MIN {
+            let login = |(id, login): (&LoginId, &Login)| {
+                let (id, user, Login { generation, exp, .. }) = (*id, login.user.clone(), login);
+                Record::Login { id, user, generation: *generation, exp: *exp }
+            };
+            let left = self.left.iter().map(|(user, at)| Record::Left { user: user.clone(), at: *at });
+            // By their ends, so that the order of each account's is the same again.
+            let by_end = self.by_end.iter().filter_map(|(_, id)| self.logins.get_key_value(id));
+            let records: Vec<Record> = by_end.map(login).chain(left).collect();
+            if let Err(error) = self.ledger.rewrite(&records) {
+                tracing::error!(%error, file = FILE, "is not written anew; it stays as it is");
+            }
+        }
+    }
+
+    /// The login of a refresh token, if that is the newest one. The login of an older one ends.
+    fn find(&mut self, now: u64, refresh: Refresh) -> Result<&Login, RenewError> {
+        let login = self.logins.get(&refresh.login).filter(|login| login.exp > now).ok_or(RenewError::Unknown)?;
+        let (newest, user) = (login.generation, login.user.to_string());
+        if refresh.generation < newest {
+            self.record(vec![Record::Ended { id: refresh.login }]).map_err(RenewError::Storage)?;
+            return Err(RenewError::Reused { user });
+        }
+        // One of the future is of a server with the same secret and other data.
+        self.logins.get(&refresh.login).filter(|_| refresh.generation == newest).ok_or(RenewError::Unknown)
+    }
+
+    fn record(&mut self, records: Vec<Record>) -> Result<(), AccountError> {
+        self.ledger.append(&records)?;
+        records.into_iter().for_each(|record| self.apply(record));
+        Ok(())
+    }
+
+    fn apply(&mut self, record: Record) {
+        match record {
+            Record::Login { id, user, generation, exp } => {
+                self.remove(id);
+                self.by_user.entry(user.clone()).or_default().push(id);
+                self.by_end.insert((exp, id));
+                self.logins.insert(id, Login { user, generation, exp });
+                self.shown.change(|standing| _ = standing.logins.insert(id));
+            }
+            Record::Ended { id } => self.remove(id),
+            Record::Left { user, at } => {
+                self.shown.change(|standing| _ = standing.left.insert(user.clone(), at));
+                self.left.insert(user, at);
+            }
+        }
+    }
+
+    fn remove(&mut self, id: LoginId) {
+        let Some(Login { user, exp, .. }) = self.logins.remove(&id) else { return };
+        self.by_end.remove(&(exp, id));
+        if let Some(own) = self.by_user.get_mut(&user) {
+            own.retain(|other| *other != id);
+            if own.is_empty() {
+                self.by_user.remove(&user);
+            }
+        }
+        self.shown.change(|standing| _ = standing.logins.remove(&id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, time::Duration};
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+    const TTL: u64 = 1_000;
+
+    fn auth() -> Auth {
+        Auth { refresh_ttl: Duration::from_secs(TTL), logins_max: 100, ..Auth::default() }
+    }
+
+    fn open(folder: &tempfile::TempDir, now: u64) -> (LoginBook, Arc<Logins>) {
+        let shown = Arc::<Logins>::default();
+        (LoginBook::open(folder.path(), &auth(), Arc::clone(&shown), now).expect("opened"), shown)
+    }
+
+    fn id(n: u8) -> LoginId {
+        LoginId([n; 16])
+    }
+
+    fn at(n: u8, generation: u64) -> Refresh {
+        Refresh { login: id(n), generation }
+    }
+
+    fn stands(shown: &Logins, n: u8) -> bool {
+        shown.allow(("ada", false), NOW, Some(id(n)))
+    }
+
+    #[test]
+    fn a_refresh_token_is_good_once_and_its_second_use_ends_the_login_also_after_a_restart() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut book, shown) = open(&folder, NOW);
+        assert_eq!(book.renew(NOW, at(1, 0)), Err(RenewError::Unknown));
+        let (first, ended) = book.begin(NOW, "ada", id(1)).expect("begun");
+        assert_eq!((first, ended), (Stands { refresh: at(1, 0), expires_at: NOW + TTL }, vec![]));
+        book.begin(NOW, "ada", id(2)).expect("begun");
+        let second = Stands { refresh: at(1, 1), expires_at: NOW + 10 + TTL };
+        assert_eq!(book.renew(NOW + 10, at(1, 0)), Ok(("ada".to_owned(), second)));
+        assert_eq!(book.renew(NOW, at(1, 9)), Err(RenewError::Unknown), "a token of the future");
+        drop(book);
+        let (mut book, again) = open(&folder, NOW + 11);
+        assert!(stands(&again, 1) && stands(&shown, 1));
+        assert_eq!(book.renew(NOW + 20, at(1, 0)), Err(RenewError::Reused { user: "ada".to_owned() }));
+        assert!(!stands(&again, 1) && stands(&again, 2));
+        assert_eq!(book.renew(NOW + 20, at(1, 1)), Err(RenewError::Unknown), "the good one is lost, too");
+        drop(book);
+        let (_, again) = open(&folder, NOW + 20);
+        assert!(!stands(&again, 1) && stands(&again, 2));
+    }
+
+    #[test]
+    fn logging_out_ends_one_device_or_all_and_holds_after_a_restart() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut book, shown) = open(&folder, NOW);
+        for (n, user) in [(1, "ada"), (2, "ada"), (3, "ada"), (4, "bob")] {
+            book.begin(NOW, user, id(n)).expect("begun");
+        }
+        assert_eq!(book.leave(NOW, at(1, 0), false), Ok(("ada".to_owned(), vec![id(1)])));
+        assert_eq!([1, 2, 3, 4].map(|n| stands(&shown, n)), [false, true, true, true]);
+        assert_eq!(book.leave(NOW, at(1, 0), true), Err(RenewError::Unknown));
+        assert!(shown.allow(("ada", false), NOW, None), "a token of a program");
+        assert_eq!(book.leave(NOW + 5, at(2, 0), true), Ok(("ada".to_owned(), vec![id(2), id(3)])));
+        drop(book);
+        let (mut book, shown) = open(&folder, NOW + 5);
+        assert_eq!([1, 2, 3, 4].map(|n| stands(&shown, n)), [false, false, false, true]);
+        assert!(!shown.allow(("ada", false), NOW + 5, None) && shown.allow(("ada", false), NOW + 6, None));
+        assert!(shown.allow(("ada", true), NOW, None) && shown.allow(("bob", false), NOW, None));
+        book.expire(NOW + 5 + LEFT_SECS);
+        assert!(shown.0.read().expect("read").left.is_empty() && book.left.is_empty(), "no token is so old");
+    }
+
+    #[test]
+    fn logins_are_bounded_expire_and_leave_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut book, shown) = open(&folder, NOW);
+        for n in 0..40 {
+            let (_, ended) = book.begin(NOW + u64::from(n), "ada", id(n)).expect("begun");
+            let expected = n.checked_sub(32).map(id);
+            assert_eq!(ended, Vec::from_iter(expected), "the oldest goes");
+        }
+        assert!(!stands(&shown, 7) && stands(&shown, 8));
+        for n in 100..168 {
+            book.begin(NOW, &format!("user-{n}"), id(n)).expect("begun");
+        }
+        assert_eq!(book.begin(NOW, "late", id(200)), Err(AccountError::LoginsFull));
+        assert!(book.begin(NOW, "ada", id(201)).is_ok(), "one goes and one comes");
+        for generation in 0..2_000 {
+            book.renew(NOW, at(39, generation)).expect("renewed");
+        }
+        let size = || fs::metadata(folder.path().join(FILE)).expect("there").len();
+        let before = size();
+        book.expire(NOW + 1);
+        assert!(size() * 10 < before && book.ledger.lines() == 100, "{} of {before}", size());
+        drop(book);
+        let (mut book, shown) = open(&folder, NOW + 1);
+        assert_eq!((book.logins.len(), stands(&shown, 39), stands(&shown, 8)), (100, true, false));
+        assert_eq!(book.renew(NOW, at(39, 1_999)), Err(RenewError::Reused { user: "ada".to_owned() }));
+        book.expire(NOW + 100 + TTL);
+        assert!(book.logins.is_empty() && book.by_user.is_empty() && shown.0.read().expect("read").logins.is_empty());
+    }
+
+    #[test]
+    fn nothing_in_the_file_opens_a_door() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut book, _) = open(&folder, NOW);
+        book.begin(NOW, "ada", id(1)).expect("begun");
+        let text = fs::read_to_string(folder.path().join(FILE)).expect("there");
+        let token = session::Keys::new(&[7; 32]).refresh_token(at(1, 0));
+        assert!(!text.contains(&token) && text.lines().count() == 1, "{text}");
+        fs::write(folder.path().join(FILE), format!("{text}{{\"login\":{{\"id\":\"00")).expect("written");
+        let (book, shown) = open(&folder, NOW);
+        assert!(stands(&shown, 1) && book.logins.len() == 1, "a torn last line is cut off");
+        fs::write(folder.path().join(FILE), format!("x\n{text}")).expect("written");
+        let damaged = LoginBook::open(folder.path(), &auth(), Arc::default(), NOW).map(|_| ());
+        assert!(matches!(damaged, Err(OpenError::Damaged { line: 1, .. })), "{damaged:?}");
+    }
+}
