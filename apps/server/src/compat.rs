@@ -12,11 +12,13 @@
 //! What an adapter asks for by itself counts against the session's rate, and is no sign that its client is there. If it is
 //! refused for now, the adapter asks again with the next messages of the client.
 //!
-//! A name of a conversation is its topic without `chat/`: `world`, `g/<id>`, `d/<a>~<b>`, or a room. Who somebody is says
-//! the token of `/api/v1/login`, nothing that a message claims. What a protocol has no words for is not told, and counted
-//! as `ringshard_drops_total{reason="gochat"}` or `"hawos"`: edits, recalls, typing, gaps of trimmed histories, notices
-//! of contacts, a pending restart. What this server has no words for gets the protocol's own error. Bytes that are not in
-//! the protocol at all get that error, and end the connection. `vectors/` has every message of this page in both directions.
+//! A name of a conversation is its topic without `chat/`: `world`, `g/<id>`, `d/<a>~<b>`, or a room. Who somebody is
+//! says the token of `/api/v1/login`, nothing that a message claims, and when that token ends, so does the connection:
+//! neither protocol can renew it, so a client comes back with one of `/api/v1/refresh`. What a protocol has no words
+//! for is not told, and counted as `ringshard_drops_total{reason="gochat"}` or `"hawos"`: edits, recalls, typing, gaps
+//! of trimmed histories, notices of contacts, a pending restart. What this server has no words for gets the protocol's
+//! own error. Bytes that are not in the protocol at all get that error, and end the connection. `vectors/` has every
+//! message of this page in both directions.
 //!
 //! # GoChat, `/ws/gochat?token=..`
 //!

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use self::client::{GoChat, Hawos, Socket, Texts};
 use crate::{
     hostile::{noise, talker::Innocents},
-    messenger::person::{Person, post},
+    messenger::person::{Person, call, post},
     process::Server,
     restart::client::Speech,
 };
@@ -281,4 +281,25 @@ fn news_of_others_keep_no_dead_client_alive() {
         }
         server.dropped("idle") > 0
     });
+}
+
+#[test]
+fn a_login_that_ends_ends_for_them_too() {
+    let server = Server::start(&CHEAP);
+    let (_, login) = call(&server, "register", &json!({"name": "bob", "password": "long enough"}));
+    let token = login["token"].as_str().expect("a token");
+    let mut bob = GoChat::enter(&server, token);
+    let mut eve = Hawos::enter(&server, "bob", token);
+    let resumes = eve.token.clone();
+    bob.ping();
+    let (status, _) = call(&server, "logout", &json!({"refresh_token": login["refresh_token"], "all": true}));
+    assert_eq!(status, 200);
+    assert_eq!(bob.hear("error")["data"]["code"], "AUTH_FAILED");
+    assert_eq!(eve.hear(0).code, 10_000);
+    assert_eq!((bob.socket.closed(), eve.socket.closed()), (Some(4401), Some(4401)));
+    for ended in [token, &resumes.replace('/', "%2F")] {
+        assert_eq!(GoChat::enter(&server, ended).hear("error")["data"]["code"], "AUTH_FAILED", "{ended}");
+        let hawos = Socket::open(&server, &format!("/ws/hawos?token={ended}"));
+        assert_eq!(hawos.closed(), Some(1008));
+    }
 }
