@@ -45,9 +45,11 @@ pub(crate) fn name(op: &Op) -> Option<&'static str> {
         | Op::Settings { .. }
         | Op::Invite { .. }
         | Op::Join
+        | Op::Decline
         | Op::Leave
         | Op::Members { .. }
         | Op::Bans { .. }
+        | Op::Invitations { .. }
         | Op::Info => None,
     }
 }

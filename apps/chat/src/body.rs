@@ -6,19 +6,22 @@
 //! | `image`, `file`, `audio`, `video` | `file`, a [`File`]; perhaps `text`, its caption |
 //! | `edit` | `offset` of a message of one's own, and the `text` that it has from now on |
 //! | `recall` | `offset` of a message that is no more |
+//! | `recalled` | what readers get instead of a message that was recalled: `offset`, `by`, `at_ms`, perhaps its `client_id` |
 //! | `system` | what the server says, see [`crate::conversation::Event`]; nobody else writes it |
 //!
-//! All but `system` may have a `client_id`, all but `recall` also `mentions`, messages also `reply_to`, an offset.
+//! All but `system` and `recalled` may have a `client_id`, all but `recall` also `mentions`, messages also `reply_to`, an offset.
 
 mod amend;
 mod file;
 mod text;
+mod tombstone;
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+pub(crate) use self::tombstone::tombstone;
 pub use self::{
     amend::{Amend, AmendLimits, EDIT_MS_MAX, Original, RECALL_MS_MAX, may_amend},
     file::{FILE_NAME_CHARS_MAX, File, MIME_BYTES_MAX, URL_BYTES_MAX},

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use handler::{App, Close, Code, Cx, Message, Outcome, Peer, PeerInfo, Pressure, Push, ShardId, Ticket, Timer};
 use topic::{
-    Limits, Mail, News, Topics,
+    Limits, Mail, NO_PEER, News, Page, Topics,
     journal::{RecoverError, Recovered, Segments},
     snapshot::{Restored, Share, Snapshot},
 };
@@ -85,7 +85,7 @@ impl Chat {
     /// The shard runs.
     pub fn on_start(&mut self, cx: &mut Cx<'_, Mail>) {
         self.topics.on_start(cx);
-        self.home.outbox.start(cx, &self.topics);
+        self.home.start(cx, &self.topics);
     }
 
     /// Takes up the rooms of an earlier run, of those that `keep` wants: it knows which are at home here. Those that are
@@ -183,6 +183,13 @@ impl Chat {
         self.topics.publish(cx, (peer, id), topic, (seq, body), if amends { AMENDS } else { 0 });
     }
 
+    /// Gives mail to topics, if it is allowed.
+    fn take_mail(&mut self, cx: &mut Cx<'_, Mail>, from: ShardId, mail: Mail, fetched: Option<&Page>) -> Option<News> {
+        let Self { topics, home, settings, shared, .. } = self;
+        let mail = home.judge(cx, topics, (settings, shared), from, (mail, fetched))?;
+        topics.on_mail(cx, from, mail)
+    }
+
     fn on_post(&mut self, cx: &mut Cx<'_, Mail>, from: ShardId, post: Post) {
         let Self { topics, home, shared, pushes, presence, .. } = self;
         match post {
@@ -202,7 +209,7 @@ impl Chat {
                 home.on_note(cx, topics, from, (sender, number), (to, &note));
             }
             Post::Taken { from: sender, to, number, taken } => {
-                home.outbox.on_taken(cx, topics, (sender, to), (number, taken));
+                home.on_taken(cx, topics, (sender, to), (number, taken));
             }
             Post::Expel { topic, user } => {
                 for peer in topics.expel(cx, &user, &topic) {
@@ -274,10 +281,13 @@ impl App for Chat {
     }
 
     fn on_mail(&mut self, cx: &mut Cx<'_, Mail>, from: ShardId, mail: Mail) {
-        let Self { topics, home, settings, shared, .. } = self;
-        let mail = home.judge(cx, topics, (settings, shared), from, mail);
-        match mail.and_then(|mail| topics.on_mail(cx, from, mail)) {
+        match self.take_mail(cx, from, mail, None) {
             None => {}
+            Some(News::Page(page)) if page.peer == NO_PEER => {
+                if let Some((from, mail)) = self.home.unpark(&page) {
+                    self.take_mail(cx, from, mail, Some(&page));
+                }
+            }
             Some(News::App(post)) => {
                 if let Some(post) = post.downcast::<Post>().ok().and_then(Arc::into_inner) {
                     self.on_post(cx, from, post);
@@ -302,7 +312,7 @@ impl App for Chat {
 
     fn on_timer(&mut self, cx: &mut Cx<'_, Mail>, timer: Timer) {
         if timer == RETRY {
-            self.home.outbox.retry(cx, &self.topics);
+            self.home.retry(cx, &mut self.topics);
         }
         if timer == presence::TIMER {
             self.presence.on_timer(cx, &mut self.topics);

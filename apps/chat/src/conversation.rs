@@ -8,6 +8,7 @@
 //! | `g/<id>` | a [`Group`] |
 //! | `g/<id>/m/<user>` | a [`Member`] of it |
 //! | `g/<id>/b/<user>` | a [`Ban`] from it |
+//! | `g/<id>/i/<user>` | an [`Invitation`] to it that was not answered |
 
 mod access;
 mod address;
@@ -15,6 +16,7 @@ mod ask;
 mod decide;
 mod draft;
 mod group;
+mod invitation;
 mod member;
 mod notice;
 mod op;
@@ -24,10 +26,12 @@ mod setting;
 
 pub use access::{Permit, may_read, may_write};
 pub use address::{Conversation, GROUP_ID_BYTES_MAX, personal};
-pub(crate) use address::{is_open, is_topic};
+pub(crate) use address::{DIRECT, is_open, is_topic};
 pub use ask::Ask;
 pub use decide::{Call, Decision, decide};
-pub use group::{Ban, GROUP_BANS_MAX, GROUP_MEMBERS_MAX, Group, Member, Role, SLOW_MS_MAX};
-pub(crate) use group::{GROUP_TICKS_MAX, member_names, members};
+pub use group::{
+    Ban, GROUP_BANS_MAX, GROUP_INVITATIONS_MAX, GROUP_MEMBERS_MAX, Group, Invitation, Member, Role, SLOW_MS_MAX,
+};
+pub(crate) use group::{GROUP_TICKS_MAX, group_name, member_names, members};
 pub use notice::Event;
 pub use op::{Op, USERS_PER_OP_MAX};

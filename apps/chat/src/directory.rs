@@ -7,6 +7,8 @@
 //! | key | fact |
 //! |---|---|
 //! | `u/<user>/c/<topic>` | an [`Entry`]: a conversation in the user's list |
+//! | `u/<user>/n` | how many entries there are |
+//! | `u/<user>/i/<topic>` | an [`Invitation`] to a group |
 //! | `u/<user>/k/<other>` | a [`Contact`] |
 //! | `u/<user>/r/<other>` | a [`Request`] that came |
 //! | `u/<user>/o/<other>` | a [`Request`] that went out |
@@ -16,6 +18,7 @@ mod answer;
 mod contact;
 mod decide;
 mod entry;
+mod invitation;
 mod letter;
 mod op;
 mod recent;
@@ -24,6 +27,7 @@ mod relation;
 pub use decide::{Decision, decide, receive};
 pub use entry::{CONVERSATIONS_MAX, Entry};
 pub(crate) use entry::{entries, is_listed};
+pub use invitation::{INVITATIONS_MAX, Invitation};
 pub use letter::Letter;
 pub use op::{List, Op, REQUEST_CHARS_MAX};
 pub use recent::{Cursor, Last, PREVIEW_CHARS_MAX, Page, Recent, page};

@@ -1,10 +1,12 @@
 //! What is decided at homes: operations and letters become facts, and when these are on disk, answers and further letters.
 
+mod amend;
 mod day;
 mod gate;
 mod inbox;
 mod outbox;
 mod query;
+mod slow;
 
 use std::collections::BTreeMap;
 
@@ -12,7 +14,7 @@ use bytes::Bytes;
 use handler::{Code, Cx, Peer, ShardId};
 use topic::{Mail, Topics};
 
-use self::{inbox::Gathers, outbox::Outbox};
+use self::{amend::Parked, inbox::Gathers, outbox::Outbox, slow::SlowWriters};
 use crate::{
     audit,
     conversation::{Conversation, members, personal},
@@ -29,10 +31,10 @@ pub(crate) use self::{gate::AMENDS, outbox::RETRY};
 pub(crate) struct Home {
     pending: BTreeMap<u64, Pending>,
     next: u64,
-    pub(crate) outbox: Outbox,
+    outbox: Outbox,
     gathers: Gathers,
-    /// When members of slow groups wrote last: topic and user.
-    slow: BTreeMap<(String, String), u64>,
+    parked: Parked,
+    slow: SlowWriters,
     days: day::Days,
 }
 
@@ -51,6 +53,10 @@ enum After {
     Answer(Asker, Bytes),
     /// A letter came, with this number from this name.
     Taken(ShardId, String, u64),
+    /// A letter to this name was taken: its fact is to go.
+    Gone(String, u64),
+    /// A user, who had seen all before, said something that gets this offset.
+    Seen(String, u64),
     /// A program said something: the number of the push, and what the target is called.
     Pushed(ShardId, u64, String),
     /// A new day was said.
@@ -97,14 +103,7 @@ impl Home {
     /// Makes a decision true: facts and letters go to disk in one record, and what the topic is told right behind it.
     fn commit(&mut self, cx: &mut Cx<'_, Mail>, topics: &mut Topics, work: Work) -> Result<(), Refusal> {
         let Work { name, changes, notices, letters, after } = work;
-        let mut changes: Vec<topic::Change> =
-            changes.into_iter().map(|Change { key, value }| topic::Change { key, value }).collect();
-        let mut numbers = Vec::with_capacity(letters.len());
-        for (to, note) in letters {
-            let (number, fact) = self.outbox.write(&name, &to, note);
-            changes.push(fact);
-            numbers.push((to, number));
-        }
+        let (changes, numbers) = self.written(&name, changes, letters);
         if !notices.is_empty() {
             self.open_day(cx, topics, &name);
         }
@@ -117,7 +116,7 @@ impl Home {
         let token = self.next;
         self.next += 1;
         if let Err((code, message)) = topics.record(&name, &changes, token) {
-            numbers.iter().for_each(|(to, number)| self.outbox.drop_letter(&name, to, *number));
+            numbers.iter().for_each(|(to, number)| self.outbox.drop_letter(cx, topics, (&name, to), *number));
             let refusal = Refusal { code, message: message.into(), retry_ms: None };
             Self::conclude(cx, &name, after, Err(refusal.clone()), topics);
             return Err(refusal);
@@ -125,6 +124,81 @@ impl Home {
         self.pending.insert(token, Pending { name: name.clone(), letters: numbers, after });
         notices.iter().for_each(|body| say(cx, topics, &name, body));
         Ok(())
+    }
+
+    /// As [`Home::commit`], together with the publication that topics are given next: both are on disk, or neither is.
+    fn accompany(&mut self, cx: &mut Cx<'_, Mail>, topics: &mut Topics, work: Work) -> Result<(), Refusal> {
+        let Work { name, changes, letters, after, .. } = work;
+        let (changes, numbers) = self.written(&name, changes, letters);
+        let token = self.next;
+        self.next += 1;
+        if let Err((code, message)) = topics.accompany(&name, changes, token) {
+            numbers.iter().for_each(|(to, number)| self.outbox.drop_letter(cx, topics, (&name, to), *number));
+            return Err(Refusal::new(code, message));
+        }
+        self.pending.insert(token, Pending { name, letters: numbers, after });
+        Ok(())
+    }
+
+    /// Changes of facts with those that keep letters, and the numbers of these.
+    fn written(
+        &mut self,
+        name: &str,
+        changes: Vec<Change>,
+        letters: Vec<(String, Note)>,
+    ) -> (Vec<topic::Change>, Vec<(String, u64)>) {
+        let mut changes: Vec<topic::Change> =
+            changes.into_iter().map(|Change { key, value }| topic::Change { key, value }).collect();
+        let mut numbers = Vec::with_capacity(letters.len());
+        for (to, note) in letters {
+            let (number, fact) = self.outbox.write(name, &to, note);
+            changes.push(fact);
+            numbers.push((to, number));
+        }
+        (changes, numbers)
+    }
+
+    /// Takes up what an earlier run has left.
+    pub(crate) fn start(&mut self, cx: &mut Cx<'_, Mail>, topics: &Topics) {
+        self.outbox.start(cx, topics);
+    }
+
+    /// The receiver has a letter on disk, or could not take it.
+    pub(crate) fn on_taken(
+        &mut self,
+        cx: &mut Cx<'_, Mail>,
+        topics: &mut Topics,
+        names: (String, String),
+        (number, taken): (u64, bool),
+    ) {
+        if let Some(end) = self.outbox.on_taken(cx, &names, (number, taken)) {
+            self.end_letter(cx, topics, names, (number, end));
+        }
+    }
+
+    /// The time to try again what was put off.
+    pub(crate) fn retry(&mut self, cx: &mut Cx<'_, Mail>, topics: &mut Topics) {
+        for (names, number, end) in self.outbox.retry(cx, topics) {
+            self.end_letter(cx, topics, names, (number, end));
+        }
+    }
+
+    fn end_letter(
+        &mut self,
+        cx: &mut Cx<'_, Mail>,
+        topics: &mut Topics,
+        (from, to): (String, String),
+        (number, end): (u64, topic::Change),
+    ) {
+        let token = self.next;
+        self.next += 1;
+        match topics.record(&from, &[end], token) {
+            Ok(()) => {
+                let after = After::Gone(to, number);
+                self.pending.insert(token, Pending { name: from, letters: Vec::new(), after });
+            }
+            Err(_) => self.outbox.on_gone(cx, topics, &(from, to), number, false),
+        }
     }
 
     /// Does what waited for changes that are on disk now, or were taken back.
@@ -139,21 +213,27 @@ impl Home {
                 for (to, number) in letters {
                     match outcome {
                         Ok(()) => self.outbox.send(cx, topics, (&name, &to), number),
-                        Err(_) => self.outbox.drop_letter(&name, &to, number),
+                        Err(_) => self.outbox.drop_letter(cx, topics, (&name, &to), number),
                     }
                 }
                 if matches!(after, After::Day) && outcome.is_err() {
                     self.close_day(&name);
                 }
                 let refused = |(code, message): (Code, &'static str)| Refusal::new(code, message);
-                Self::conclude(cx, &name, after, outcome.map_err(refused), topics);
+                match after {
+                    After::Gone(to, number) => {
+                        self.outbox.on_gone(cx, topics, &(name, to), number, outcome.is_ok());
+                    }
+                    After::Seen(user, offset) if outcome.is_ok() => topics.raise(cx, (&name, &user), (offset, offset)),
+                    after => Self::conclude(cx, &name, after, outcome.map_err(refused), topics),
+                }
             }
         }
     }
 
     fn conclude(cx: &mut Cx<'_, Mail>, to: &str, after: After, outcome: Result<(), Refusal>, topics: &Topics) {
         let (shard, post) = match after {
-            After::Nothing | After::Day => return,
+            After::Nothing | After::Gone(..) | After::Seen(..) | After::Day => return,
             After::Answer(Asker { shard, peer, id }, body) => {
                 (shard, Post::Answer { peer, id, answer: outcome.map(|()| body) })
             }
@@ -234,17 +314,31 @@ impl Home {
             Note::Directory(letter) => {
                 let Some(user) = owner(&to) else { return };
                 match directory::receive(&view, &user, cx.wall_ms, letter) {
-                    Ok(directory::Decision { changes, letters, notices, .. }) => (changes, to_users(letters), notices),
-                    // There is no room for it: it would never fit, and must not be in the way of what follows.
-                    Err(_) => (Vec::new(), Vec::new(), Vec::new()),
+                    Ok(directory::Decision { changes, letters, notices, unwanted, unlisted, .. }) => {
+                        let leave = |topic| (topic, Note::Unwanted { by: user.clone() });
+                        let forget = |topic: String| forgotten(&topic, &user, None);
+                        let letters = to_users(letters).into_iter().chain(unwanted.into_iter().map(leave));
+                        (changes, letters.chain(unlisted.into_iter().filter_map(forget)).collect(), notices)
+                    }
+                    // A fact cannot be read: that must not be in the way of what follows.
+                    Err(_) => (Vec::new(), not_listed(&user, letter), Vec::new()),
                 }
             }
             Note::Blocked { by, on } => {
                 let (key, value) = (blocked(by), on.then(|| Bytes::from_static(b"true")));
                 (changed(&view, key, value), Vec::new(), Vec::new())
             }
+            Note::Unwanted { by } => return self.unwanted(cx, topics, (to, by), after),
             Note::Audit { .. } => return,
-            Note::Forgotten { by } => (changed(&view, listed(by), None), Vec::new(), Vec::new()),
+            Note::Forgotten { by, upto } => match (upto.filter(|upto| topics.newest(&to) > *upto), personal(by)) {
+                // Something was said meanwhile: the conversation is in the list again, with that as its news.
+                (Some(offset), Some(user)) => {
+                    let (topic, at_ms) = (to.clone(), cx.wall_ms);
+                    let letter = directory::Letter::Listed { topic, at_ms, offset, by: None };
+                    (Vec::new(), vec![(user, Note::Directory(letter))], Vec::new())
+                }
+                _ => (changed(&view, listed(by), None), Vec::new(), Vec::new()),
+            },
         };
         // Who sent it hears of a failure, and sends it again.
         let _ = self.commit(cx, topics, Work { name: to, changes, notices, letters, after });
@@ -324,9 +418,20 @@ fn listed(user: &str) -> String {
     format!("listed/{user}")
 }
 
-/// The fact of a conversation that a message of it is no more.
-fn recalled(offset: u64) -> String {
-    format!("recalled/{offset}")
+/// To a direct conversation that is not in a user's list any longer, up to this offset.
+fn forgotten(topic: &str, user: &str, upto: Option<u64>) -> Option<(String, Note)> {
+    matches!(Conversation::parse(topic)?, Conversation::Direct(..)).then(|| {
+        let by = user.to_owned();
+        (topic.to_owned(), Note::Forgotten { by, upto })
+    })
+}
+
+/// What the home of a conversation has to know that could not come into a user's list: the next message tries again.
+fn not_listed(user: &str, letter: &directory::Letter) -> Vec<(String, Note)> {
+    match letter {
+        directory::Letter::Listed { topic, .. } => forgotten(topic, user, None).into_iter().collect(),
+        _ => Vec::new(),
+    }
 }
 
 fn is_account(shared: &Shared, name: &str) -> bool {

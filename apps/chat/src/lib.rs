@@ -19,16 +19,17 @@
 //! | operation | fields | answer |
 //! |---|---|---|
 //! | `chat.history` | topic, before?, limit? (100) | `{topic, epoch, head, more, messages}` |
-//! | `chat.create` | name, users? (200), open?, slow_ms? | `{topic}`; the id is the server's choice |
+//! | `chat.create` | name, users? (200), open?, slow_ms? | `{topic, invited?}`; the id is the server's choice |
 //! | `chat.rename` | topic, name | `{}`; owner and admins |
 //! | `chat.settings` | topic, open?, slow_ms? (an hour) | `{}`; owner and admins |
-//! | `chat.invite` | topic, users (200) | `{}`; owner and admins, in an open group all members |
-//! | `chat.join`, `chat.leave` | topic | `{}` |
-//! | `chat.remove` | topic, user | `{}`; whoever is above that member |
+//! | `chat.invite` | topic, users (200) | `{invited?}`; owner and admins, in an open group all members |
+//! | `chat.join`, `chat.decline`, `chat.leave` | topic | `{}`; who was invited joins or declines |
+//! | `chat.remove` | topic, user | `{}`; whoever is above that member, or invited that user |
 //! | `chat.role` | topic, user, role | `{}`; the owner |
 //! | `chat.mute` | topic, user, until_ms? | `{}`; whoever is above that member |
 //! | `chat.ban`, `chat.unban` | topic, user, until_ms? | `{}`; owner and admins (1,000 bans) |
 //! | `chat.members`, `chat.bans` | topic, after?, limit? (200) | `{topic, count?, more, members or bans}` |
+//! | `chat.invitations` | topic, after?, limit? (200) | `{topic, more, invitations: [{user, by, at_ms}]}`; owner and admins (1,000) |
 //! | `chat.info` | topic | `{topic, kind, ..}` |
 //! | `chat.marks` | topic, after?, limit? (200) | `{topic, more, marks: [{user, delivered, read}]}` |
 //! | `chat.push` | target: {groups? (20), users? (200), except? (200), all?}, body | `{results: [{target, ok, code?}]}`; with a token that has this very capability |
@@ -37,13 +38,23 @@
 //! | `contact.accept`, `contact.decline`, `contact.remove` | user | `{}`; 5,000 contacts |
 //! | `contact.block`, `contact.unblock` | user | `{}`; 5,000 blocks |
 //! | `contact.list`, `.requests`, `.sent`, `.blocked` | after?, limit? (200) | `{more, users}` |
-//! | `inbox.list` | after?, limit? (200) | `{conversations: [{topic, head, unread, last_at_ms, last?, ..}], next?}` |
+//! | `inbox.list` | after?, limit? (200) | `{conversations: [{topic, name?, head, unread, last_at_ms, last?, ..}], next?}` |
+//! | `inbox.invitations` | after?, limit? (200) | `{more, invitations: [{topic, by, name, at_ms}]}` (1,000) |
 //! | `inbox.read` | topic, read | `{}`; raises the marks as `ack` does, without a subscription |
 //! | `inbox.set` | topic, muted?, pinned? | `{}` |
 //! | `inbox.forget` | topic | `{}`; the next message of a direct conversation brings it back |
 //! | `presence.get` | users (100) | `{users: [{user, state, last_seen_ms?}]}` in the order asked for |
 //! | `presence.set` | state: `online` or `away` | `{}`; of this session |
 //! | `presence.watch` | | `{users: [{user, state, last_seen_ms?}], more}`; from here on changes are told |
+//!
+//! Whom somebody wants in a group is a member at once only as a contact of that user. Anybody else is `invited`: the
+//! invitation is in `inbox.invitations` and told on the personal topic, and `chat.join` accepts it. One that comes from
+//! somebody who is blocked is dropped, and looks to the inviter like one without an answer.
+//!
+//! What was recalled is given to nobody again: history and subscriptions have, instead of the message and of its edits,
+//! `{"type":"recalled","offset":..,"by":..,"at_ms":..,"client_id"?}`. A message is edited 100 times at most. What somebody
+//! says itself is never unread to it. A list of 10,000 conversations gives up those that were left, then the oldest of
+//! two, which come back with their next message, then the oldest groups.
 //!
 //! Errors: `invalid_argument` (fields, limits of lengths), `permission_denied` (not a member, muted, banned, blocked, a
 //! guest, a word that is not allowed; `retry_ms` if it ends), `not_found` (no such group, user, request),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use handler::{Code, Peer};
+use handler::{Code, Peer, ShardId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -53,7 +53,8 @@ pub(crate) enum Post {
     Heads {
         ticket: u64,
         user: Arc<str>,
-        topics: Vec<String>,
+        /// Their topics, and how far the user has read them at least.
+        topics: Vec<(String, u64)>,
     },
     Headed {
         ticket: u64,
@@ -96,20 +97,60 @@ pub(crate) enum Post {
 /// What is asked of a home.
 #[derive(Debug)]
 pub(crate) enum Query {
-    Conversation { on: Conversation, op: conversation::Op },
-    Marks { on: Conversation, after: Option<String>, limit: usize },
-    Read { on: Conversation, read: u64 },
+    Conversation {
+        on: Conversation,
+        op: conversation::Op,
+    },
+    /// To the asker's own home: which of the users it wants in a group are its contacts?
+    Vouch {
+        on: Conversation,
+        op: conversation::Op,
+    },
+    /// From there to the group's home; the answer is for a peer of this shard.
+    Vouched {
+        shard: ShardId,
+        on: Conversation,
+        op: conversation::Op,
+        known: Vec<String>,
+    },
+    Marks {
+        on: Conversation,
+        after: Option<String>,
+        limit: usize,
+    },
+    Read {
+        on: Conversation,
+        read: u64,
+    },
     Directory(directory::Op),
-    List { after: Option<Cursor>, limit: usize },
+    /// To a direct conversation: where does it end, before it goes out of the asker's list?
+    End {
+        on: Conversation,
+    },
+    /// From there to the asker's own home; the answer is for a peer of this shard.
+    Forget {
+        shard: ShardId,
+        topic: String,
+        upto: u64,
+    },
+    List {
+        after: Option<Cursor>,
+        limit: usize,
+    },
 }
 
 impl Query {
     /// Whether it makes something that is kept.
     pub(crate) fn changes(&self) -> bool {
         match self {
-            Query::Conversation { op, .. } => {
-                !matches!(op, conversation::Op::Members { .. } | conversation::Op::Bans { .. } | conversation::Op::Info)
-            }
+            Query::Conversation { op, .. } => !matches!(
+                op,
+                conversation::Op::Members { .. }
+                    | conversation::Op::Bans { .. }
+                    | conversation::Op::Invitations { .. }
+                    | conversation::Op::Info
+            ),
+            Query::Vouch { .. } | Query::Vouched { .. } | Query::End { .. } | Query::Forget { .. } => true,
             Query::Directory(op) => !matches!(op, directory::Op::List { .. }),
             Query::Marks { .. } | Query::Read { .. } | Query::List { .. } => false,
         }
@@ -126,16 +167,26 @@ pub(crate) enum Note {
     Blocked { by: String, on: bool },
     /// For the record of what was done to others.
     Audit { body: String },
-    /// For a direct conversation: it is not in this user's list any longer.
-    Forgotten { by: String },
+    /// For a group: this user was made a member by somebody whom it does not hear, and leaves.
+    Unwanted { by: String },
+    /// For a direct conversation: it is not in this user's list any longer, whose end was there when the user said so.
+    Forgotten {
+        by: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        upto: Option<u64>,
+    },
 }
 
 /// The end of a conversation, and how far a user has come in it.
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) topic: String,
+    /// What it is called, if it is a group.
+    pub(crate) name: Option<String>,
     pub(crate) head: u64,
     pub(crate) at_ms: u64,
     pub(crate) last: Option<Last>,
     pub(crate) read: u64,
+    /// The user's own messages behind that.
+    pub(crate) own: u64,
 }

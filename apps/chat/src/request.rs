@@ -68,10 +68,21 @@ impl Request {
     /// Reads an operation, and finds who answers it. `None`: there is no such operation.
     pub(crate) fn read(cx: &mut Cx<'_, Mail>, who: &Who<'_>, op: &str, body: &[u8]) -> Option<Result<Self, Refusal>> {
         if let Some(ask) = Ask::read(op, body) {
-            return Some(ask.map(|ask| Self::about(cx, ask)));
+            return Some(ask.map(|ask| Self::about(cx, who, ask)));
         }
         if let Some(ask) = directory::Op::read(op, body) {
-            return Some(ask.and_then(|op| Self::of_user(cx, who, Query::Directory(op))));
+            return Some(ask.and_then(|op| match &op {
+                // What is said meanwhile must not be forgotten with it.
+                directory::Op::Forget { topic } if !who.guest && topic.len() <= topic::TOPIC_BYTES_MAX => {
+                    match Conversation::parse(topic) {
+                        Some(on @ Conversation::Direct(..)) => {
+                            Ok(Self::Home { to: cx.home(topic), query: Query::End { on } })
+                        }
+                        _ => Self::of_user(cx, who, Query::Directory(op)),
+                    }
+                }
+                _ => Self::of_user(cx, who, Query::Directory(op)),
+            }));
         }
         if let Some(ask) = presence::of_operation(op, body) {
             let denied = || Refusal::denied("only an account has presence, and sees that of others");
@@ -96,12 +107,16 @@ impl Request {
         })
     }
 
-    fn about(cx: &mut Cx<'_, Mail>, Ask { on, op }: Ask) -> Self {
+    fn about(cx: &mut Cx<'_, Mail>, who: &Who<'_>, Ask { on, op }: Ask) -> Self {
         let on = on.unwrap_or_else(|| {
             let letters = (0..ID_CHARS).map(|_| char::from(LETTERS[cx.rng.random_range(0..LETTERS.len())]));
             Conversation::Group(letters.collect())
         });
-        Self::Home { to: cx.home(&on.topic()), query: Query::Conversation { on, op } }
+        // Only the asker's own home knows its contacts.
+        match personal(who.user).filter(|_| !who.guest && !op.newcomers().is_empty()) {
+            Some(name) => Self::Home { to: cx.home(&name), query: Query::Vouch { on, op } },
+            None => Self::Home { to: cx.home(&on.topic()), query: Query::Conversation { on, op } },
+        }
     }
 
     /// What only an account has: its home decides.

@@ -1,278 +1,282 @@
-// The chat page: who is talking, in which room, and what the session reports, put on the screen.
+// The chat page: who is talking, which conversation is open, and what the session reports, handed to the parts of the page.
 
-import { forgetIdentity, openSession, savedIdentity, signIn } from "./session.js";
-import { read, write } from "./outbox.js";
-import { hueOf, initials, Timeline } from "./timeline.js";
+import { forgetIdentity, renew, renewIn, savedIdentity, signOut } from "./account.js";
+import { setShowsPictures, showsPictures } from "./body.js";
+import { Chats } from "./chats.js";
+import { Composer } from "./composer.js";
+import { Contacts } from "./contacts.js";
+import { Conversation } from "./conversation.js";
+import { Details } from "./details.js";
+import { Creation } from "./creation.js";
+import { $, hueOf, initials, toast } from "./dom.js";
+import { Door } from "./door.js";
+import { Inbox, unreadOf } from "./inbox.js";
+import { refreshLineActions } from "./line.js";
+import { Menu } from "./menu.js";
+import { Presence } from "./presence.js";
+import { openSession } from "./session.js";
+import { Timeline } from "./timeline.js";
+import { directTopic, parseTopic, personalTopic, roomName } from "./topic.js";
 
-/** The server refuses longer texts. */
-const TEXT_MAX = 5_000;
-/** From here on the counter is shown. */
-const TEXT_NEAR = 4_500;
-/** Typing is told at most this often, and believed a little longer. */
-const TYPING_EVERY_MS = 3_000;
-const TYPING_SHOWN_MS = 5_000;
-/** Watermarks are told at most this often: they are for later visits, not for others. */
-const ACK_EVERY_MS = 3_000;
-const TOAST_MS = 6_000;
-const TOASTS_MAX = 3;
-const ROOMS_MAX = 8;
-const PEOPLE_SHOWN = 50;
-const ROOM = /^[a-z0-9][a-z0-9._~-]{0,63}$/;
-const ROOMS = "ringshard.rooms";
-const SEEN = "ringshard.seen";
+/** Several messages that arrive together are acknowledged together. */
+const DELIVERED_MS = 400;
 const TRANSPORTS = {
   WebTransport: "This session travels over WebTransport (HTTP/3, UDP)",
   WebSocket: "This session travels over WebSocket (TCP)",
 };
+const WORDS = { connecting: "Connecting", online: "Online", offline: "Offline", draining: "Moving", closed: "Closed" };
+const DETAILS = "ringshard.details";
 
-const $ = (id) => document.getElementById(id);
-const label = document.title.replace(/^Chat/, "");
-const timeline = new Timeline(
-  {
-    scroller: $("scroller"), messages: $("messages"), pending: $("pending"), template: $("message"),
-    jump: $("jump"), jumpText: $("jump-text"), onRead: () => noteRead(),
-  },
-  null,
-);
+/** A token that could not be renewed for lack of a connection is tried again. */
+const RENEW_AGAIN_MS = 5_000;
 
-let session = null;
-let room = null; // { name, topic, people: Map name -> true, count, isStale, typing: Map name -> timer, last, epoch, unread, seen }
+/** What the parts of the page know of each other. */
+const page = {
+  session: null, inbox: null, contacts: null, presence: null, unread: 0,
+  get thread() { return page.conversation.thread; },
+  get topic() { return page.conversation.thread?.topic ?? null; },
+  get drafts() { return page.composer.drafts; },
+  open: openTopic, leaveTo: () => openTopic("chat/lobby"), write: (user) => openTopic(directTopic(page.session.user, user)),
+  people: () => page.conversation.people(),
+  lastOwn: () => page.conversation.lastOwn(),
+  publish, showTitle, showSide,
+};
+const timeline = new Timeline({
+  scroller: $("scroller"), messages: $("messages"), pending: $("pending"), template: $("message"), jump: $("jump"), jumpText: $("jump-text"),
+  onRead: () => page.conversation.noteRead(),
+  onTop: () => page.conversation.older(),
+  onMenu: (row, opener) => page.menu.open(row, opener),
+  onQuote: (offset) => page.conversation.reveal(offset),
+});
+page.conversation = new Conversation(page, timeline);
+page.composer = new Composer(page);
+page.menu = new Menu(page);
+page.details = new Details(page);
+page.chats = new Chats(page);
+page.creation = new Creation(page);
+const door = new Door((identity, room) => enter(identity, room));
+const delivered = new Map(); // topic -> timer
+let renewal = null; // the timer of the next one
 
 enter(savedIdentity());
 
-// -- the door ----------------------------------------------------------------------------------------------------------
+// -- coming and going --------------------------------------------------------------------------------------------------
 
-async function enter(identity) {
-  if (!identity?.token) return showDoor();
-  session = await openSession(identity);
-  timeline.me = identity.user;
+async function enter(identity, room) {
+  if (!identity?.token) return door.show(roomName(address()?.replace(/^chat\//, "") ?? "") ?? "lobby");
+  const session = await openSession(identity);
+  page.session = session;
+  page.inbox = new Inbox(session, changed);
+  page.presence = new Presence(session, present);
+  page.contacts = new Contacts(page, contactsChanged);
   listen(session);
   showMe(identity);
-  $("door").hidden = true;
-  $("room").hidden = false;
-  openRoom(roomOfAddress() ?? "lobby", true);
+  door.hide();
+  showTab("chats");
+  const isWide = matchMedia("(min-width: 1200px)").matches;
+  const wanted = address();
+  openTopic(wanted ?? `chat/${(identity.guest && room) || "lobby"}`, { isFirst: true });
+  page.details.toggle(isWide && localStorage.getItem(DETAILS) !== "closed");
+  if (!identity.guest) session.subscribe(personalTopic(session.user));
   session.start();
-  if (matchMedia("(hover: hover)").matches) $("text").focus();
+  renewLater();
+  if (!wanted && !identity.guest) showSide(true);
+  else if (matchMedia("(hover: hover)").matches) $("text").focus();
 }
 
-function showDoor(problem = "") {
-  $("room").hidden = true;
-  $("door").hidden = false;
-  $("door-room").value = roomOfAddress() ?? "lobby";
-  $("door-problem").textContent = problem;
-  document.title = `Join${label}`;
-  $("name").focus();
+function leave(isEverywhere = false) {
+  const { session } = page;
+  const waiting = session.device.entries.length;
+  if (waiting && !confirm(`${waiting} unsent ${waiting === 1 ? "message" : "messages"} will be lost. Sign out?`)) return;
+  signOut(session.identity, isEverywhere).catch((error) => toast(error.message));
+  close(session.identity.guest || waiting > 0);
+  door.show("lobby");
 }
 
-function showWay() {
-  const how = wayChosen();
-  const password = $("password");
-  $("password-field").hidden = how === "guest";
-  password.required = how !== "guest";
-  password.autocomplete = how === "register" ? "new-password" : "current-password";
-  $("enter").textContent = { guest: "Enter the room", login: "Log in and enter", register: "Register and enter" }[how];
-  $("door-problem").textContent = "";
+/** Renews the token before it ends. */
+function renewLater(ms = renewIn(page.session.identity)) {
+  clearTimeout(renewal);
+  if (ms !== null) renewal = setTimeout(renewNow, ms);
 }
 
-function wayChosen() {
-  return document.querySelector("input[name=how]:checked").value;
-}
-
-async function submitDoor(event) {
-  event.preventDefault();
-  const name = $("name").value.trim();
-  const roomName = tidyRoom($("door-room").value);
-  const how = wayChosen();
-  if (!name) return problem("name", "Please pick a name.");
-  if (how !== "guest" && !$("password").value) return problem("password", "Please type your password.");
-  if (!ROOM.test(roomName)) return problem("door-room", "Rooms are named with a-z, 0-9, dot, dash and underscore.");
-  $("enter").disabled = true;
+async function renewNow() {
+  const { session } = page;
   try {
-    const identity = await signIn(how, name, $("password").value);
-    setAddress(roomName, true);
-    $("password").value = "";
-    await enter(identity);
+    const identity = await renew(session.identity);
+    if (session !== page.session || session.isClosed) return;
+    session.renew(identity);
+    renewLater();
   } catch (error) {
-    problem("name", error instanceof TypeError ? "The server cannot be reached." : error.message);
-  } finally {
-    $("enter").disabled = false;
+    if (error.status === 401 || !session.identity.refresh_token) return expired();
+    renewLater(RENEW_AGAIN_MS);
   }
 }
 
-function problem(field, text) {
-  $("door-problem").textContent = text;
-  $(field).focus();
+function expired() {
+  close(false);
+  door.show("lobby", "Your sign-in has ended. Please join again.");
 }
 
-function leave() {
-  const waiting = session.device.entries.length;
-  if (waiting && !confirm(`${waiting} unsent ${waiting === 1 ? "message" : "messages"} will be lost. Sign out?`)) return;
-  session.close(session.identity.guest || waiting > 0);
+function close(isForgotten) {
+  clearTimeout(renewal);
+  page.presence.stop();
+  page.session.close(isForgotten);
+  page.conversation.thread = null;
   forgetIdentity();
-  showDoor();
+  history.replaceState(null, "", location.pathname);
 }
 
-// -- the room ----------------------------------------------------------------------------------------------------------
-
-function openRoom(name, isFirst = false) {
-  if (room && room.name !== name) session.unsubscribe(room.topic);
-  room?.typing.forEach(clearTimeout);
-  const topic = `chat/${name}`;
-  room = { name, topic, people: new Set([session.user]), count: 1, isStale: false, typing: new Map(), last: 0, unread: 0 };
-  room.seen = read(localStorage, SEEN)?.[session.user]?.[topic] ?? null;
-  setAddress(name, isFirst);
-  rememberRoom(name);
-  timeline.clear();
-  $("messages").setAttribute("aria-live", "off"); // the history is not read out, only what comes after it
-  $("empty").hidden = true;
-  $("room-name").textContent = name;
-  $("text").placeholder = `Message #${name}`;
-  session.subscribe(topic, 0);
-  for (const entry of session.device.entries) if (entry.topic === topic) timeline.queue(entry);
-  showPeople();
-  showTyping();
-  showTitle();
-}
+// -- what the session reports ------------------------------------------------------------------------------------------
 
 function listen(session) {
-  const here = (run) => (event) => (event.topic ?? event.entry?.topic) === room.topic && run(event);
+  const here = (run) => (event) => (event.topic ?? event.entry?.topic) === page.topic && run(event);
+  const { conversation } = page;
   session
     .on("state", showState)
-    .on("signed_out", () => {
-      forgetIdentity();
-      showDoor("Your sign-in has expired. Please join again.");
-    })
-    .on("joined", here(joined))
-    .on("msg", here(message))
-    .on("gap", here(() => timeline.notice("Earlier messages are no longer kept.")))
-    .on("presence", here(presence))
-    .on("eph", here(typing))
+    .on("signed_out", () => (session.identity.refresh_token ? renewNow() : expired()))
+    .on("joined", joined)
+    .on("msg", heard)
+    .on("gap", here(() => conversation.gap()))
+    .on("presence", here((event) => conversation.presence(event)))
+    .on("eph", (event) => (isPersonal(event.topic) ? toldSoon(event) : event.topic === page.topic && conversation.ephemeral(event)))
     .on("queued", here(({ entry }) => timeline.queue(entry)))
     .on("sent", here(({ entry, offset, level }) => timeline.sent(entry, offset, level)))
     .on("refused", (event) => {
-      if (event.entry.topic === room.topic) timeline.refused(event.entry);
-      toast(`Not delivered: ${event.message ?? event.code}`);
+      const reason = event.message ?? event.code;
+      if (event.entry.topic === page.topic) timeline.refused(event.entry, reason);
+      toast(`Not delivered: ${reason}`);
+    })
+    .on("denied", (event) => {
+      if (event.topic === page.topic) conversation.denied(event);
+      else page.inbox.lost(event.topic);
     })
     .on("err", ({ message, code }) => toast(message ?? code));
 }
 
-function joined({ epoch, isReset, isCaughtUp }) {
-  if (isReset) timeline.restart();
-  room.epoch = epoch;
-  if (isCaughtUp) caughtUp();
+function isPersonal(topic) {
+  return topic === personalTopic(page.session.user);
 }
 
-function message(event) {
-  const { offset, epoch, from, isCaughtUp } = event;
-  room.last = offset;
-  const { seen } = room;
-  if (seen?.epoch === epoch && offset === seen.last + 1 && from !== session.user) timeline.notice("New", "news");
-  timeline.add(event);
-  forgetTyping(from);
-  if (document.hidden && from !== session.user && room.isLive) {
-    room.unread += 1;
-    showTitle();
-  } else noteRead();
-  if (isCaughtUp) caughtUp();
+function joined(event) {
+  if (isPersonal(event.topic)) return loadAll();
+  if (event.topic === page.topic) page.conversation.joined(event);
+  const line = page.inbox.get(event.topic);
+  if (line && unreadOf(line)) tellDelivered(event.topic);
 }
 
-function caughtUp() {
-  $("empty").hidden = room.last > 0 || $("pending").childElementCount > 0;
-  if (room.isLive) return;
-  room.isLive = true;
-  requestAnimationFrame(() => $("messages").setAttribute("aria-live", "polite"));
+/** A connection stands: whatever happened meanwhile, the server says how it is. */
+async function loadAll() {
+  const { inbox, contacts, presence } = page;
+  const loads = await Promise.allSettled([inbox.load(), contacts.load(), presence.start()]);
+  const failed = loads.find(({ reason }) => reason && reason.code !== "unavailable");
+  if (failed) toast(failed.reason.message);
 }
 
-/** What was on the screen of somebody who was there is read: told to the server, and kept for the "New" line. */
-function noteRead() {
-  if (!room || document.hidden || !timeline.isAtBottom || room.ackTimer || room.last === (room.acked ?? 0)) return;
-  const noted = room;
-  room.ackTimer = setTimeout(() => {
-    noted.ackTimer = null;
-    noted.acked = noted.last;
-    session.ack(noted.topic, noted.last);
-    const all = read(localStorage, SEEN) ?? {};
-    const mine = { ...all[session.user], [noted.topic]: { epoch: noted.epoch, last: noted.last } };
-    write(localStorage, SEEN, { [session.user]: mine }); // one user's marks are enough for one browser
-  }, ACK_EVERY_MS);
+function heard(event) {
+  if (isPersonal(event.topic)) return told(event.body);
+  page.inbox.hear(event);
+  if (event.topic === page.topic) page.conversation.message(event);
+  else tellDelivered(event.topic);
+  if (document.hidden && event.from !== page.session.user && parseTopic(event.topic).kind === "room") page.unread += 1;
+  showTitle();
 }
 
-function presence({ joined = [], left = [], count }) {
-  if (room.isStale) room.people = new Set([session.user]); // the first one after a reconnect starts afresh
-  room.isStale = false;
-  for (const name of joined) room.people.add(name);
-  for (const name of left) room.people.delete(name);
-  room.people.add(session.user);
-  room.count = Math.max(count ?? 0, 1);
-  left.forEach(forgetTyping);
-  showPeople();
+/** News for all devices of this user. */
+function told(body) {
+  if (body.type === "contact") page.contacts.told(body);
+  else if (body.type === "invitation") page.contacts.invited(body);
+  else if (body.type === "conversation") {
+    page.inbox.told(body);
+    if (body.topic === page.topic && body.entry?.left_ms) page.conversation.left();
+  } else if (body.text) toast(body.text); // a program has something to say
 }
 
-// -- typing ------------------------------------------------------------------------------------------------------------
-
-function typing({ from, key, body }) {
-  if (key !== "typing" || from === session.user) return;
-  forgetTyping(from);
-  if (!body?.typing) return;
-  room.typing.set(from, setTimeout(() => forgetTyping(from), TYPING_SHOWN_MS));
-  showTyping();
+function toldSoon({ from, key, body }) {
+  if (key === "read") page.inbox.seen(body.topic, body.read);
+  else if (key === "presence") page.presence.told(from, body);
 }
 
-function forgetTyping(name) {
-  clearTimeout(room.typing.get(name));
-  if (room.typing.delete(name)) showTyping();
+function tellDelivered(topic) {
+  if (delivered.has(topic)) return;
+  delivered.set(topic, setTimeout(() => {
+    delivered.delete(topic);
+    page.session.ack(topic);
+  }, DELIVERED_MS));
 }
 
-function tellTyping(isTyping) {
-  const now = Date.now();
-  if (isTyping ? now - (room.toldAt ?? 0) < TYPING_EVERY_MS : !room.toldAt) return;
-  room.toldAt = isTyping ? now : 0;
-  session.ephemeral(room.topic, "typing", { typing: isTyping });
-}
-
-// -- the composer ------------------------------------------------------------------------------------------------------
-
-function typed() {
-  const text = $("text").value;
-  const length = [...text].length;
-  $("send").disabled = !text.trim() || length > TEXT_MAX;
-  $("counter").textContent = length > TEXT_NEAR ? `${length.toLocaleString()} / ${TEXT_MAX.toLocaleString()}` : "";
-  $("counter").classList.toggle("over", length > TEXT_MAX);
-  $("text").style.height = "auto";
-  $("text").style.height = `${$("text").scrollHeight}px`;
-  tellTyping(Boolean(text.trim()));
-}
-
-function submit(event) {
-  event.preventDefault();
-  const text = $("text").value.trim();
-  if (!text) return;
-  if ([...text].length > TEXT_MAX) return toast(`A message has at most ${TEXT_MAX.toLocaleString()} characters.`);
+function publish(body) {
   try {
-    session.publish(room.topic, { type: "text", text });
+    page.session.publish(page.topic, body);
   } catch (error) {
-    return toast(error.message);
+    toast(error.message);
+    return false;
   }
   $("empty").hidden = true;
-  $("text").value = "";
-  room.toldAt = 0; // the message itself says that typing is over
-  typed();
-  $("text").focus();
+  return true;
 }
 
-function keyed(event) {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  $("composer").requestSubmit();
+// -- the open conversation and the address -----------------------------------------------------------------------------
+
+function openTopic(topic, { isFirst = false, isAgain = false } = {}) {
+  const place = parseTopic(topic);
+  if (!place || place.kind === "personal") return toast("There is no such conversation.");
+  if (!isFirst) showSide(false);
+  if (page.topic === topic && !isAgain) return $("text").focus();
+  const before = page.topic;
+  if (isAgain) page.session.unsubscribe(topic);
+  page.conversation.open(topic);
+  page.composer.open(before);
+  setAddress(topic, isFirst);
+  if (place.kind === "room") page.chats.remember(place.room);
+  page.chats.show();
+  page.details.open();
+  if (!isFirst && matchMedia("(hover: hover)").matches) $("text").focus();
+}
+
+/** The topic that the address asks for, or null. */
+function address() {
+  const query = new URLSearchParams(location.search);
+  const topic = query.get("topic");
+  if (topic && parseTopic(topic)) return topic;
+  const room = roomName(query.get("room") ?? location.hash);
+  return room && `chat/${room}`;
+}
+
+function setAddress(topic, isReplaced) {
+  const query = new URLSearchParams(location.search); // who asks for a transport keeps it
+  const place = parseTopic(topic);
+  query.delete(place.kind === "room" ? "topic" : "room");
+  query.set(place.kind === "room" ? "room" : "topic", place.room ?? topic);
+  const wanted = `${location.pathname}?${query}`;
+  if (wanted === location.pathname + location.search) return;
+  history[isReplaced ? "replaceState" : "pushState"](null, "", wanted);
 }
 
 // -- what is shown -----------------------------------------------------------------------------------------------------
 
+function changed() {
+  page.chats.show();
+  if (!page.thread) return;
+  page.conversation.showHead();
+  refreshLineActions(page);
+}
+
+function present() {
+  if (page.thread?.place.kind === "direct") page.conversation.showHead();
+  for (const words of document.querySelectorAll(".presence-words")) words.textContent = page.presence.words(page.conversation.title);
+}
+
+function contactsChanged() {
+  if (page.thread?.place.kind === "direct") page.details.refresh();
+  const count = page.contacts.waiting;
+  $("waiting").hidden = count === 0;
+  $("waiting").textContent = count;
+}
+
 function showState({ state, shard, transport, retryAt }) {
   clearInterval(showState.timer);
-  const words = { connecting: "Connecting", online: "Online", offline: "Offline", draining: "Moving", closed: "Closed" };
   $("badge").dataset.state = state;
-  $("badge-state").textContent = words[state];
+  $("badge-state").textContent = WORDS[state];
   const detail = () => {
     const secs = Math.ceil((retryAt - Date.now()) / 1_000);
     if (state === "online") return shard === null ? "" : `shard ${shard}`;
@@ -284,143 +288,80 @@ function showState({ state, shard, transport, retryAt }) {
   if (transport) $("transport").textContent = transport;
   $("transport").title = TRANSPORTS[transport] ?? "";
   if (state === "offline") showState.timer = setInterval(show, 1_000);
-  if (state !== "online" && room) room.isStale = true;
+  $("offline").hidden = state !== "offline";
+  if (state !== "online") page.conversation.offline();
 }
 
 function showMe({ user, guest }) {
+  document.body.classList.toggle("is-guest", Boolean(guest));
   $("my-name").textContent = user;
   $("my-kind").textContent = guest ? "Guest" : "Signed in";
   $("my-avatar").textContent = initials(user);
   $("my-avatar").className = `avatar ${hueOf(user)}`;
-}
-
-function showPeople() {
-  const names = [...room.people].filter((name) => name !== session.user).sort((a, b) => a.localeCompare(b));
-  const shown = [session.user, ...names].slice(0, PEOPLE_SHOWN);
-  const count = Math.max(room.count, room.people.size);
-  $("people").replaceChildren(...shown.map(person));
-  if (count > shown.length) $("people").append(element("li", "more", `and ${(count - shown.length).toLocaleString()} more`));
-  $("people-count").textContent = count.toLocaleString();
-  $("room-people").textContent = count === 1 ? "Only you are here" : `${count.toLocaleString()} people here`;
-}
-
-function person(name) {
-  const item = element("li", hueOf(name));
-  const avatar = element("span", "avatar", initials(name));
-  avatar.setAttribute("aria-hidden", "true");
-  item.append(avatar, element("span", "name", name));
-  if (name === session.user) item.append(element("small", "", "you"));
-  return item;
-}
-
-function showTyping() {
-  const [first, second, ...more] = room.typing.keys();
-  let text = "";
-  if (more.length) text = "Several people are typing…";
-  else if (second) text = `${first} and ${second} are typing…`;
-  else if (first) text = `${first} is typing…`;
-  if ($("typing").textContent !== text) $("typing").textContent = text;
+  $("always-pictures").checked = showsPictures();
 }
 
 function showTitle() {
-  document.title = `${room.unread ? `(${room.unread}) ` : ""}#${room.name}${label}`;
-}
-
-function showRooms(names) {
-  $("rooms").replaceChildren(
-    ...names.map((name) => {
-      const link = element("a", "", name);
-      link.href = `?room=${encodeURIComponent(name)}`;
-      if (name === room.name) link.setAttribute("aria-current", "page");
-      const item = element("li");
-      item.append(link);
-      return item;
-    }),
-  );
-}
-
-function toast(text) {
-  const toasts = $("toasts");
-  const note = element("p", "toast", text);
-  toasts.append(note);
-  if (toasts.childElementCount > TOASTS_MAX) toasts.firstElementChild.remove();
-  setTimeout(() => note.remove(), TOAST_MS);
+  if (!page.thread) return;
+  const { place } = page.thread;
+  const unread = page.unread + page.inbox.unread;
+  document.title = `${unread ? `(${unread}) ` : ""}${place.kind === "room" ? "#" : ""}${page.conversation.title} · Ringshard`;
 }
 
 function showSide(isOpen) {
   document.body.classList.toggle("side-open", isOpen);
   $("open-side").setAttribute("aria-expanded", String(isOpen));
-  if (isOpen) $("close-side").focus();
-  else if (document.activeElement?.closest("#side")) $("open-side").focus();
+  if (!isOpen) page.conversation.noteRead();
+  if (!isOpen && document.activeElement?.closest("#side") && matchMedia("(max-width: 760px)").matches) $("open-side").focus();
 }
 
-function element(tag, className = "", text = "") {
-  return Object.assign(document.createElement(tag), { className, textContent: text });
-}
-
-// -- rooms and the address ---------------------------------------------------------------------------------------------
-
-function roomOfAddress() {
-  const given = new URLSearchParams(location.search).get("room") ?? location.hash;
-  const name = tidyRoom(given);
-  return ROOM.test(name) ? name : null;
-}
-
-function tidyRoom(text) {
-  return text.trim().replace(/^#/, "").toLowerCase().replace(/\s+/g, "-");
-}
-
-function setAddress(name, isReplaced) {
-  const query = new URLSearchParams(location.search); // who asks for a transport keeps it
-  query.set("room", name);
-  const address = `${location.pathname}?${query}`;
-  if (address === location.pathname + location.search) return;
-  history[isReplaced ? "replaceState" : "pushState"](null, "", address);
-}
-
-function rememberRoom(name) {
-  const known = (read(localStorage, ROOMS) ?? []).filter((one) => ROOM.test(one));
-  const names = known.includes(name) ? known : [name, ...known].slice(0, ROOMS_MAX);
-  write(localStorage, ROOMS, names);
-  showRooms(names.includes("lobby") ? names : [...names, "lobby"]);
-}
-
-function joinRoom(event) {
-  event.preventDefault();
-  const name = tidyRoom($("join-room").value);
-  if (!ROOM.test(name)) return toast("Rooms are named with a-z, 0-9, dot, dash and underscore.");
-  $("join-room").value = "";
-  showSide(false);
-  if (name !== room.name) openRoom(name);
+function showTab(name) {
+  for (const tab of ["chats", "contacts"]) {
+    $(`tab-${tab}`).setAttribute("aria-selected", String(tab === name));
+    $(`tab-${tab}`).tabIndex = tab === name ? 0 : -1;
+    $(`panel-${tab}`).hidden = tab !== name;
+  }
 }
 
 // -- events ------------------------------------------------------------------------------------------------------------
 
-$("sign-in").addEventListener("submit", submitDoor);
-$("sign-in").addEventListener("change", (event) => event.target.name === "how" && showWay());
-$("leave").addEventListener("click", leave);
-$("composer").addEventListener("submit", submit);
-$("text").addEventListener("input", typed);
-$("text").addEventListener("keydown", keyed);
-$("join").addEventListener("submit", joinRoom);
+$("leave").addEventListener("click", () => leave());
+$("open-me").addEventListener("click", () => $("me-dialog").showModal());
+$("me-close").addEventListener("click", () => $("me-dialog").close());
+$("leave-all").addEventListener("click", () => {
+  $("me-dialog").close();
+  leave(true);
+});
 $("open-side").addEventListener("click", () => showSide(true));
 $("close-side").addEventListener("click", () => showSide(false));
-$("shade").addEventListener("click", () => showSide(false));
-$("rooms").addEventListener("click", (event) => {
-  const link = event.target.closest("a");
-  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
-  event.preventDefault();
+$("shade").addEventListener("click", () => {
   showSide(false);
-  if (link.textContent !== room.name) openRoom(link.textContent);
+  page.details.toggle(false);
 });
-addEventListener("keydown", (event) => event.key === "Escape" && showSide(false));
+$("always-pictures").addEventListener("change", (event) => setShowsPictures(event.target.checked));
+for (const name of ["open-details", "close-details"]) {
+  $(name).addEventListener("click", () => localStorage.setItem(DETAILS, document.body.classList.contains("details-open") ? "open" : "closed"));
+}
+for (const tab of ["chats", "contacts"]) $(`tab-${tab}`).addEventListener("click", () => showTab(tab));
+$("tabs").addEventListener("keydown", (event) => {
+  if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
+  const other = event.target.id === "tab-chats" ? "contacts" : "chats";
+  showTab(other);
+  $(`tab-${other}`).focus();
+});
+addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+  if (document.body.classList.contains("side-open")) showSide(false);
+  else if (document.activeElement?.closest("#details")) page.details.toggle(false);
+  else if (page.session) $("text").focus();
+});
 addEventListener("popstate", () => {
-  const name = roomOfAddress();
-  if (session && name && name !== room.name) openRoom(name, true);
+  const topic = address();
+  if (page.session && topic) openTopic(topic, { isFirst: true });
 });
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden || !room) return;
-  room.unread = 0;
+  if (document.hidden || !page.thread) return;
+  page.unread = 0;
   showTitle();
-  noteRead();
+  page.conversation.noteRead();
 });

@@ -4,9 +4,8 @@
 // in order, whatever the connection does. What `publish` takes is kept by the device's outbox until the server answers.
 
 import { Carrier, trustAgain } from "./carrier.js";
-import { Device, read, write } from "./outbox.js";
+import { Device, randomId, read, write } from "./outbox.js";
 
-const IDENTITY = "ringshard.identity";
 const RESUME = "ringshard.resume";
 /** From the first byte to `welcome`; the server allows the same. */
 const HELLO_MS = 10_000;
@@ -29,35 +28,11 @@ const ANSWER_MS = 20_000;
 const GOAWAY_MS = 1_500;
 /** Errors that pass: the message stays in the outbox and is sent again. */
 const PASSING = new Set(["resource_exhausted", "unavailable", "aborted", "deadline_exceeded", "internal", "unknown", "cancelled"]);
+/** An operation that came too fast is asked again, so often and each time later: others of this page wait as well. */
+const ASKS_MAX = 8;
+/** An id tells the messages apart that a device waits for, and is stored with each: 48 bits are enough, and short. */
+const CLIENT_ID_LEN = 12;
 const FORBIDDEN = new Set(["unauthenticated", "permission_denied"]);
-
-/** Asks for a token: `how` is "guest", "login" or "register". Remembers the identity for this tab and for new ones. */
-export async function signIn(how, name, password) {
-  const response = await fetch(`/api/v1/${how}`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(how === "guest" ? { name } : { name, password }),
-  });
-  const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(answer.message ?? answer.error?.message ?? `The server answered ${response.status}.`);
-  const identity = { ...answer, guest: how === "guest" };
-  write(sessionStorage, IDENTITY, identity);
-  write(localStorage, IDENTITY, identity);
-  return identity;
-}
-
-/** Who this tab was before a reload, or whoever signed in last in this browser. */
-export function savedIdentity() {
-  return read(sessionStorage, IDENTITY) ?? read(localStorage, IDENTITY);
-}
-
-/** Forgets the identity here and, unless another one has signed in since, for new tabs. */
-export function forgetIdentity() {
-  const own = read(sessionStorage, IDENTITY);
-  if (!own || read(localStorage, IDENTITY)?.token === own.token) localStorage.removeItem(IDENTITY);
-  sessionStorage.removeItem(IDENTITY);
-  sessionStorage.removeItem(RESUME);
-}
 
 /** Opens a session for `identity`. It connects as soon as `start()` is called, so that listeners can be set before. */
 export async function openSession(identity) {
@@ -66,7 +41,8 @@ export async function openSession(identity) {
 
 /**
  * Events: `state` {state, shard, transport, retryAt} · `joined` {topic, epoch, head, isReset} · `msg` · `gap` {topic, first} ·
- * `presence` · `eph` · `queued`/`sent`/`refused` {entry, offset, level, code, message} · `err` · `signed_out`.
+ * `denied` {topic, code, message} · `presence` · `eph` · `queued`/`sent`/`refused` {entry, offset, level, code, message} · `err` ·
+ * `signed_out`.
  */
 export class Session {
   #listeners = new Map();
@@ -81,7 +57,7 @@ export class Session {
   #heardAt = 0;
   #pingedAt = 0;
   #pingMs = PING_MS;
-  #heldUntil = 0;
+  #heldUntil = new Map(); // topic -> when the server takes something there again
   #isGreeting = false;
   #resume;
   #watch;
@@ -90,6 +66,7 @@ export class Session {
     this.identity = identity;
     this.device = device;
     this.state = "offline";
+    this.isClosed = false;
     this.shard = null;
     const saved = read(sessionStorage, RESUME);
     this.#resume = saved?.device === device.id && saved.user === identity.user ? saved : null;
@@ -129,10 +106,20 @@ export class Session {
 
   /** Ends the session; `forget` also erases the device and what it has not sent. */
   close(forget = false) {
+    this.isClosed = true;
     this.#watch?.abort();
     this.#detach();
     this.device.release(forget);
+    sessionStorage.removeItem(RESUME); // another user may come
     this.#setState("closed");
+  }
+
+  /** Goes on with another token of the same user: what the old one opened ends with it. */
+  renew(identity) {
+    this.identity = identity;
+    this.#resume = null;
+    sessionStorage.removeItem(RESUME);
+    this.#connect();
   }
 
   /** Joins a topic. `after: 0` asks for its whole history, undefined for what comes from now on. */
@@ -146,10 +133,10 @@ export class Session {
     if (this.#topics.delete(topic) && this.state === "online") this.#send({ kind: "unsub", id: this.#id(), topic });
   }
 
-  /** Puts a message into the outbox and sends it as soon as it can be. */
+  /** Puts a message into the outbox, with an id by which it is known when it comes back, and sends it as soon as it can be. */
   publish(topic, body) {
     const held = this.#topics.get(topic);
-    const entry = this.device.add(topic, body, { epoch: held?.epoch ?? null, after: held?.last ?? 0 });
+    const entry = this.device.add(topic, { ...body, client_id: randomId().slice(0, CLIENT_ID_LEN) }, { epoch: held?.epoch ?? null, after: held?.last ?? 0 });
     this.#emit("queued", { entry });
     this.#flush();
     return entry;
@@ -160,16 +147,43 @@ export class Session {
     if (this.#topics.get(topic)?.isJoined) this.#send({ kind: "eph", topic, key, body });
   }
 
-  /** Raises the watermarks: all that was applied is delivered, all up to `read` was seen. */
+  /** Raises the watermarks: all that was applied is delivered, all up to `read`, if given, was seen. */
   ack(topic, read) {
     const held = this.#topics.get(topic);
-    if (held?.isJoined) this.#send({ kind: "ack", topic, delivered: held.last, read: Math.min(read, held.last) });
+    if (!held?.isJoined) return;
+    const seen = read === undefined ? {} : { read: Math.min(read, held.last) };
+    this.#send({ kind: "ack", topic, delivered: held.last, ...seen });
   }
 
-  /** Calls an operation; rejects with {code, message} or when the connection is lost. */
-  request(op, body) {
+  /** Whether the server has said yes to a subscription on this connection. */
+  isJoined(topic) {
+    return this.#topics.get(topic)?.isJoined ?? false;
+  }
+
+  /** Whether a topic is subscribed to, joined or on the way to it. */
+  has(topic) {
+    return this.#topics.has(topic);
+  }
+
+  get topicCount() {
+    return this.#topics.size;
+  }
+
+  /** Calls an operation; rejects with {code, message} or when the connection is lost. What came too fast is asked again. */
+  async request(op, body = {}) {
+    for (let round = 1; ; round += 1) {
+      try {
+        return await this.#ask(op, body);
+      } catch (error) {
+        if (error.code !== "resource_exhausted" || !error.retry_ms || round === ASKS_MAX) throw error;
+        await new Promise((resolve) => setTimeout(resolve, error.retry_ms * round * (1 + Math.random())));
+      }
+    }
+  }
+
+  #ask(op, body) {
     return new Promise((resolve, reject) => {
-      if (this.state !== "online") return reject({ code: "unavailable", message: "not connected" });
+      if (this.state !== "online") return reject({ code: "unavailable", message: "There is no connection right now." });
       const id = this.#id();
       this.#calls.set(id, { res: (answer) => resolve(answer.body), err: reject });
       this.#send({ kind: "req", id, op, body });
@@ -212,7 +226,7 @@ export class Session {
     this.shard = message.shard ?? null;
     this.#timer("stable", STABLE_MS, () => (this.#attempt = 0));
     this.#setState("online");
-    for (const sub of message.subs ?? []) this.#joined(sub);
+    for (const sub of message.subs ?? []) sub.code === undefined ? this.#joined(sub) : this.#denied(sub);
     this.#askAgain((held) => !held.isAsked);
     this.#timer("subs", SUB_MS, () => this.#askAgain(() => true));
     this.#beat();
@@ -318,6 +332,11 @@ export class Session {
     this.#emit("joined", { topic, epoch, head, isReset, isCaughtUp: held.last >= head });
   }
 
+  /** Nobody may listen there, or this user may not. What passes is asked for again by `subs`. */
+  #denied({ topic, code, message }) {
+    if (!PASSING.has(code) && this.#topics.delete(topic)) this.#emit("denied", { topic, code, message });
+  }
+
   #goaway({ reason, retry_ms: retryMs }) {
     const waitMs = (retryMs ?? BACKOFF_FIRST_MS) * (1 + Math.random() / 2);
     this.shard = null;
@@ -332,7 +351,7 @@ export class Session {
     const call = this.#calls.get(id);
     this.#calls.delete(id);
     if (call) call.err(message);
-    else if (!PASSING.has(code)) this.#emit("err", message);
+    else if (!PASSING.has(code) && code !== "unauthenticated") this.#emit("err", message); // that one ends the connection
   }
 
   #refused(code, retryMs, message) {
@@ -358,7 +377,8 @@ export class Session {
     held.isAsked = true;
     this.#calls.set(id, {
       err: (answer) => {
-        if (!PASSING.has(answer.code)) return this.#emit("err", answer);
+        if (answer.code === "already_exists") return; // asked twice: the first answer counts
+        if (!PASSING.has(answer.code)) return this.#denied({ ...answer, topic: held.name });
         setTimeout(() => this.state === "online" && !held.isJoined && this.#sendSub(held), answer.retry_ms ?? 1_000);
       },
     });
@@ -368,11 +388,13 @@ export class Session {
   /** One publish per topic is under way at a time: the device's order holds even if one is refused for a moment. */
   #flush() {
     if (this.state !== "online") return;
-    const heldMs = this.#heldUntil - Date.now();
-    if (heldMs > 0) return this.#timer("flush", heldMs, () => this.#flush());
+    let nextMs = Infinity;
     for (const entry of [...this.device.heads()]) {
-      if (!this.#flying.has(entry.topic)) this.#sendPub(entry);
+      const heldMs = (this.#heldUntil.get(entry.topic) ?? 0) - Date.now();
+      if (heldMs > 0) nextMs = Math.min(nextMs, heldMs);
+      else if (!this.#flying.has(entry.topic)) this.#sendPub(entry);
     }
+    if (nextMs < Infinity) this.#timer("flush", nextMs, () => this.#flush());
   }
 
   #sendPub(entry) {
@@ -383,6 +405,7 @@ export class Session {
       clearTimeout(this.#timers[timer]);
       this.#flying.delete(topic);
       if (event) this.device.settle(entry);
+      if (event) this.#heldUntil.delete(topic);
       if (event) this.#emit(event, { ...answer, entry });
       this.#flush();
     };
@@ -390,7 +413,7 @@ export class Session {
       pub_ok: (answer) => decided("sent", answer),
       err: (answer) => {
         const isPassing = PASSING.has(answer.code);
-        if (isPassing) this.#heldUntil = Date.now() + (answer.retry_ms ?? 1_000);
+        if (isPassing) this.#heldUntil.set(topic, Date.now() + (answer.retry_ms ?? 1_000));
         decided(isPassing ? null : "refused", answer);
       },
     });

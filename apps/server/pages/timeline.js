@@ -1,24 +1,23 @@
-// The message list of a room: what the topic holds in its order, below it what this device has not delivered yet.
-//
-// Text of users only ever becomes a text node or the address of a checked http(s) link.
+// The message list: the rows of a conversation in its order, below them what this device has not delivered yet.
 
-/** Nodes kept in the page; older ones leave from the top while the reader is at the bottom. */
-const MESSAGES_MAX = 2_000;
+import { content, isShown, summary, systemWords } from "./body.js";
+import { avatar, clockTime, counted, dayName, element, hueOf } from "./dom.js";
+
+/** Rows kept in the page; older ones leave from the top while the reader is at the bottom. */
+const ROWS_MAX = 2_000;
 /** Messages of one sender closer than this share one name and one avatar. */
 const GROUP_MS = 5 * 60_000;
 /** So close to the end counts as reading the newest. */
 const BOTTOM_PX = 60;
-const HUES = 12;
-const LINK = /https?:\/\/[^\s<>"']+/gi;
-const TICKS = { pending: "Waiting to be sent", sent: "Delivered", failed: "Not delivered" };
-
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-const fullDay = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
+/** So close to the top, the page before is loaded. */
+const TOP_PX = 400;
+const TICKS = { pending: "Waiting to be sent", sent: "Stored", delivered: "Delivered", read: "Read", failed: "Not delivered" };
 
 export class Timeline {
-  #me;
   #parts;
-  #rows = new Map(); // offset -> row of this epoch, own ones only: those that a pub_ok may name
+  #thread = null;
+  #rows = new Map(); // offset -> row of this history
+  #own = new Map(); // offset -> own row, for ticks
   #waiting = new Map(); // outbox entry -> its row
   #lastDay = "";
   #isAtBottom = true;
@@ -26,56 +25,89 @@ export class Timeline {
   #unseen = 0;
   #frame = 0;
 
-  /** `parts`: {scroller, messages, pending, template, jump, jumpText, onRead}. */
-  constructor(parts, me) {
+  /** `parts`: {scroller, messages, pending, template, jump, jumpText, onRead, onTop, onMenu}. */
+  constructor(parts) {
     this.#parts = parts;
-    this.#me = me;
-    const { scroller, jump } = parts;
+    const { scroller, jump, messages, pending } = parts;
     scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    scroller.addEventListener("keydown", (event) => this.#keyed(event));
     jump.addEventListener("click", () => this.toBottom(true));
+    for (const list of [messages, pending]) list.addEventListener("click", (event) => this.#clicked(event));
     new ResizeObserver(() => this.#isAtBottom && this.toBottom()).observe(scroller);
-  }
-
-  set me(user) {
-    this.#me = user;
   }
 
   get isAtBottom() {
     return this.#isAtBottom;
   }
 
-  clear() {
-    const { messages, pending } = this.#parts;
+  /** Shows another conversation, without messages as yet. */
+  open(thread) {
+    const { messages, pending, scroller } = this.#parts;
+    this.#thread = thread;
     messages.replaceChildren();
     pending.replaceChildren();
-    this.#rows.clear();
-    this.#waiting.clear();
+    for (const map of [this.#rows, this.#own, this.#waiting]) map.clear();
     this.#lastDay = "";
+    scroller.classList.toggle("is-direct", thread.place?.kind === "direct");
     this.toBottom();
   }
 
-  /** A message of the topic, in the topic's order. */
-  add({ epoch, offset, from, at_ms: at, body }) {
-    const { messages } = this.#parts;
-    this.#separateDays(at);
-    const isOwn = from === this.#me;
-    const entry = isOwn && this.#match(epoch, offset, body.text);
-    const row = entry ? this.#waiting.get(entry) : this.#row(from, body.text, isOwn);
-    if (entry) this.#waiting.delete(entry);
-    if (isOwn) this.#rows.set(offset, row);
-    row.dataset.offset = offset;
-    setTime(row, at);
-    setTick(row, isOwn ? "sent" : "");
-    this.#group(row, messages.lastElementChild);
-    messages.append(row);
-    this.#group(this.#parts.pending.firstElementChild, row);
-    if (!isOwn && !this.#isAtBottom) this.#unseen += 1;
-    this.#settle();
+  /** The newest page of the conversation. */
+  show(rows) {
+    const { readBefore, me } = this.#thread;
+    const isNews = ({ offset, from }) => readBefore !== null && offset > readBefore && from !== me;
+    const news = readBefore === 0 ? null : rows.find(isNews);
+    for (const message of rows) {
+      if (message === news) this.notice("New", "news");
+      this.#append(message, false);
+    }
+    this.toBottom();
+  }
+
+  /** A page of older messages: the reader goes on seeing what was seen before. */
+  older(rows, end) {
+    const { messages, scroller } = this.#parts;
+    const below = scroller.scrollHeight - scroller.scrollTop;
+    const made = document.createDocumentFragment();
+    if (end) made.append(line(end, "notice"));
+    let day = "";
+    for (const message of rows) {
+      if (dayOf(message.at_ms) !== day) made.append(dayLine(message.at_ms));
+      day = dayOf(message.at_ms);
+      const row = this.#rowOf(message);
+      this.#group(row, made.lastElementChild);
+      made.append(row);
+    }
+    const first = messages.firstElementChild;
+    if (rows.length && first?.dataset.day === day) first.remove();
+    messages.prepend(made);
+    const next = messages.querySelector(`[data-offset="${rows.at(-1)?.offset}"]`)?.nextElementSibling;
+    if (next) this.#group(next, next.previousElementSibling);
+    scroller.scrollTop = scroller.scrollHeight - below;
+  }
+
+  /** The next message of the topic. */
+  add(message) {
+    this.#append(message, true);
+  }
+
+  /** A message says something else now. */
+  amend(offset) {
+    const [row, message] = [this.#rows.get(offset), this.#thread.find(offset)];
+    if (row && message) this.#fill(row, message);
+  }
+
+  /** Somebody has come further: the ticks of own messages tell it. */
+  tick() {
+    for (const [offset, row] of this.#own) if (row.dataset.state !== "read") this.#mark(row, offset);
   }
 
   /** An entry of the outbox: shown at the end until the topic has it. */
   queue(entry) {
-    const row = this.#row(this.#me, entry.body.text, true);
+    if (!isShown(entry.body)) return;
+    const { me } = this.#thread;
+    const row = this.#row(me);
+    this.#say(row, entry.body, true);
     setTime(row, entry.at);
     setTick(row, "pending");
     this.#waiting.set(entry, row);
@@ -91,17 +123,18 @@ export class Timeline {
     const row = this.#rows.get(offset) ?? waiting;
     if (!row) return;
     entry.offset = offset;
-    setTick(row, "sent", level);
+    if (row.dataset.state === "pending") setTick(row, "sent", level === "memory" ? "Delivered to the server" : TICKS.sent);
     if (waiting && row !== waiting) {
       waiting.remove();
       this.#waiting.delete(entry);
     }
   }
 
-  refused(entry) {
+  refused(entry, reason) {
     const row = this.#waiting.get(entry);
     if (!row) return;
-    setTick(row, "failed");
+    setTick(row, "failed", `${TICKS.failed}: ${reason}`);
+    row.entry = entry;
     this.#waiting.delete(entry);
     this.#parts.messages.append(row); // it has no place in the topic: it stays where it was tried
     this.#settle();
@@ -109,17 +142,14 @@ export class Timeline {
 
   /** A line about the list itself. */
   notice(text, kind = "notice") {
-    const line = document.createElement("li");
-    line.className = kind;
-    line.append(Object.assign(document.createElement("span"), { textContent: text }));
-    this.#parts.messages.append(line);
+    this.#parts.messages.append(line(text, kind));
     this.#settle();
-    return line;
   }
 
   /** The topic begins a new history: its offsets no longer mean the rows that are shown. */
   restart() {
     this.#rows.clear();
+    this.#own.clear();
     if (this.#parts.messages.childElementCount) this.notice("The server started a new history. What is above is only on this screen.");
   }
 
@@ -129,38 +159,114 @@ export class Timeline {
     const { scroller } = this.#parts;
     const behavior = isSmooth && !matchMedia("(prefers-reduced-motion: reduce)").matches ? "smooth" : "instant";
     scroller.scrollTo({ top: scroller.scrollHeight, behavior });
+    this.#scrollTop = scroller.scrollTop; // whoever scrolls up from here has done so, even before the event of this comes
     this.#showJump();
   }
 
-  /** Whose pending row is this own message? The one that got the offset, else the oldest with that text that can be it. */
-  #match(epoch, offset, text) {
-    const entries = [...this.#waiting.keys()];
-    const isPossible = (entry) => entry.body.text === text && (entry.epoch !== epoch || entry.after < offset);
-    return entries.find((entry) => entry.offset === offset) ?? entries.find((entry) => !entry.offset && isPossible(entry));
+  /** Brings a message into view and says which one it is. False if it is not loaded. */
+  reveal(offset) {
+    const row = this.#rows.get(offset);
+    if (!row) return false;
+    row.scrollIntoView({ block: "center" });
+    row.classList.remove("found");
+    requestAnimationFrame(() => row.classList.add("found"));
+    row.focus({ preventScroll: true });
+    return true;
   }
 
-  #row(from, text, isOwn) {
-    const row = this.#parts.template.content.firstElementChild.cloneNode(true);
-    row.classList.add(hueOf(from));
-    row.classList.toggle("own", isOwn);
-    row.dataset.from = from;
-    row.querySelector(".avatar").textContent = initials(from);
-    row.querySelector(".from").textContent = from;
-    row.querySelector(".text").append(...linked(String(text)));
+  #append(message, isLive) {
+    const { messages, pending } = this.#parts;
+    if (dayOf(message.at_ms) !== this.#lastDay) messages.append(dayLine(message.at_ms));
+    this.#lastDay = dayOf(message.at_ms);
+    const row = this.#rowOf(message);
+    this.#group(row, messages.lastElementChild);
+    messages.append(row);
+    this.#group(pending.firstElementChild, row);
+    if (isLive && message.from !== this.#thread.me && !this.#isAtBottom) this.#unseen += 1;
+    this.#settle();
+  }
+
+  /** The row of a message, which for an own one may be that of the outbox. */
+  #rowOf(message) {
+    const { offset, from, at_ms: at, body } = message;
+    if (body.type === "system" || (from === "" && !isShown(body))) return line(systemWords(body, this.#thread.me), "notice", offset);
+    const isOwn = from === this.#thread.me;
+    const entry = isOwn && [...this.#waiting.keys()].find((one) => one.body.client_id === body.client_id && body.client_id);
+    const row = entry ? this.#waiting.get(entry) : this.#row(from);
+    if (entry) this.#waiting.delete(entry);
+    row.dataset.offset = offset;
+    this.#rows.set(offset, row);
+    if (isOwn) this.#own.set(offset, row);
+    this.#fill(row, message);
+    setTime(row, at);
+    if (isOwn) this.#mark(row, offset);
+    else setTick(row, "");
     return row;
   }
 
+  #row(from) {
+    const row = this.#parts.template.content.firstElementChild.cloneNode(true);
+    const isOwn = from === this.#thread.me;
+    row.classList.add(hueOf(from));
+    row.classList.toggle("own", isOwn);
+    row.dataset.from = from;
+    row.querySelector(".avatar").replaceWith(avatar(from || "Server"));
+    row.querySelector(".from").textContent = from || "Server";
+    return row;
+  }
+
+  #fill(row, message) {
+    const body = this.#thread.bodyOf(message);
+    this.#say(row, body, message.from === this.#thread.me);
+    row.classList.toggle("is-recalled", body.type === "recalled");
+    row.classList.toggle("mentions-me", Array.isArray(body.mentions) && body.mentions.includes(this.#thread.me));
+    row.querySelector(".edited").hidden = !this.#thread.isEdited(message.offset);
+  }
+
+  #say(row, body, isOwn) {
+    row.querySelector(".text").replaceChildren(...content(body, { isOwn }));
+    const quote = row.querySelector(".quote");
+    quote.hidden = !body.reply_to;
+    if (!body.reply_to) return;
+    const answered = this.#thread.find(body.reply_to);
+    quote.dataset.to = body.reply_to;
+    quote.querySelector("strong").textContent = answered?.from ?? "An earlier message";
+    quote.querySelector("span").textContent = answered ? summary(this.#thread.bodyOf(answered)) : "";
+  }
+
+  #mark(row, offset) {
+    const { state, read, others } = this.#thread.stateOf(offset);
+    const isGroup = this.#thread.place?.kind === "group";
+    setTick(row, state, isGroup && read ? `${TICKS[state]}: read by ${read} of ${others}` : TICKS[state]);
+  }
+
   #group(row, before) {
-    if (!row) return;
+    if (!row?.classList.contains("message")) return;
     const isSame = before?.classList.contains("message") && before.dataset.from === row.dataset.from;
     row.classList.toggle("follows", Boolean(isSame) && Math.abs(row.dataset.at - before.dataset.at) < GROUP_MS);
   }
 
-  #separateDays(at) {
-    const day = new Date(at).toDateString();
-    if (day === this.#lastDay) return;
-    this.#lastDay = day;
-    this.notice(dayName(at), "day");
+  #clicked(event) {
+    const row = event.target.closest(".message");
+    const quote = event.target.closest(".quote");
+    if (quote) this.#parts.onQuote(Number(quote.dataset.to));
+    else if (row && event.target.closest(".act")) this.#parts.onMenu(row, event.target.closest(".act"));
+  }
+
+  #keyed(event) {
+    const { scroller } = this.#parts;
+    const row = event.target.closest(".message");
+    if (row === event.target && (event.key === "Enter" || event.key === "ContextMenu")) {
+      event.preventDefault();
+      return this.#parts.onMenu(row, row.querySelector(".act"));
+    }
+    const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    if (!step || (event.target !== scroller && event.target !== row)) return;
+    const rows = [...scroller.querySelectorAll(".message")];
+    const next = row ? rows[rows.indexOf(row) + step] : rows.at(-1);
+    if (!next) return;
+    event.preventDefault();
+    next.focus();
   }
 
   #settle() {
@@ -176,14 +282,18 @@ export class Timeline {
 
   #trim() {
     const { messages } = this.#parts;
-    while (messages.childElementCount > MESSAGES_MAX) {
-      this.#rows.delete(Number(messages.firstElementChild.dataset.offset));
+    if (messages.childElementCount <= ROWS_MAX) return;
+    while (messages.childElementCount > ROWS_MAX) {
+      const offset = Number(messages.firstElementChild.dataset.offset);
+      for (const map of [this.#rows, this.#own]) map.delete(offset);
       messages.firstElementChild.remove();
     }
+    const first = messages.querySelector("[data-offset]");
+    if (first) this.#thread.forgetBefore(Number(first.dataset.offset));
   }
 
   #scrolled() {
-    const { scroller, onRead } = this.#parts;
+    const { scroller, onRead, onTop } = this.#parts;
     const wasAtBottom = this.#isAtBottom;
     const isUp = scroller.scrollTop < this.#scrollTop; // growing at the end also leaves the bottom, but nobody meant it
     this.#scrollTop = scroller.scrollTop;
@@ -192,67 +302,47 @@ export class Timeline {
     if (this.#isAtBottom) this.#unseen = 0;
     if (wasAtBottom !== this.#isAtBottom) this.#showJump();
     if (this.#isAtBottom) onRead();
+    if (scroller.scrollTop < TOP_PX && isUp) onTop();
   }
 
   #showJump() {
     const { jump, jumpText } = this.#parts;
     const count = this.#unseen;
     jump.hidden = this.#isAtBottom;
-    jumpText.textContent = count ? `${count} new ${count === 1 ? "message" : "messages"}` : "Newest";
+    jumpText.textContent = count ? counted(count, "new message") : "Newest";
     jump.classList.toggle("news", count > 0);
   }
 }
 
-/** One of the sender colours: the same for a name in every browser. */
-export function hueOf(name) {
-  let hash = 0x811c9dc5;
-  for (const char of name) hash = Math.imul(hash ^ char.codePointAt(0), 0x01000193);
-  hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d);
-  return `hue-${((hash ^ (hash >>> 13)) >>> 0) % HUES}`;
+function line(text, kind, offset) {
+  const made = element("li", kind, element("span", "", text));
+  if (offset) made.dataset.offset = offset;
+  return made;
 }
 
-/** One or two letters for an avatar. */
-export function initials(name) {
-  const words = name.split(/[\s._~-]+/).filter(Boolean);
-  const letters = words.length > 1 ? [words[0], words.at(-1)] : [words[0] ?? "?"];
-  return letters.map((word) => [...word][0].toUpperCase()).join("");
+function dayLine(at) {
+  const made = line(dayName(at), "day");
+  made.dataset.day = dayOf(at);
+  return made;
+}
+
+function dayOf(at) {
+  return new Date(at).toDateString();
 }
 
 function setTime(row, at) {
   const time = row.querySelector("time");
-  const date = new Date(at);
   row.dataset.at = at;
-  time.dateTime = date.toISOString();
-  time.textContent = clock.format(date);
-  time.title = date.toLocaleString();
+  time.dateTime = new Date(at).toISOString();
+  time.textContent = clockTime(at);
+  time.title = new Date(at).toLocaleString();
 }
 
-function setTick(row, state, level) {
+function setTick(row, state, label = TICKS[state]) {
   const tick = row.querySelector(".tick");
   row.dataset.state = state;
   tick.toggleAttribute("hidden", !state);
   if (!state) return;
-  const label = level === "durable" ? "Delivered and stored" : TICKS[state];
   tick.setAttribute("aria-label", label);
-  tick.setAttribute("title", label);
-}
-
-function dayName(at) {
-  const days = Math.round((new Date().setHours(0, 0, 0, 0) - new Date(at).setHours(0, 0, 0, 0)) / 86_400_000);
-  return days === 0 ? "Today" : days === 1 ? "Yesterday" : fullDay.format(at);
-}
-
-function linked(text) {
-  const nodes = [];
-  let end = 0;
-  for (const { 0: found, index } of text.matchAll(LINK)) {
-    const address = found.replace(/[.,;:!?)\]}]+$/, "");
-    if (!URL.canParse(address)) continue;
-    const link = document.createElement("a");
-    Object.assign(link, { href: address, textContent: address, target: "_blank", rel: "noopener noreferrer nofollow" });
-    nodes.push(text.slice(end, index), link);
-    end = index + address.length;
-  }
-  nodes.push(text.slice(end));
-  return nodes;
+  tick.querySelector("title").textContent = label;
 }

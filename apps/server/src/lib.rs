@@ -13,6 +13,7 @@ mod ledger;
 mod pages;
 mod peers;
 mod pipe;
+mod prepared;
 mod receive;
 mod routes;
 mod speaker;

@@ -76,10 +76,30 @@ pub(crate) fn route(context: &Context<'_>, request: &Request<Bytes>) -> Routed {
     Routed::Respond(response)
 }
 
+/// The path of a request whose answer is the same for everybody until the certificate or the second changes.
+pub(crate) fn same_for_all(request: &Request<Bytes>) -> Option<&'static str> {
+    if !may_be_same_for_all(request) {
+        return None;
+    }
+    match request.uri().path() {
+        CERT_HASH => Some(CERT_HASH),
+        path => pages::find(path).map(|page| page.path),
+    }
+}
+
+/// Whether nothing but the path of a request decides what its answer is.
+pub(crate) fn may_be_same_for_all(request: &Request<Bytes>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD) && !request.headers().contains_key(header::IF_NONE_MATCH)
+}
+
+/// Where the hash of the certificate is.
+const CERT_HASH: &str = "/cert-hash";
+
 /// The headers that every answer carries. Over HTTP/3 those of [`common`] are added when it is sent.
 pub(crate) fn finish(context: &Context<'_>, headers: &mut HeaderMap) {
     if !context.is_on_http3 {
-        common(context, headers);
+        let content = Content::of(headers);
+        common(context, content, headers);
         if let Some(alt_svc) = context.alt_svc {
             headers.insert(header::ALT_SVC, alt_svc.clone());
         }
@@ -87,13 +107,39 @@ pub(crate) fn finish(context: &Context<'_>, headers: &mut HeaderMap) {
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
-/// The headers that are the same in all answers of a second.
-pub(crate) fn common(context: &Context<'_>, headers: &mut HeaderMap) {
+/// What an answer is to a browser.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Content {
+    /// It may be shown as a page, or run in one.
+    Page,
+    /// JSON, which loads nothing and links to nothing.
+    Data,
+}
+
+impl Content {
+    /// By the headers of an answer.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        match headers.get(header::CONTENT_TYPE) {
+            Some(kind) if kind == JSON => Self::Data,
+            _ => Self::Page,
+        }
+    }
+}
+
+/// The media type of all that is no page.
+const JSON: &str = "application/json";
+
+/// The headers that are the same in all answers of a second. Data is neither guessed to be something else nor framed; what
+/// it may load and tell is said of pages alone.
+pub(crate) fn common(context: &Context<'_>, content: Content, headers: &mut HeaderMap) {
     headers.insert(header::DATE, context.date.clone());
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, context.policy.clone());
+    // In small letters it is in the static table of QPACK.
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("deny"));
+    if content == Content::Page {
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.insert(header::CONTENT_SECURITY_POLICY, context.policy.clone());
+    }
 }
 
 /// Whether a request of a browser comes from a page of this host or an allowed one. Programs send no `Origin`.
@@ -157,7 +203,7 @@ impl Problem {
 pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(format!("{body}\n")));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     response
 }
 
@@ -171,8 +217,8 @@ fn document(context: &Context<'_>, request: &Request<Bytes>, path: &str) -> Resu
     }
     let nothing = || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path");
     match path {
-        "/cert-hash" if !reads => Err(not_allowed("GET, HEAD")),
-        "/cert-hash" => {
+        CERT_HASH if !reads => Err(not_allowed("GET, HEAD")),
+        CERT_HASH => {
             let hash = (context.cert_hash)().ok_or_else(nothing)?;
             Ok(json(StatusCode::OK, &serde_json::json!({ "sha256": hash })))
         }
@@ -201,7 +247,7 @@ fn api(context: &Context<'_>, request: &Request<Bytes>, call: &str) -> Result<Ro
         }
         "shards" => {
             let mut response = Response::new(Bytes::from((context.shards)()));
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
             Ok(Routed::Respond(response))
         }
         "guest" | "register" | "login" | "refresh" | "logout" if !post => Err(not_allowed("POST")),
@@ -287,10 +333,11 @@ const PASSWORD_BYTES_MAX: usize = 256;
 #[must_use]
 pub(crate) fn policy(port: Option<u16>) -> HeaderValue {
     let web_transport = port.map_or_else(String::new, |port| format!(" https://*:{port}"));
+    // A message may name a picture anywhere; the page fetches one when its reader asks for it.
     // `connect-src 'self'` covers WebSocket of the same host in current browsers, but Safari before 15.4 wants the scheme.
     let policy = format!(
-        "default-src 'self'; connect-src 'self' ws: wss:{web_transport}; frame-ancestors 'none'; base-uri 'none'; \
-         form-action 'self'"
+        "default-src 'self'; img-src 'self' https:; connect-src 'self' ws: wss:{web_transport}; frame-ancestors 'none'; \
+         base-uri 'none'; form-action 'self'"
     );
     HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'self'"))
 }

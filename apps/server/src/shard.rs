@@ -61,8 +61,8 @@ pub(crate) struct Ground {
     pub(crate) control: BytesMut,
     pub(crate) wires: Wires,
     pub(crate) date: crate::date::Date,
-    /// The headers that all answers over HTTP/3 have in common, and the second since 1970 that they are of.
-    pub(crate) common: (u64, quic::h3::Common),
+    /// What answers over HTTP/3 have in common.
+    pub(crate) coded: crate::prepared::Coded,
 }
 
 /// What a timer is for.
@@ -183,7 +183,7 @@ impl Shard {
                 control: BytesMut::new(),
                 wires: Wires::default(),
                 date: crate::date::Date::default(),
-                common: (0, quic::h3::Common::default()),
+                coded: crate::prepared::Coded::default(),
                 setup,
             },
         }

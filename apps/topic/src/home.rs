@@ -1,6 +1,7 @@
 //! The topics that are at home on this shard: the one place that gives offsets, keeps history and knows who is there.
 
 mod compact;
+mod cover;
 mod durable;
 mod gather;
 mod handover;
@@ -31,6 +32,7 @@ use crate::{
     watermark::Watermark,
 };
 
+pub use own::NO_PEER;
 pub(crate) use retain::NOBODY;
 
 /// All topics of this home.
@@ -53,6 +55,8 @@ pub(crate) struct Home {
     facts: Facts,
     reads: Reads,
     settled: Vec<Settled>,
+    /// Facts that come with the next publication.
+    rider: Option<durable::Rider>,
     /// Topics and users whose marks have risen since they were written.
     risen: BTreeSet<(Arc<str>, Arc<str>)>,
     compaction: Option<compact::Compaction>,
@@ -82,6 +86,7 @@ impl Home {
             facts: Facts::default(),
             reads: Reads::default(),
             settled: Vec::new(),
+            rider: None,
             risen: BTreeSet::new(),
             compaction: None,
             compacted: BTreeSet::new(),
@@ -149,8 +154,9 @@ impl Home {
         }
         desk.scratch.clear();
         topic.pack_from(first, &mut desk.scratch);
+        let (head, of) = (topic.history.head(), (&*topic.name, topic.epoch));
         let records = cx.copy(&desk.scratch);
-        let head = topic.history.head();
+        let records = self.cover_chunk(cx, of, first, records);
         cx.mail(from, Mail(Letter::Chunk { listener, sub, next, first, head, records }));
     }
 
@@ -163,7 +169,9 @@ impl Home {
         seq: Option<u64>,
         parcel: Parcel,
     ) {
-        let letter = match self.publish(cx, desk, (from, peer, id), seq, &parcel) {
+        let published = self.publish(cx, desk, (from, peer, id), seq, &parcel);
+        self.leave_behind(published.as_ref().err());
+        let letter = match published {
             Ok(Some((offset, level))) => Letter::Published { peer, id, offset, level, parcel },
             // It is told when it is on disk.
             Ok(None) => return,
@@ -229,6 +237,7 @@ impl Home {
                 record.pack(&mut desk.scratch);
             }
             page.records = cx.copy(&desk.scratch);
+            self.cover_page(cx, (&topic.name, topic.epoch), &mut page);
         }
         cx.mail(from, Mail(Letter::Page { peer, id, page: Box::new(page) }));
     }
@@ -296,6 +305,13 @@ impl Home {
             let taken = self.publish_durable(cx, place, (from, peer, id), user, seq, parcel);
             self.tidy(desk, place);
             return taken.map(|()| None);
+        }
+        if let Some(durable::Rider { name, changes, token }) = self.rider.take()
+            && let Err(refusal) = self.record(&name, &changes, token)
+        {
+            self.settled.push(Settled { token, outcome: Err(refusal) });
+            self.tidy(desk, place);
+            return Err(refusal);
         }
         let at_ms = cx.wall_ms;
         let offset = self.remember(desk, place, at_ms, user.clone(), seq.clone(), parcel.body());

@@ -18,6 +18,7 @@ mod ephemeral;
 mod facts;
 mod history;
 mod home;
+mod instead;
 pub mod journal;
 mod limit;
 mod listening;
@@ -40,6 +41,7 @@ mod watermark;
 
 pub use due::TIMER;
 pub use facts::{Change, FACT_KEY_BYTES_MAX, FACT_VALUE_BYTES_MAX};
+pub use home::NO_PEER;
 pub use limit::{
     BODY_BYTES_MAX, CHUNK_BYTES_MAX, EPHEMERAL_AGE_MAX, EPHEMERAL_BYTES_MAX, EPHEMERAL_VALUES_MAX, KEY_BYTES_MAX,
     Limits, PAGE_RECORDS_MAX, PRESENCE_NAMES_MAX, PRESENCE_WINDOW, TOPIC_BYTES_MAX,

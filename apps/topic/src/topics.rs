@@ -9,7 +9,7 @@ use crate::{
     desk::Desk,
     due::{Chore, TIMER},
     facts::Change,
-    home::{Home, NOBODY},
+    home::{Home, NO_PEER, NOBODY},
     journal::{RecoverError, Recovered, Segments},
     limit::Limits,
     local::Local,
@@ -189,7 +189,9 @@ impl Topics {
                 local.on_presence(cx, desk, listener, count, (&joined, &left));
             }
             Letter::Page { peer, id, page } => {
-                local.members.get(peer)?;
+                if peer != NO_PEER {
+                    local.members.get(peer)?;
+                }
                 let topic = desk.names.intern(page.parcel.text(0)).text;
                 return Some(News::Page(Page::new(peer, id, topic, *page)));
             }

@@ -151,6 +151,13 @@ impl Web {
         self.linger(now, quic);
     }
 
+    /// [`Web::flush`] after a verb, where there may be nothing to carry out.
+    pub fn carry_out(&mut self, now: Instant, quic: &mut Connection) {
+        if self.http.has_actions() {
+            self.flush(now, quic);
+        }
+    }
+
     /// Reads as much as there is and HTTP/3 has room for.
     fn read(&mut self, now: Instant, quic: &mut Connection, id: StreamId) {
         loop {

@@ -8,7 +8,8 @@ use topic::TOPIC_BYTES_MAX;
 
 use crate::{name::is_user, room::is_room};
 
-const DIRECT: &str = "chat/d/";
+/// What the topics of two users begin with.
+pub(crate) const DIRECT: &str = "chat/d/";
 const GROUP: &str = "chat/g/";
 const PERSONAL: &str = "chat/u/";
 const WORLD: &str = "chat/world";

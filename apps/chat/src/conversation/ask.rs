@@ -99,6 +99,7 @@ impl Ask {
             }
             "invite" => fields(body).map(|Several { topic, users }| (Some(topic), Op::Invite { users })),
             "join" => fields(body).map(|Plain { topic }| (Some(topic), Op::Join)),
+            "decline" => fields(body).map(|Plain { topic }| (Some(topic), Op::Decline)),
             "leave" => fields(body).map(|Plain { topic }| (Some(topic), Op::Leave)),
             "info" => fields(body).map(|Plain { topic }| (Some(topic), Op::Info)),
             "remove" => fields(body).map(|One { topic, user }| (Some(topic), Op::Remove { user })),
@@ -108,6 +109,9 @@ impl Ask {
             "ban" => fields(body).map(|Until { topic, user, until_ms }| (Some(topic), Op::Ban { user, until_ms })),
             "members" => fields(body).map(|Listing { topic, after, limit }| {
                 (Some(topic), Op::Members { after, limit: limit.unwrap_or(PAGE_LINES_MAX) })
+            }),
+            "invitations" => fields(body).map(|Listing { topic, after, limit }| {
+                (Some(topic), Op::Invitations { after, limit: limit.unwrap_or(PAGE_LINES_MAX) })
             }),
             "bans" => fields(body).map(|Listing { topic, after, limit }| {
                 (Some(topic), Op::Bans { after, limit: limit.unwrap_or(PAGE_LINES_MAX) })

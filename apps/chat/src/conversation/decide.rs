@@ -7,7 +7,7 @@ use super::{
     address::Conversation,
     draft::Draft,
     group::{self, Group, Member},
-    member,
+    invitation, member,
     op::Op,
     page, rank, setting,
 };
@@ -24,6 +24,8 @@ pub struct Call<'a> {
     pub head: u64,
     /// Whether somebody registered this very name. Nobody else is made a member, least of all a guest.
     pub is_account: &'a dyn Fn(&str) -> bool,
+    /// Whether this user is a contact of the asker, and so may be made a member without being asked.
+    pub knows: &'a dyn Fn(&str) -> bool,
 }
 
 /// What is done about an operation. An operation that was done before is done again without a change.
@@ -39,6 +41,12 @@ pub struct Decision {
     pub joined: Vec<String>,
     /// Users that take part no longer.
     pub left: Vec<String>,
+    /// Users that are asked to take part.
+    pub invited: Vec<String>,
+    /// What the group is called, for those who are asked.
+    pub name: String,
+    /// Users that are asked no longer.
+    pub uninvited: Vec<String>,
 }
 
 /// Decides an operation. The id of a new group is the server's to choose, as one that nobody can guess.
@@ -89,8 +97,11 @@ fn in_group<F: Facts>(facts: &F, id: &str, call: &Call<'_>, op: &Op) -> Result<D
     let me = group::member(facts, id, call.who.user)?.filter(|_| !call.who.guest);
     let me = match (me, op) {
         (me, Op::Info) => return page::group_info(id, &group, me),
-        (Some(_), Op::Join) => return Ok(Draft::new(id, call, Some(group.clone()), group).done(&super::draft::Done {})),
+        (Some(_), Op::Join | Op::Decline) => {
+            return Ok(Draft::new(id, call, Some(group.clone()), group).done(&super::draft::Done {}));
+        }
         (None, Op::Join) => return member::join(facts, id, call, group),
+        (None, Op::Decline) => return invitation::decline(facts, id, call, group),
         (Some(me), _) => me,
         (None, _) => return Err(Refusal::denied("you are not a member")),
     };
@@ -98,16 +109,20 @@ fn in_group<F: Facts>(facts: &F, id: &str, call: &Call<'_>, op: &Op) -> Result<D
     match op {
         Op::Rename { name } => setting::rename(&scene, name),
         Op::Settings { open, slow_ms } => setting::change(&scene, *open, *slow_ms),
-        Op::Invite { users } => member::invite(&scene, users),
+        Op::Invite { users } => invitation::invite(&scene, users),
         Op::Leave => member::leave(&scene),
-        Op::Remove { user } => member::remove(&scene, user),
+        Op::Remove { user } => match invitation::withdraw(&scene, user)? {
+            Some(withdrawn) => Ok(withdrawn),
+            None => member::remove(&scene, user),
+        },
         Op::Role { user, role } => rank::give(&scene, user, *role),
         Op::Mute { user, until_ms } => rank::mute(&scene, user, *until_ms),
         Op::Ban { user, until_ms } => rank::ban(&scene, user, *until_ms),
         Op::Unban { user } => rank::unban(&scene, user),
         Op::Members { after, limit } => page::members(&scene, after.as_deref(), *limit),
         Op::Bans { after, limit } => page::bans(&scene, after.as_deref(), *limit),
-        Op::Create { .. } | Op::Join | Op::Info => Err(Refusal::new(Code::Internal, "decided before")),
+        Op::Invitations { after, limit } => page::invitations(&scene, after.as_deref(), *limit),
+        Op::Create { .. } | Op::Join | Op::Decline | Op::Info => Err(Refusal::new(Code::Internal, "decided before")),
     }
 }
 
@@ -119,7 +134,7 @@ pub(super) fn open_group(facts: &impl Facts, id: &str) -> Result<Group, Refusal>
 
 impl std::fmt::Debug for Call<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { who, at_ms, head, is_account: _ } = self;
+        let Self { who, at_ms, head, is_account: _, knows: _ } = self;
         f.debug_struct("Call").field("who", who).field("at_ms", at_ms).field("head", head).finish_non_exhaustive()
     }
 }

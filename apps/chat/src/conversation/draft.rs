@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     decide::{Call, Decision},
-    group::{Ban, Group, Member, Role, ban_key, group_key, member_key},
+    group::{Ban, Group, Invitation, Member, Role, ban_key, group_key, invitation_key, member_key},
     notice::Event,
 };
 use crate::facts::{Change, json};
@@ -58,6 +58,23 @@ impl<'a> Draft<'a> {
         self.group.bans -= 1;
     }
 
+    /// Somebody is asked to become a member.
+    pub(super) fn invite(&mut self, user: &str) {
+        let invitation = Invitation { by: self.call.who.user.to_owned(), at_ms: self.call.at_ms };
+        self.decision.changes.push(Change::put(invitation_key(self.id, user), &invitation));
+        self.group.invitations += 1;
+        self.decision.invited.push(user.to_owned());
+    }
+
+    /// An invitation less; there was one. `told` says whether the user hears of it: who enters knows.
+    pub(super) fn drop_invitation(&mut self, user: &str, told: bool) {
+        self.decision.changes.push(Change::delete(invitation_key(self.id, user)));
+        self.group.invitations = self.group.invitations.saturating_sub(1);
+        if told {
+            self.decision.uninvited.push(user.to_owned());
+        }
+    }
+
     /// Tells the members.
     pub(super) fn say(&mut self, event: &Event<'_>) {
         self.decision.notices.push(event.body(self.call.who.user));
@@ -66,6 +83,9 @@ impl<'a> Draft<'a> {
     pub(super) fn done(mut self, answer: &impl Serialize) -> Decision {
         if self.was.as_ref() != Some(&self.group) {
             self.decision.changes.push(Change::put(group_key(self.id), &self.group));
+        }
+        if !self.decision.invited.is_empty() {
+            self.decision.name.clone_from(&self.group.name);
         }
         self.decision.answer = json(answer);
         self.decision

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::address::Conversation;
 use crate::facts::{Facts, Refusal, read};
 
 /// Members of a group. A message goes to each of them, and whoever is next when the owner leaves is found by looking at
@@ -13,6 +14,9 @@ pub(crate) const GROUP_TICKS_MAX: u32 = 100;
 
 /// Bans of a group, those that ended not counted. All of them go in one decision when the group is closed.
 pub const GROUP_BANS_MAX: u32 = 1_000;
+
+/// Invitations of a group that were not answered. All of them go in one decision when the group is closed.
+pub const GROUP_INVITATIONS_MAX: u32 = 1_000;
 
 /// The slowest that a group can be made: a message an hour.
 pub const SLOW_MS_MAX: u32 = 3_600_000;
@@ -42,6 +46,9 @@ pub struct Group {
     pub members: u32,
     /// How many bans it has, ended ones that are still there included.
     pub bans: u32,
+    /// How many invitations were not answered.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub invitations: u32,
     /// Whether everybody may join.
     pub open: bool,
     /// The time between two messages of one member; 0: as fast as everywhere.
@@ -49,6 +56,20 @@ pub struct Group {
     /// When its last member left. It stays as a mark: its id is never used again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_ms: Option<u64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_none(count: &u32) -> bool {
+    *count == 0
+}
+
+/// Somebody who was asked to become a member, and may.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Invitation {
+    /// Who asked.
+    pub by: String,
+    /// When.
+    pub at_ms: u64,
 }
 
 /// A member of a group.
@@ -113,6 +134,20 @@ pub(super) fn ban_key(id: &str, user: &str) -> String {
     format!("g/{id}/b/{user}")
 }
 
+/// What a group is called; nothing if this is no topic of one.
+pub(crate) fn group_name(facts: &impl Facts, topic: &str) -> Option<String> {
+    let Some(Conversation::Group(id)) = Conversation::parse(topic) else { return None };
+    read::<Group>(facts, &group_key(&id)).ok().flatten().map(|group| group.name)
+}
+
+pub(super) fn invitations_prefix(id: &str) -> String {
+    format!("g/{id}/i/")
+}
+
+pub(super) fn invitation_key(id: &str, user: &str) -> String {
+    format!("g/{id}/i/{user}")
+}
+
 /// How many members a group has.
 pub(crate) fn members(facts: &impl Facts, id: &str) -> Result<u32, Refusal> {
     Ok(read::<Group>(facts, &group_key(id))?.map_or(0, |group| group.members))
@@ -126,6 +161,10 @@ pub(crate) fn member_names(facts: &impl Facts, id: &str) -> Vec<String> {
 
 pub(super) fn member(facts: &impl Facts, id: &str, user: &str) -> Result<Option<Member>, Refusal> {
     read(facts, &member_key(id, user))
+}
+
+pub(super) fn invitation(facts: &impl Facts, id: &str, user: &str) -> Result<Option<Invitation>, Refusal> {
+    read(facts, &invitation_key(id, user))
 }
 
 /// The ban of a user, if it still holds.

@@ -7,7 +7,10 @@ use handler::Code;
 use super::{
     decide::{Call, Decision, Scene},
     draft::{Done, Draft},
-    group::{self, Ban, GROUP_BANS_MAX, GROUP_MEMBERS_MAX, Group, Member, Role, ban_key, bans_prefix, members_prefix},
+    group::{
+        self, Ban, GROUP_BANS_MAX, GROUP_MEMBERS_MAX, Group, Member, Role, ban_key, bans_prefix, invitations_prefix,
+        members_prefix,
+    },
     notice::Event,
     rank::{at_least, outranks},
 };
@@ -24,41 +27,18 @@ pub(super) fn join<F: Facts>(facts: &F, id: &str, call: &Call<'_>, group: Group)
     if let Some(ban) = group::ban(facts, id, user, call.at_ms)? {
         return Err(Refusal::denied_until("you are banned", call.at_ms, ban.until_ms));
     }
-    if !group.open {
+    let invited = group::invitation(facts, id, user)?.is_some();
+    if !group.open && !invited {
         return Err(Refusal::denied("a member has to invite you"));
     }
     room_for(&group, 1)?;
     let mut draft = Draft::new(id, call, Some(group.clone()), group);
     forget_ban(&mut draft, facts, id, user);
+    if invited {
+        draft.drop_invitation(user, false);
+    }
     draft.enter(user, Role::Member);
     draft.say(&Event::Joined { user });
-    Ok(draft.done(&Done {}))
-}
-
-pub(super) fn invite<F: Facts>(scene: &Scene<'_, F>, users: &[String]) -> Result<Decision, Refusal> {
-    let Scene { facts, id, call, group, me } = scene;
-    // Whoever could come by itself may be brought by anybody.
-    if !group.open {
-        at_least(me.role, Role::Admin)?;
-    }
-    let mut new = Vec::new();
-    for user in newcomers(call, users)? {
-        if group::ban(*facts, id, &user, call.at_ms)?.is_some() {
-            return Err(Refusal::new(Code::FailedPrecondition, format!("{user} is banned")));
-        }
-        if group::member(*facts, id, &user)?.is_none() {
-            new.push(user);
-        }
-    }
-    room_for(group, new.len())?;
-    let mut draft = scene.draft();
-    for user in &new {
-        forget_ban(&mut draft, *facts, id, user);
-        draft.enter(user, Role::Member);
-    }
-    if !new.is_empty() {
-        draft.say(&Event::Invited { users: &new });
-    }
     Ok(draft.done(&Done {}))
 }
 
@@ -96,18 +76,7 @@ pub(super) fn remove<F: Facts>(scene: &Scene<'_, F>, user: &str) -> Result<Decis
     Ok(draft.done(&Done {}))
 }
 
-/// The users of an operation, each once, all of them registered.
-pub(super) fn newcomers(call: &Call<'_>, users: &[String]) -> Result<Vec<String>, Refusal> {
-    let mut users = users.to_vec();
-    users.sort();
-    users.dedup();
-    match users.iter().find(|user| !(call.is_account)(user)) {
-        None => Ok(users),
-        Some(user) => Err(Refusal::new(Code::NotFound, format!("there is no user {user}"))),
-    }
-}
-
-fn room_for(group: &Group, more: usize) -> Result<(), Refusal> {
+pub(super) fn room_for(group: &Group, more: usize) -> Result<(), Refusal> {
     if group.members as usize + more <= GROUP_MEMBERS_MAX as usize {
         Ok(())
     } else {
@@ -116,7 +85,7 @@ fn room_for(group: &Group, more: usize) -> Result<(), Refusal> {
 }
 
 /// A ban that ended is in nobody's way, but a member has none.
-fn forget_ban(draft: &mut Draft<'_>, facts: &impl Facts, id: &str, user: &str) {
+pub(super) fn forget_ban(draft: &mut Draft<'_>, facts: &impl Facts, id: &str, user: &str) {
     if facts.get(&ban_key(id, user)).is_some() {
         draft.drop_ban(user);
     }
@@ -143,6 +112,10 @@ fn close(draft: &mut Draft<'_>, facts: &impl Facts, id: &str, at_ms: u64) {
     let prefix = bans_prefix(id);
     for (key, _) in facts.range(&prefix, None) {
         draft.drop_ban(key.get(prefix.len()..).unwrap_or_default());
+    }
+    let prefix = invitations_prefix(id);
+    for (key, _) in facts.range(&prefix, None) {
+        draft.drop_invitation(key.get(prefix.len()..).unwrap_or_default(), true);
     }
     draft.group.owner.clear();
     draft.group.closed_ms = Some(at_ms);

@@ -29,7 +29,7 @@ pub enum Event<'a> {
         /// The time between two messages of one member.
         slow_ms: u32,
     },
-    /// Users were made members.
+    /// Users were made members: contacts of whoever did it.
     Invited {
         /// Which.
         users: &'a [String],

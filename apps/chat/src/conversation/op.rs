@@ -14,11 +14,12 @@ const _: () = assert!(
 /// An operation on a conversation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Op {
-    /// `chat.create {name, users?, open?, slow_ms?}`: a group of the asker and these users.
+    /// `chat.create {name, users?, open?, slow_ms?}`: a group of the asker. Of the users its contacts are in it, the others
+    /// are invited.
     Create {
         /// What it is called.
         name: String,
-        /// Who else is in it.
+        /// Who else is to be in it.
         users: Vec<String>,
         /// Whether everybody may join.
         open: bool,
@@ -37,16 +38,19 @@ pub enum Op {
         /// The time between two messages of one member.
         slow_ms: Option<u32>,
     },
-    /// `chat.invite {topic, users}`: makes them members; those that are already stay.
+    /// `chat.invite {topic, users}`: makes contacts of the asker members, and asks the others; members stay what they are.
     Invite {
         /// Whom.
         users: Vec<String>,
     },
-    /// `chat.join {topic}`.
+    /// `chat.join {topic}`: also accepts an invitation.
     Join,
+    /// `chat.decline {topic}`: says no to an invitation.
+    Decline,
     /// `chat.leave {topic}`.
     Leave,
-    /// `chat.remove {topic, user}`: makes a member leave. It may come back if the group is open.
+    /// `chat.remove {topic, user}`: makes a member leave, or takes an invitation back. It may come back if the group is
+    /// open.
     Remove {
         /// Whom.
         user: String,
@@ -91,13 +95,28 @@ pub enum Op {
         /// How many at most.
         limit: usize,
     },
+    /// `chat.invitations {topic, after?, limit?}`: a page of those who were invited and have not answered, by name.
+    Invitations {
+        /// The last name of the page before.
+        after: Option<String>,
+        /// How many at most.
+        limit: usize,
+    },
     /// `chat.info {topic}`.
     Info,
 }
 
 impl Op {
+    /// Users that the asker wants in a group.
+    pub(crate) fn newcomers(&self) -> &[String] {
+        match self {
+            Self::Create { users, .. } | Self::Invite { users } => users,
+            _ => &[],
+        }
+    }
+
     /// What can be said without any facts.
-    pub(super) fn check(&self) -> Result<(), Refusal> {
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
         match self {
             Self::Create { users, slow_ms, .. } => {
                 check_users(users)?;
@@ -110,8 +129,10 @@ impl Op {
             | Self::Mute { user, .. }
             | Self::Ban { user, .. }
             | Self::Unban { user } => check_users(std::slice::from_ref(user)),
-            Self::Members { limit, .. } | Self::Bans { limit, .. } => check_limit(*limit),
-            Self::Rename { .. } | Self::Join | Self::Leave | Self::Info => Ok(()),
+            Self::Members { limit, .. } | Self::Bans { limit, .. } | Self::Invitations { limit, .. } => {
+                check_limit(*limit)
+            }
+            Self::Rename { .. } | Self::Join | Self::Decline | Self::Leave | Self::Info => Ok(()),
         }
     }
 }

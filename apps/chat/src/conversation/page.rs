@@ -6,7 +6,10 @@ use super::{
     access::one_of_two,
     address::Conversation,
     decide::{Call, Decision, Scene},
-    group::{Ban, Group, Member, Role, ban_key, bans_prefix, member_key, members_prefix},
+    group::{
+        Ban, Group, Invitation, Member, Role, ban_key, bans_prefix, invitation_key, invitations_prefix, member_key,
+        members_prefix,
+    },
     rank::at_least,
 };
 use crate::{
@@ -45,6 +48,20 @@ struct Bans<'a> {
     topic: String,
     more: bool,
     bans: Vec<BanLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct Invitations<'a> {
+    topic: String,
+    more: bool,
+    invitations: Vec<InvitationLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct InvitationLine<'a> {
+    user: &'a str,
+    #[serde(flatten)]
+    invitation: Invitation,
 }
 
 #[derive(Serialize)]
@@ -101,6 +118,21 @@ pub(super) fn bans<F: Facts>(scene: &Scene<'_, F>, after: Option<&str>, limit: u
     let (lines, more) = lines(*facts, &bans_prefix(id), after.as_deref(), limit, |ban: &Ban| ban.by.len())?;
     let bans = lines.into_iter().map(|(user, ban)| BanLine { user, ban }).collect();
     Ok(answer(&Bans { topic: topic(id), more, bans }))
+}
+
+/// `{topic, more, invitations: [{user, by, at_ms}]}`, by name.
+pub(super) fn invitations<F: Facts>(
+    scene: &Scene<'_, F>,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Decision, Refusal> {
+    let Scene { facts, id, me, .. } = scene;
+    at_least(me.role, Role::Admin)?;
+    let after = after.map(|user| invitation_key(id, user));
+    let prefix = invitations_prefix(id);
+    let (lines, more) = lines(*facts, &prefix, after.as_deref(), limit, |line: &Invitation| line.by.len())?;
+    let invitations = lines.into_iter().map(|(user, invitation)| InvitationLine { user, invitation }).collect();
+    Ok(answer(&Invitations { topic: topic(id), more, invitations }))
 }
 
 fn topic(id: &str) -> String {

@@ -60,6 +60,9 @@ pub(super) fn ban<F: Facts>(scene: &Scene<'_, F>, user: &str, until_ms: Option<u
         outranks(me.role, member.role)?;
         draft.exit(user);
     }
+    if group::invitation(*facts, id, user)?.is_some() {
+        draft.drop_invitation(user, true);
+    }
     if group::ban(*facts, id, user, call.at_ms)?.is_some_and(|old| old.until_ms == until_ms) {
         return Ok(draft.done(&Done {}));
     }

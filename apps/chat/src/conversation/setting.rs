@@ -6,8 +6,8 @@ use super::{
     address::{Conversation, is_group_id},
     decide::{Call, Decision, Scene},
     draft::{Done, Draft},
-    group::{GROUP_MEMBERS_MAX, Group, Role},
-    member::newcomers,
+    group::{GROUP_INVITATIONS_MAX, GROUP_MEMBERS_MAX, Group, Role},
+    invitation::newcomers,
     notice::Event,
     rank::at_least,
 };
@@ -19,6 +19,8 @@ use crate::{
 #[derive(Serialize)]
 struct Made {
     topic: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    invited: Vec<String>,
 }
 
 pub(super) fn create(
@@ -37,15 +39,17 @@ pub(super) fn create(
         return Err(Refusal::denied("only an account may have a group"));
     }
     let name = group_name(name).map_err(Refusal::bad)?;
-    let users: Vec<String> = newcomers(call, users)?.into_iter().filter(|user| user != owner).collect();
+    let users = newcomers(call, users)?.into_iter().filter(|user| user != owner);
+    let (users, invited): (Vec<String>, Vec<String>) = users.partition(|user| (call.knows)(user));
     let (created_ms, owner) = (call.at_ms, owner.to_owned());
-    let group = Group { name, owner, created_ms, members: 0, bans: 0, open, slow_ms, closed_ms: None };
+    let group = Group { name, owner, created_ms, members: 0, bans: 0, invitations: 0, open, slow_ms, closed_ms: None };
     let mut draft = Draft::new(id, call, None, group);
     draft.enter(call.who.user, Role::Owner);
     users.iter().for_each(|user| draft.enter(user, Role::Member));
+    invited.iter().for_each(|user| draft.invite(user));
     let name = draft.group.name.clone();
     draft.say(&Event::Created { name: &name, users: &users });
-    Ok(draft.done(&Made { topic: Conversation::Group(id.to_owned()).topic() }))
+    Ok(draft.done(&Made { topic: Conversation::Group(id.to_owned()).topic(), invited }))
 }
 
 pub(super) fn rename<F: Facts>(scene: &Scene<'_, F>, name: &str) -> Result<Decision, Refusal> {
@@ -76,3 +80,5 @@ pub(super) fn change<F: Facts>(
 
 const _: () =
     assert!(super::op::USERS_PER_OP_MAX < GROUP_MEMBERS_MAX as usize, "a new group has room for its first users");
+
+const _: () = assert!(super::op::USERS_PER_OP_MAX <= GROUP_INVITATIONS_MAX as usize, "and for invitations to them");

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::{
     decide::Decision,
     entry::Entry,
+    invitation::Invitation,
     op::List,
     relation::{Block, Contact, Relation, Request, State, key, prefix},
 };
@@ -38,6 +39,28 @@ struct EntryNotice<'a> {
 }
 
 #[derive(Serialize)]
+struct InvitationNotice<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    topic: &'a str,
+    #[serde(flatten)]
+    invitation: Option<&'a Invitation>,
+}
+
+#[derive(Serialize)]
+struct Invitations<'a> {
+    more: bool,
+    invitations: Vec<InvitationLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct InvitationLine<'a> {
+    topic: &'a str,
+    #[serde(flatten)]
+    invitation: Invitation,
+}
+
+#[derive(Serialize)]
 struct Page<'a, T> {
     more: bool,
     users: Vec<Line<'a, T>>,
@@ -66,7 +89,19 @@ pub(super) fn news(changes: Vec<Change>, topic: &str, entry: Option<&Entry>) -> 
     Decision { changes, notices: notice.into_iter().collect(), ..Decision::default() }
 }
 
-/// `{more, users: [{user, since_ms | at_ms, text?}]}`, by name.
+/// The notice that a conversation is no longer in the list.
+pub(super) fn gone(topic: &str) -> Bytes {
+    json(&EntryNotice { kind: "conversation", topic, entry: None })
+}
+
+/// What an invitation became, unless it stayed as it was.
+pub(super) fn invitation(changes: Vec<Change>, topic: &str, invitation: Option<&Invitation>) -> Decision {
+    let notice = (!changes.is_empty()).then(|| json(&InvitationNotice { kind: "invitation", topic, invitation }));
+    Decision { changes, notices: notice.into_iter().collect(), ..Decision::default() }
+}
+
+/// `{more, users: [{user, since_ms | at_ms, text?}]}`, by name, or `{more, invitations: [{topic, by, name, at_ms}]}`, by
+/// topic.
 pub(super) fn list(
     facts: &impl Facts,
     user: &str,
@@ -79,6 +114,12 @@ pub(super) fn list(
     let answer = match list {
         List::Contacts => page(lines(facts, &prefix, after, limit, |_: &Contact| 0)?),
         List::Blocked => page(lines(facts, &prefix, after, limit, |_: &Block| 0)?),
+        List::Invitations => {
+            let (lines, more) =
+                lines(facts, &prefix, after, limit, |line: &Invitation| line.by.len() + line.name.len())?;
+            let line = |(topic, invitation)| InvitationLine { topic, invitation };
+            json(&Invitations { more, invitations: lines.into_iter().map(line).collect() })
+        }
         List::Requests | List::Sent => {
             page(lines(facts, &prefix, after, limit, |request: &Request| request.text.len() * 2)?)
         }

@@ -7,9 +7,10 @@ use super::{
     answer::{self, Done},
     contact::Side,
     entry,
+    invitation::{self, Invitation},
     letter::Letter,
     op::Op,
-    relation::{BLOCKS, BLOCKS_MAX, CONTACTS, CONTACTS_MAX, INCOMING, OUTGOING, REQUESTS_MAX, Relation, count},
+    relation::{BLOCKS, BLOCKS_MAX, CONTACTS, CONTACTS_MAX, INCOMING, OUTGOING, REQUESTS_MAX, Relation, blocks, count},
 };
 use crate::{
     facts::{Change, Facts, Refusal, Who, json},
@@ -23,8 +24,13 @@ pub struct Decision {
     pub changes: Vec<Change>,
     /// For the homes of other users, in this order.
     pub letters: Vec<(String, Letter)>,
-    /// For all devices of this user: `{"type":"contact","user":..,"state":..,"text"?}`, or
-    /// `{"type":"conversation","topic":..,"entry"?}` without an entry when it is no longer in the list.
+    /// Conversations that made room in the list for others: direct ones come back with their next message.
+    pub unlisted: Vec<String>,
+    /// Groups that the user was brought into by somebody whom it has blocked: it does not take part.
+    pub unwanted: Vec<String>,
+    /// For all devices of this user: `{"type":"contact","user":..,"state":..,"text"?}`,
+    /// `{"type":"conversation","topic":..,"entry"?}` without an entry when it is no longer in the list, or
+    /// `{"type":"invitation","topic":..,"by"?,"name"?,"at_ms"?}` with nothing more when it is answered or taken back.
     pub notices: Vec<Bytes>,
     /// The answer: a JSON object; nothing to a letter.
     pub answer: Bytes,
@@ -54,7 +60,15 @@ pub fn decide(
         Op::Accept { user } => asked(facts, side(user)?, Side::accept),
         Op::Decline { user } => asked(facts, side(user)?, Side::decline),
         Op::Remove { user } => asked(facts, side(user)?, Side::remove),
-        Op::Block { user } => asked(facts, side(user)?, Side::block),
+        Op::Block { user } => {
+            let mut decision = asked(facts, side(user)?, Side::block)?;
+            for topic in invitation::of(facts, who.user, user)? {
+                let gone = answer::invitation(invitation::go(facts, who.user, &topic), &topic, None);
+                decision.changes.extend(gone.changes);
+                decision.notices.extend(gone.notices);
+            }
+            Ok(decision)
+        }
         Op::Unblock { user } => asked(facts, side(user)?, Side::unblock),
         Op::List { list, after, limit } => answer::list(facts, who.user, *list, after.as_deref(), *limit),
         Op::Set { topic, muted, pinned } => {
@@ -80,7 +94,26 @@ pub fn receive(facts: &impl Facts, user: &str, at_ms: u64, letter: &Letter) -> R
         Letter::Decline { from, at_ms } => return Ok(heard(side(from)?, |side| side.on_decline(*at_ms))),
         Letter::Withdraw { from, at_ms } => return Ok(heard(side(from)?, |side| side.on_withdraw(*at_ms))),
         Letter::Remove { from, at_ms } => return Ok(heard(side(from)?, |side| side.on_remove(*at_ms))),
-        Letter::Listed { topic, at_ms, offset } => (topic, entry::list(facts, user, topic, *at_ms, *offset)?),
+        // The contact was one until a moment ago.
+        Letter::Listed { topic, by: Some(by), .. } if blocks(facts, user, by)? => {
+            return Ok(Decision { unwanted: vec![topic.clone()], ..Decision::default() });
+        }
+        Letter::Listed { topic, at_ms, offset, by: _ } => {
+            let (mut changes, entry, unlisted) = entry::list(facts, user, topic, *at_ms, *offset)?;
+            changes.extend(invitation::go(facts, user, topic));
+            let mut decision = answer::news(changes, topic, Some(&entry));
+            let gone = unlisted.iter().map(|topic| answer::gone(topic));
+            decision.notices.extend(gone);
+            return Ok(Decision { unlisted, ..decision });
+        }
+        Letter::Invited { topic, by, name, at_ms } => {
+            let new = Invitation { by: by.clone(), name: name.clone(), at_ms: *at_ms };
+            let (changes, invitation) = invitation::come(facts, user, topic, new)?;
+            return Ok(answer::invitation(changes, topic, invitation.as_ref()));
+        }
+        Letter::Uninvited { topic } => {
+            return Ok(answer::invitation(invitation::go(facts, user, topic), topic, None));
+        }
         Letter::Unlisted { topic, at_ms } => (topic, entry::unlist(facts, user, topic, *at_ms)?),
         Letter::Marked { topic, delivered, read } => (topic, entry::mark(facts, user, topic, *delivered, *read)?),
     };
@@ -125,5 +158,5 @@ fn close(side: Side<'_>) -> Decision {
     let changes = relation.changes(&was, user, other);
     let notices = if changes.is_empty() { Vec::new() } else { vec![answer::contact(other, &relation)] };
     let letters = letters.into_iter().map(|letter| (other.to_owned(), letter)).collect();
-    Decision { changes, letters, notices, answer: Bytes::new() }
+    Decision { changes, letters, notices, ..Decision::default() }
 }

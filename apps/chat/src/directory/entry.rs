@@ -3,11 +3,17 @@
 use handler::Code;
 use serde::{Deserialize, Serialize};
 
-use super::relation::{ENTRIES, count, key, prefix};
-use crate::facts::{Change, Facts, Refusal, parse, read};
+use super::relation::{ENTRIES, count, entries_key, key, prefix};
+use crate::{
+    conversation::DIRECT,
+    facts::{Change, Facts, Refusal, parse, read},
+};
 
 /// Conversations in a user's list, those that it left included until their place is needed.
 pub const CONVERSATIONS_MAX: usize = 10_000;
+
+/// Conversations that make room at once when the list is full.
+const ROOM_MADE: usize = CONVERSATIONS_MAX / 100;
 
 /// A conversation in a user's list.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
@@ -37,15 +43,28 @@ fn is_not(flag: &bool) -> bool {
 /// What becomes of an entry; `None`: it is no more.
 type Becomes = Result<(Vec<Change>, Option<Entry>), Refusal>;
 
-pub(super) fn list(facts: &impl Facts, user: &str, topic: &str, at_ms: u64, offset: u64) -> Becomes {
+/// A conversation comes into the list: the changes, its entry, and the conversations that make room.
+pub(super) fn list(
+    facts: &impl Facts,
+    user: &str,
+    topic: &str,
+    at_ms: u64,
+    offset: u64,
+) -> Result<(Vec<Change>, Entry, Vec<String>), Refusal> {
     let new = Entry { joined_ms: at_ms, read: offset, delivered: offset, muted: false, pinned: false, left_ms: None };
-    let (mut changes, entry) = match find(facts, user, topic)? {
-        Some(old) if old.left_ms.is_none() => return Ok((Vec::new(), Some(old))),
-        Some(old) => (Vec::new(), Entry { read: old.read.max(offset), delivered: old.delivered.max(offset), ..new }),
-        None => (make_room(facts, user)?, new),
-    };
-    changes.push(Change::put(key(user, ENTRIES, topic), &entry));
-    Ok((changes, Some(entry)))
+    let put = |entry: &Entry| Change::put(key(user, ENTRIES, topic), entry);
+    if let Some(old) = find(facts, user, topic)? {
+        if old.left_ms.is_none() {
+            return Ok((Vec::new(), old, Vec::new()));
+        }
+        let entry = Entry { read: old.read.max(offset), delivered: old.delivered.max(offset), ..new };
+        return Ok((vec![put(&entry)], entry, Vec::new()));
+    }
+    let count = counted(facts, user)?;
+    let gone = if count < CONVERSATIONS_MAX { Vec::new() } else { first_to_go(facts, user)? };
+    let mut changes: Vec<Change> = gone.iter().map(|topic| Change::delete(key(user, ENTRIES, topic))).collect();
+    changes.extend([put(&new), Change::put(entries_key(user), &(count - gone.len() + 1))]);
+    Ok((changes, new, gone))
 }
 
 /// All conversations in a user's list.
@@ -84,8 +103,14 @@ pub(super) fn set(facts: &impl Facts, user: &str, topic: &str, muted: Option<boo
 }
 
 pub(super) fn forget(facts: &impl Facts, user: &str, topic: &str) -> Becomes {
-    let known = find(facts, user, topic)?.is_some();
-    Ok((known.then(|| Change::delete(key(user, ENTRIES, topic))).into_iter().collect(), None))
+    if find(facts, user, topic)?.is_none() {
+        return Ok((Vec::new(), None));
+    }
+    let count = match counted(facts, user)?.saturating_sub(1) {
+        0 => Change::delete(entries_key(user)),
+        left => Change::put(entries_key(user), &left),
+    };
+    Ok((vec![Change::delete(key(user, ENTRIES, topic)), count], None))
 }
 
 fn find(facts: &impl Facts, user: &str, topic: &str) -> Result<Option<Entry>, Refusal> {
@@ -101,16 +126,32 @@ fn change(facts: &impl Facts, user: &str, topic: &str, work: impl FnOnce(&mut En
     Ok((change.into_iter().collect(), Some(new)))
 }
 
-/// Room for one more: when there is none, the conversation goes that was left first.
-fn make_room(facts: &impl Facts, user: &str) -> Result<Vec<Change>, Refusal> {
-    if count(facts, user, ENTRIES, CONVERSATIONS_MAX) < CONVERSATIONS_MAX {
-        return Ok(Vec::new());
+/// How many entries there are. A list that was never counted is counted once.
+fn counted(facts: &impl Facts, user: &str) -> Result<usize, Refusal> {
+    let known = read::<usize>(facts, &entries_key(user))?;
+    Ok(known.unwrap_or_else(|| count(facts, user, ENTRIES, usize::MAX)))
+}
+
+/// Conversations that make room in a full list, a hundredth at once, so that not every one that comes costs a look at all:
+/// first those that were left, then those of two, which come back with their next message, then groups, the oldest first
+/// and pinned ones last.
+fn first_to_go(facts: &impl Facts, user: &str) -> Result<Vec<String>, Refusal> {
+    let prefix = prefix(user, ENTRIES);
+    let mut order = Vec::with_capacity(CONVERSATIONS_MAX);
+    for (key, value) in facts.range(&prefix, None) {
+        let (entry, topic) = (parse::<Entry>(value)?, key.get(prefix.len()..).unwrap_or_default());
+        let class = match entry {
+            Entry { left_ms: Some(_), .. } => 0,
+            Entry { pinned: true, .. } => 3,
+            _ if topic.starts_with(DIRECT) => 1,
+            _ => 2,
+        };
+        order.push((class, entry.left_ms.unwrap_or(entry.joined_ms), topic));
     }
-    let mut first: Option<(u64, &str)> = None;
-    for (key, value) in facts.range(&prefix(user, ENTRIES), None) {
-        let left = parse::<Entry>(value)?.left_ms.map(|left_ms| (left_ms, key));
-        first = [first, left].into_iter().flatten().min();
+    if order.len() > ROOM_MADE {
+        order.select_nth_unstable(ROOM_MADE);
+        order.truncate(ROOM_MADE);
     }
-    let full = || Refusal::full(format!("a user is in at most {CONVERSATIONS_MAX} conversations"));
-    first.map(|(_, key)| vec![Change::delete(key.to_owned())]).ok_or_else(full)
+    order.sort_unstable();
+    Ok(order.into_iter().map(|(.., topic)| topic.to_owned()).collect())
 }

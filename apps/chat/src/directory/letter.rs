@@ -52,6 +52,25 @@ pub enum Letter {
         at_ms: u64,
         /// The newest message at that time; what came before is not unread.
         offset: u64,
+        /// Who brought the user there, if somebody did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
+    /// Another user asks the user into a group.
+    Invited {
+        /// Its topic.
+        topic: String,
+        /// Who.
+        by: String,
+        /// What the group is called.
+        name: String,
+        /// When.
+        at_ms: u64,
+    },
+    /// The user is asked into a group no longer.
+    Uninvited {
+        /// Its topic.
+        topic: String,
     },
     /// The user is in a conversation no longer.
     Unlisted {

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::relation::{BLOCKS, CONTACTS, INCOMING, OUTGOING};
+use super::relation::{BLOCKS, CONTACTS, INCOMING, INVITATIONS, OUTGOING};
 use crate::{
     facts::Refusal,
     list::{PAGE_LINES_MAX, check_limit},
@@ -47,7 +47,8 @@ pub enum Op {
         /// Whom.
         user: String,
     },
-    /// `contact.list`, `contact.requests`, `contact.sent`, `contact.blocked` `{after?, limit?}`: a page of users, by name.
+    /// `contact.list`, `contact.requests`, `contact.sent`, `contact.blocked` `{after?, limit?}`: a page of users, by name;
+    /// `inbox.invitations {after?, limit?}`: a page of invitations, by topic.
     List {
         /// Which list.
         list: List,
@@ -83,6 +84,8 @@ pub enum List {
     Sent,
     /// Users that are not heard.
     Blocked,
+    /// Groups into which the user is asked, by topic.
+    Invitations,
 }
 
 #[derive(Deserialize)]
@@ -139,6 +142,7 @@ impl Op {
             "contact.requests" => list(List::Requests),
             "contact.sent" => list(List::Sent),
             "contact.blocked" => list(List::Blocked),
+            "inbox.invitations" => list(List::Invitations),
             "inbox.set" => fields(body).map(|Setting { topic, muted, pinned }| Self::Set { topic, muted, pinned }),
             "inbox.forget" => fields(body).map(|Topic { topic }| Self::Forget { topic }),
             _ => return None,
@@ -171,6 +175,7 @@ impl List {
             Self::Requests => INCOMING,
             Self::Sent => OUTGOING,
             Self::Blocked => BLOCKS,
+            Self::Invitations => INVITATIONS,
         }
     }
 }

@@ -13,8 +13,12 @@ use crate::{
 /// Characters of a last message that the list shows: a line.
 pub const PREVIEW_CHARS_MAX: usize = 100;
 
-/// Bytes of a line at most: a topic, a preview and its writer, escaped.
-const LINE_BYTES_MAX: usize = 200 + 6 * 4 * PREVIEW_CHARS_MAX + 2 * 4 * crate::name::USER_CHARS_MAX + 300;
+/// Bytes of a line at most: a topic, a preview and its writer, escaped, and what a group is called.
+const LINE_BYTES_MAX: usize = 200
+    + 6 * 4 * PREVIEW_CHARS_MAX
+    + 2 * 4 * crate::name::USER_CHARS_MAX
+    + 2 * 4 * crate::name::GROUP_NAME_CHARS_MAX
+    + 300;
 
 /// Bytes after which a page has no further line.
 const PAGE_BYTES_MAX: usize = 48 * 1024;
@@ -26,10 +30,14 @@ const _: () = assert!(PAGE_BYTES_MAX + LINE_BYTES_MAX + 1_024 <= topic::BODY_BYT
 pub struct Recent {
     /// Its topic.
     pub topic: String,
+    /// What it is called, if it is a group.
+    pub name: Option<String>,
     /// Its newest offset.
     pub head: u64,
     /// All up to here was seen by the user.
     pub read: u64,
+    /// Messages of the user's own behind that.
+    pub own: u64,
     /// When the last thing happened in it; without a message, when the user came.
     pub last_at_ms: u64,
     /// The newest message.
@@ -66,7 +74,8 @@ pub struct Cursor {
     topic: String,
 }
 
-/// A page of the list: `{conversations: [{topic, head, unread, last_at_ms, last?, muted, pinned, left}], next?}`.
+/// A page of the list: `{conversations: [{topic, name?, head, unread, last_at_ms, last?, muted, pinned, left}],
+/// next?}`.
 #[derive(Clone, PartialEq, Eq, Serialize, Debug)]
 pub struct Page {
     /// The lines.
@@ -106,10 +115,10 @@ pub fn page(entries: impl IntoIterator<Item = Recent>, after: Option<&Cursor>, l
 }
 
 impl Recent {
-    /// Messages that the user has not seen.
+    /// Messages of others that the user has not seen.
     #[must_use]
     pub fn unread(&self) -> u64 {
-        if self.left { 0 } else { self.head.saturating_sub(self.read) }
+        if self.left { 0 } else { self.head.saturating_sub(self.read).saturating_sub(self.own) }
     }
 
     fn cursor(&self) -> Cursor {
@@ -159,6 +168,8 @@ impl Serialize for Recent {
         #[derive(Serialize)]
         struct Line<'a> {
             topic: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            name: Option<&'a str>,
             head: u64,
             unread: u64,
             last_at_ms: u64,
@@ -168,10 +179,10 @@ impl Serialize for Recent {
             pinned: bool,
             left: bool,
         }
-        let Self { topic, head, read: _, last_at_ms, last, muted, pinned, left } = self;
+        let Self { topic, name, head, read: _, own: _, last_at_ms, last, muted, pinned, left } = self;
         let (head, last_at_ms, muted, pinned, left) = (*head, *last_at_ms, *muted, *pinned, *left);
-        Line { topic, head, unread: self.unread(), last_at_ms, last: last.as_ref(), muted, pinned, left }
-            .serialize(serializer)
+        let (name, last, unread) = (name.as_deref(), last.as_ref(), self.unread());
+        Line { topic, name, head, unread, last_at_ms, last, muted, pinned, left }.serialize(serializer)
     }
 }
 

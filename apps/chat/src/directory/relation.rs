@@ -97,6 +97,12 @@ pub(super) const INCOMING: char = 'r';
 pub(super) const OUTGOING: char = 'o';
 pub(super) const BLOCKS: char = 'x';
 pub(super) const ENTRIES: char = 'c';
+pub(super) const INVITATIONS: char = 'i';
+
+/// The key of the fact that counts the entries.
+pub(super) fn entries_key(user: &str) -> String {
+    format!("u/{user}/n")
+}
 
 pub(super) fn prefix(user: &str, kind: char) -> String {
     format!("u/{user}/{kind}/")

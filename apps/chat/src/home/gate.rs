@@ -4,15 +4,17 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use handler::{Code, Cx, ShardId};
-use topic::{Mail, Topics, Visit, VisitKind};
+use topic::{Mail, Page, Topics, Visit, VisitKind};
 
-use super::{After, Home, View, Work, blocked, changed, is_account, listed, mail, recalled, who};
+use super::{
+    After, Home, View, Work,
+    amend::{Judged, amend, target},
+    blocked, changed, is_account, listed, mail, who,
+};
 use crate::{
     audit,
-    body::{self, Amend, AmendLimits, Original, What},
-    conversation::{
-        Conversation, GROUP_TICKS_MAX, Permit, SLOW_MS_MAX, is_open, may_read, may_write, members, personal,
-    },
+    body::{self, Amend, What},
+    conversation::{Conversation, GROUP_TICKS_MAX, Permit, is_open, may_read, may_write, members, personal},
     directory,
     facts::{Facts, Refusal},
     post::{Note, Post},
@@ -23,9 +25,6 @@ use crate::{
 /// What is said with a publication that changes another message.
 pub(crate) const AMENDS: u8 = 1;
 
-/// Members of slow groups that are remembered; who wrote too long ago to matter goes first.
-const SLOW_WRITERS_MAX: usize = 10_000;
-
 impl Home {
     /// Looks at mail to a home. Gives it back, perhaps with another body, unless it was refused.
     pub(crate) fn judge(
@@ -34,7 +33,7 @@ impl Home {
         topics: &mut Topics,
         (settings, shared): (&Settings, &Shared),
         from: ShardId,
-        letter: Mail,
+        (letter, fetched): (Mail, Option<&Page>),
     ) -> Option<Mail> {
         let Some(visit) = letter.visit() else { return Some(letter) };
         let publishes = visit.kind == VisitKind::Publish;
@@ -48,17 +47,21 @@ impl Home {
         }
         let judged = match publishes {
             true => {
-                self.publication(cx, topics, (settings, shared), &visit, words.as_deref().and_then(|w| w.as_deref()))
+                let words = words.as_deref().and_then(|words| words.as_deref());
+                self.publication(cx, topics, (settings, shared), &visit, (words, fetched))
             }
-            false if visit.kind == VisitKind::Wave => waver(topics, &visit, shared, cx.wall_ms).map(|()| None),
-            false => reader(topics, &visit).map(|()| None),
+            false if visit.kind == VisitKind::Wave => {
+                waver(topics, &visit, shared, cx.wall_ms).map(|()| Judged::Passes(None))
+            }
+            false => reader(topics, &visit).map(|()| Judged::Passes(None)),
         };
-        if publishes && judged.is_ok() {
-            self.open_day(cx, topics, visit.topic);
-        }
         match judged {
-            Ok(None) => Some(letter),
-            Ok(Some(body)) => Some(letter.with_body(&body)),
+            Ok(Judged::Passes(None)) => Some(letter),
+            Ok(Judged::Passes(Some(body))) => Some(letter.with_body(&body)),
+            Ok(Judged::Needs(offset)) => {
+                self.park(cx, topics, from, letter, offset);
+                None
+            }
             Err(Refusal { code, message, retry_ms }) => {
                 let message = match message {
                     Cow::Borrowed(message) => message,
@@ -77,8 +80,8 @@ impl Home {
         topics: &mut Topics,
         (settings, shared): (&Settings, &Shared),
         visit: &Visit<'_>,
-        words: Option<&WordList>,
-    ) -> Result<Option<Vec<u8>>, Refusal> {
+        (words, fetched): (Option<&WordList>, Option<&Page>),
+    ) -> Result<Judged, Refusal> {
         let on = conversation(visit)?;
         let view = View { topics, name: visit.topic };
         let who = who(visit.user, visit.guest);
@@ -111,13 +114,21 @@ impl Home {
         };
         let view = View { topics, name: visit.topic };
         let mut changes = Vec::new();
-        if let Some((amend, offset)) = amends {
-            let author = may_amend(&view, &settings.amend, (amend, offset), &who, role, cx.wall_ms)?;
-            if amend == Amend::Recall {
-                changes = changed(&view, recalled(offset), Some(Bytes::from_static(b"true")));
-                if author != visit.user {
-                    letters.push(audit::note("recall", of, visit.body));
-                }
+        let mut amended = None;
+        if let Some((kind, offset)) = amends {
+            let Some(target) = target(&view, offset, fetched)? else { return Ok(Judged::Needs(offset)) };
+            amend(&view, settings, (kind, offset, 0), (&who, role), &target, cx.wall_ms)?;
+            amended = Some((kind, offset, target));
+        }
+        // Nothing is in the way of it any more. A notice that goes before it takes the next offset, and what is on disk
+        // together with it is given to topics right before it.
+        self.open_day(cx, topics, visit.topic);
+        let own = topics.newest(visit.topic) + 1;
+        let view = View { topics, name: visit.topic };
+        if let Some((kind, offset, target)) = amended {
+            changes = amend(&view, settings, (kind, offset, own), (&who, role), &target, cx.wall_ms)?;
+            if kind == Amend::Recall && target.from != visit.user {
+                letters.push(audit::note("recall", of, visit.body));
             }
         }
         if let Conversation::Direct(a, b) = &on {
@@ -126,30 +137,30 @@ impl Home {
                 let news = changed(&view, listed(user), Some(Bytes::from_static(b"true")));
                 if let (false, Some(to)) = (news.is_empty(), personal(user)) {
                     let (topic, at_ms) = (visit.topic.to_owned(), cx.wall_ms);
-                    letters.push((to, Note::Directory(directory::Letter::Listed { topic, at_ms, offset })));
+                    letters.push((to, Note::Directory(directory::Letter::Listed { topic, at_ms, offset, by: None })));
                     changes.extend(news);
                 }
             }
         }
-        if !changes.is_empty() || !letters.is_empty() {
-            let (name, notices, after) = (visit.topic.to_owned(), Vec::new(), After::Nothing);
-            self.commit(cx, topics, Work { name, changes, notices, letters, after })?;
+        // Who has seen all that came before has seen what it says itself.
+        let seen = topics.watermark(visit.topic, visit.user).map_or(0, |mark| mark.read);
+        let sees = !is_open(visit.topic) && seen + 1 == own;
+        if sees || !changes.is_empty() || !letters.is_empty() {
+            let (name, notices) = (visit.topic.to_owned(), Vec::new());
+            let after = if sees { After::Seen(visit.user.to_owned(), own) } else { After::Nothing };
+            self.accompany(cx, topics, Work { name, changes, notices, letters, after })?;
         }
         if slow_ms > 0 {
-            self.slow.insert((visit.topic.to_owned(), visit.user.to_owned()), cx.wall_ms);
+            self.slow.wrote(cx.wall_ms, visit.topic, visit.user, slow_ms);
         }
-        Ok(body)
+        Ok(Judged::Passes(body))
     }
 
-    fn check_slow(&mut self, now_ms: u64, visit: &Visit<'_>, slow_ms: u32) -> Result<(), Refusal> {
+    fn check_slow(&self, now_ms: u64, visit: &Visit<'_>, slow_ms: u32) -> Result<(), Refusal> {
         if slow_ms == 0 {
             return Ok(());
         }
-        if self.slow.len() >= SLOW_WRITERS_MAX {
-            self.slow.retain(|_, at_ms| *at_ms + u64::from(SLOW_MS_MAX) > now_ms);
-        }
-        let last = self.slow.get(&(visit.topic.to_owned(), visit.user.to_owned()));
-        let wait = last.map_or(0, |at_ms| (at_ms + u64::from(slow_ms)).saturating_sub(now_ms));
+        let wait = self.slow.wait_ms(now_ms, visit.topic, visit.user);
         match u32::try_from(wait).unwrap_or(u32::MAX) {
             0 => Ok(()),
             wait => Err(Refusal { retry_ms: Some(wait), ..Refusal::full("this group is slow: wait a little") }),
@@ -205,29 +216,6 @@ fn check_direct(view: &View<'_>, (a, b): (&str, &str), user: &str, shared: &Shar
         return Err(Refusal::new(Code::NotFound, "there is no such user"));
     }
     Ok(())
-}
-
-/// Whether somebody may do that to a message; who wrote it.
-fn may_amend(
-    view: &View<'_>,
-    limits: &AmendLimits,
-    (amend, offset): (Amend, u64),
-    who: &crate::Who<'_>,
-    role: Option<crate::conversation::Role>,
-    now_ms: u64,
-) -> Result<String, Refusal> {
-    if offset > view.topics.tail(view.name).head {
-        return Err(Refusal::new(Code::OutOfRange, "there is no such message"));
-    }
-    if view.get(&recalled(offset)).is_some() {
-        return Err(Refusal::new(Code::FailedPrecondition, "that message was recalled"));
-    }
-    let Some(record) = view.topics.peek(view.name, offset) else {
-        return Err(Refusal::new(Code::FailedPrecondition, "that message is too old to be changed"));
-    };
-    let original = Original { from: record.from, at_ms: record.at_ms, body: record.body };
-    body::may_amend(limits, amend, &original, who, role, now_ms)?;
-    Ok(record.from.to_owned())
 }
 
 /// What a list of words says of a message.

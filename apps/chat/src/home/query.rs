@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use handler::{Cx, Peer, ShardId};
+use handler::{Code, Cx, Peer, ShardId};
 use serde::Serialize;
 use topic::{Mail, Topics};
 
-use super::{After, Asker, Home, View, Work, is_account, mail, to_users, who};
+use super::{After, Asker, Home, View, Work, forgotten, is_account, mail, to_users, who};
 use crate::{
     audit,
     conversation::{self, Call, Conversation, may_read, personal},
-    directory,
+    directory::{self, State},
     facts::{Refusal, Who, json},
     list::check_limit,
     post::{Note, Post, Query},
@@ -45,8 +45,31 @@ impl Home {
     ) {
         let (asker, who) = (Asker { shard: from, peer, id }, who(user, guest));
         let refused = match query {
-            Query::Conversation { on, op } => self.conversation(cx, topics, shared, asker, &who, (&on, &op)),
-            Query::Directory(op) => self.directory(cx, topics, shared, asker, &who, &op),
+            Query::Conversation { on, op } => self.conversation(cx, topics, shared, asker, &who, (&on, &op, &[])),
+            Query::Vouched { shard, on, op, known } => {
+                let asker = Asker { shard, ..asker };
+                if let Err(refusal) = self.conversation(cx, topics, shared, asker, &who, (&on, &op, &known)) {
+                    answer(cx, topics, asker, Err(refusal));
+                }
+                return;
+            }
+            Query::Vouch { on, op } => known(topics, user, &op).map(|known| {
+                let (to, user) = (cx.home(&on.topic()), user.clone());
+                let query = Query::Vouched { shard: from, on, op, known };
+                mail(cx, topics, to, Post::Ask { peer, id, user, guest, query });
+            }),
+            Query::Directory(op) => self.directory(cx, topics, shared, asker, &who, (&op, None)),
+            Query::End { on } => end(topics, &who, &on).map(|(to, topic, upto)| {
+                let (to, query) = (cx.home(&to), Query::Forget { shard: from, topic, upto });
+                mail(cx, topics, to, Post::Ask { peer, id, user: user.clone(), guest, query });
+            }),
+            Query::Forget { shard, topic, upto } => {
+                let (asker, op) = (Asker { shard, ..asker }, directory::Op::Forget { topic });
+                if let Err(refusal) = self.directory(cx, topics, shared, asker, &who, (&op, Some(upto))) {
+                    answer(cx, topics, asker, Err(refusal));
+                }
+                return;
+            }
             Query::List { after, limit } => self.list(cx, topics, asker, user, (after, limit)),
             Query::Marks { on, after, limit } => {
                 let page = marks(topics, &who, &on, (after.as_deref(), limit));
@@ -72,19 +95,16 @@ impl Home {
         shared: &Shared,
         asker: Asker,
         who: &Who<'_>,
-        (on, op): (&Conversation, &conversation::Op),
+        (on, op, known): (&Conversation, &conversation::Op, &[String]),
     ) -> Result<(), Refusal> {
         let name = on.topic();
         let (at_ms, head) = (cx.wall_ms, topics.tail(&name).head);
-        let call = Call { who: *who, at_ms, head, is_account: &|user| is_account(shared, user) };
-        let decision = conversation::decide(&View { topics, name: &name }, on, &call, op)?;
-        let conversation::Decision { changes, notices, answer, joined, left } = decision;
-        let listed = |user: &String| {
-            let letter = directory::Letter::Listed { topic: name.clone(), at_ms, offset: head };
-            (user.clone(), letter)
-        };
-        let unlisted = |user: &String| (user.clone(), directory::Letter::Unlisted { topic: name.clone(), at_ms });
-        let mut letters = to_users(joined.iter().map(listed).chain(left.iter().map(unlisted)).collect());
+        let (is_account, knows) =
+            (|user: &str| is_account(shared, user), |user: &str| known.iter().any(|it| it == user));
+        let call = Call { who: *who, at_ms, head, is_account: &is_account, knows: &knows };
+        let mut decision = conversation::decide(&View { topics, name: &name }, on, &call, op)?;
+        let mut letters = letters(&name, who.user, (at_ms, head), &mut decision);
+        let conversation::Decision { changes, notices, answer, left, .. } = decision;
         if let Some(what) = audit::name(op) {
             let of = (name.as_str(), who.user, at_ms);
             letters.extend(notices.iter().map(|notice| audit::note(what, of, notice)));
@@ -97,6 +117,28 @@ impl Home {
         Ok(())
     }
 
+    /// Somebody was made a member of a group by another user whom it does not hear: to all others it just leaves.
+    pub(super) fn unwanted(
+        &mut self,
+        cx: &mut Cx<'_, Mail>,
+        topics: &mut Topics,
+        (to, user): (String, &str),
+        after: After,
+    ) {
+        let (at_ms, head) = (cx.wall_ms, topics.tail(&to).head);
+        let call = Call { who: who(user, false), at_ms, head, is_account: &|_| false, knows: &|_| false };
+        let view = View { topics, name: &to };
+        let leave = |on| conversation::decide(&view, &on, &call, &conversation::Op::Leave).ok();
+        // Who is no member any longer needs not leave.
+        let mut decision = Conversation::parse(&to).and_then(leave).unwrap_or_default();
+        let letters = letters(&to, user, (at_ms, head), &mut decision);
+        let conversation::Decision { changes, notices, left, .. } = decision;
+        let work = Work { name: to.clone(), changes, notices, letters, after };
+        if self.commit(cx, topics, work).is_ok() {
+            Self::expel(cx, topics, &to, &left);
+        }
+    }
+
     fn directory(
         &mut self,
         cx: &mut Cx<'_, Mail>,
@@ -104,31 +146,77 @@ impl Home {
         shared: &Shared,
         asker: Asker,
         who: &Who<'_>,
-        op: &directory::Op,
+        (op, upto): (&directory::Op, Option<u64>),
     ) -> Result<(), Refusal> {
         let name = personal(who.user).ok_or_else(|| Refusal::denied("that is not the name of an account"))?;
         let view = View { topics, name: &name };
         let decision = directory::decide(&view, who, cx.wall_ms, &|user| is_account(shared, user), op)?;
-        let directory::Decision { changes, letters, notices, answer } = decision;
+        let directory::Decision { changes, letters, notices, answer, .. } = decision;
         let mut letters = to_users(letters);
-        letters.extend(to_conversation(who.user, op).filter(|_| !changes.is_empty()));
+        letters.extend(to_conversation(who.user, (op, upto)).filter(|_| !changes.is_empty()));
         let work = Work { name, changes, notices, letters, after: After::Answer(asker, answer) };
         let _ = self.commit(cx, topics, work);
         Ok(())
     }
 }
 
+/// The personal topic of one of two, their topic, and its newest offset.
+fn end(topics: &Topics, who: &Who<'_>, on: &Conversation) -> Result<(String, String, u64), Refusal> {
+    let topic = on.topic();
+    may_read(&View { topics, name: &topic }, on, who)?;
+    let own = personal(who.user).ok_or_else(|| Refusal::denied("that is not the name of an account"))?;
+    let newest = topics.newest(&topic);
+    Ok((own, topic, newest))
+}
+
+/// Which of the users that somebody wants in a group are its contacts.
+fn known(topics: &Topics, user: &str, op: &conversation::Op) -> Result<Vec<String>, Refusal> {
+    op.check()?;
+    let name = personal(user).unwrap_or_default();
+    let view = View { topics, name: &name };
+    let mut known = Vec::new();
+    for other in op.newcomers() {
+        match directory::state(&view, user, other)? {
+            State::Contact => known.push(other.clone()),
+            State::Blocked => return Err(Refusal::new(Code::FailedPrecondition, "you have blocked that user")),
+            State::Stranger | State::Outgoing | State::Incoming => {}
+        }
+    }
+    Ok(known)
+}
+
+/// What users' homes have to know of a decision about a group.
+fn letters(
+    on: &str,
+    asker: &str,
+    (at_ms, offset): (u64, u64),
+    decision: &mut conversation::Decision,
+) -> Vec<(String, Note)> {
+    let take = std::mem::take::<Vec<String>>;
+    let topic = || on.to_owned();
+    let group = std::mem::take(&mut decision.name);
+    let listed = take(&mut decision.joined).into_iter().map(|user| {
+        let by = (user != asker).then(|| asker.to_owned());
+        (user, directory::Letter::Listed { topic: topic(), at_ms, offset, by })
+    });
+    let unlisted =
+        decision.left.iter().map(|user| (user.clone(), directory::Letter::Unlisted { topic: topic(), at_ms }));
+    let invited = take(&mut decision.invited).into_iter().map(|user| {
+        (user, directory::Letter::Invited { topic: topic(), by: asker.to_owned(), name: group.clone(), at_ms })
+    });
+    let uninvited =
+        take(&mut decision.uninvited).into_iter().map(|user| (user, directory::Letter::Uninvited { topic: topic() }));
+    to_users(listed.chain(unlisted).chain(invited).chain(uninvited).collect())
+}
+
 /// What the direct conversation with another user has to know of an operation.
-fn to_conversation(user: &str, op: &directory::Op) -> Option<(String, Note)> {
+fn to_conversation(user: &str, (op, upto): (&directory::Op, Option<u64>)) -> Option<(String, Note)> {
     let with = |other: &str| Conversation::direct(user, other).map(|on| on.topic());
     let by = user.to_owned();
     match op {
         directory::Op::Block { user: other } => Some((with(other)?, Note::Blocked { by, on: true })),
         directory::Op::Unblock { user: other } => Some((with(other)?, Note::Blocked { by, on: false })),
-        directory::Op::Forget { topic } => match Conversation::parse(topic)? {
-            on @ Conversation::Direct(..) => Some((on.topic(), Note::Forgotten { by })),
-            _ => None,
-        },
+        directory::Op::Forget { topic } => forgotten(topic, user, upto),
         _ => None,
     }
 }

@@ -33,6 +33,7 @@ fn the_first_message_of_a_day_has_its_date_before_it_in_every_kind_of_conversati
         let (ada, bob) = (world.enter("ada"), world.enter("bob"));
         let made = world.ask(ada, "chat.create", json!({"name": "us", "users": ["bob"]})).expect("made");
         let group = made["topic"].as_str().expect("a topic").to_owned();
+        world.ask(bob, "chat.join", json!({"topic": group})).expect("asked");
         for topic in [ROOM, "chat/d/ada~bob", group.as_str()] {
             world.publish(ada, topic, text("one")).expect("published");
             world.subscribe(bob, topic, None).expect("may");

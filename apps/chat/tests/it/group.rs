@@ -6,8 +6,8 @@ use bytes::Bytes;
 use chat::{
     Change, Refusal, Who, apply,
     conversation::{
-        Ask, Call, Conversation, Decision, GROUP_BANS_MAX, GROUP_MEMBERS_MAX, Member, Op, Permit, Role, decide,
-        may_read, may_write,
+        Ask, Call, Conversation, Decision, GROUP_BANS_MAX, GROUP_INVITATIONS_MAX, GROUP_MEMBERS_MAX, Member, Op,
+        Permit, Role, decide, may_read, may_write,
     },
 };
 use handler::Code;
@@ -35,7 +35,8 @@ impl Home {
         let ask = Ask::read(&format!("chat.{verb}"), body.to_string().as_bytes()).expect("an operation")?;
         let who = Who { user, guest: user.starts_with("guest") };
         self.at_ms += 10;
-        let call = Call { who, at_ms: self.at_ms, head: self.head, is_account: &|user| !user.starts_with("guest") };
+        let (is_account, knows) = (|user: &str| !user.starts_with("guest"), |user: &str| !user.starts_with("stranger"));
+        let call = Call { who, at_ms: self.at_ms, head: self.head, is_account: &is_account, knows: &knows };
         let decision = decide(&self.facts, &group(), &call, &ask.op)?;
         apply(&mut self.facts, &decision.changes);
         self.head += decision.notices.len() as u64;
@@ -172,6 +173,67 @@ fn a_group_is_closed_to_strangers_until_it_is_opened() {
 }
 
 #[test]
+fn strangers_are_asked_and_only_their_yes_makes_them_members() {
+    let mut home = Home { facts: BTreeMap::new(), at_ms: 1_000, head: 0 };
+    let users = json!({"name": "us", "users": ["bob", "stranger1"]});
+    let made = home.ask("ada", "create", users).expect("made");
+    assert_eq!(made.answer, r#"{"topic":"chat/g/1","invited":["stranger1"]}"#);
+    assert_eq!((made.joined, made.invited, made.name.as_str()), (names(&["ada", "bob"]), names(&["stranger1"]), "us"));
+    assert_eq!(told_event(&made.notices[0], "users"), json!(["bob"]), "nobody hears of the others");
+    let users = json!({"users": ["eve", "stranger1", "stranger2"]});
+    let invited = home.ask("ada", "invite", users).expect("invited");
+    assert_eq!(invited.answer, r#"{"invited":["stranger1","stranger2"]}"#);
+    assert_eq!((invited.joined, invited.invited), (names(&["eve"]), names(&["stranger2"])), "one question is enough");
+    let stranger = Who { user: "stranger1", guest: false };
+    assert!(may_read(&home.facts, &group(), &stranger).is_err() && home.write("stranger1").is_err());
+    let page = home.ask("ada", "invitations", json!({})).expect("an admin").answer;
+    let page: Value = serde_json::from_slice(&page).expect("JSON");
+    assert_eq!(page["invitations"][1], json!({"user": "stranger2", "by": "ada", "at_ms": 1_020}));
+    assert_eq!(home.code("bob", "invitations", json!({})), DENIED);
+
+    let joined = home.ask("stranger1", "join", json!({})).expect("asked");
+    assert_eq!((told(&joined)[0]["event"].clone(), joined.joined), (json!("joined"), names(&["stranger1"])));
+    assert_eq!(home.code("stranger1", "remove", json!({"user": "stranger2"})), DENIED);
+    let declined = home.ask("stranger2", "decline", json!({})).expect("asked");
+    assert_eq!((declined.uninvited, declined.notices), (names(&["stranger2"]), vec![]));
+    assert_eq!(home.code("stranger2", "join", json!({})), DENIED);
+    assert_eq!(home.code("stranger2", "decline", json!({})), Some(Code::NotFound));
+
+    home.ask("ada", "invite", json!({"users": ["stranger2", "stranger3", "stranger4"]})).expect("invited");
+    let withdrawn = home.ask("ada", "remove", json!({"user": "stranger2"})).expect("taken back");
+    assert_eq!((withdrawn.uninvited, withdrawn.left.len()), (names(&["stranger2"]), 0));
+    assert_eq!(home.code("stranger2", "join", json!({})), DENIED);
+    let banned = home.ask("ada", "ban", json!({"user": "stranger3"})).expect("banned");
+    assert_eq!(banned.uninvited, names(&["stranger3"]));
+    for user in ["bob", "eve", "stranger1"] {
+        home.ask(user, "leave", json!({})).expect("left");
+    }
+    assert_eq!(home.ask("ada", "leave", json!({})).map(|closed| closed.uninvited), Ok(names(&["stranger4"])));
+    assert_eq!(home.facts.len(), 1, "only the mark is left");
+}
+
+#[test]
+fn invitations_without_an_answer_are_so_many() {
+    let mut home = Home::new(&[]);
+    let users = |first: u32, count: u32| (first..first + count).map(|n| format!("stranger{n}")).collect::<Vec<_>>();
+    for first in (0..GROUP_INVITATIONS_MAX).step_by(200) {
+        home.ask("ada", "invite", json!({"users": users(first, 200)})).expect("room");
+    }
+    let more = json!({"users": users(GROUP_INVITATIONS_MAX, 1)});
+    assert_eq!(home.code("ada", "invite", more.clone()), Some(Code::ResourceExhausted));
+    home.ask("stranger7", "decline", json!({})).expect("asked");
+    assert_eq!(home.code("ada", "invite", more), None);
+}
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn told_event(notice: &Bytes, field: &str) -> Value {
+    serde_json::from_slice::<Value>(notice).expect("JSON")[field].clone()
+}
+
+#[test]
 fn a_muted_member_reads_and_cannot_shake_it_off() {
     let mut home = Home::new(&["bob"]);
     home.ask("ada", "settings", json!({"open": true})).expect("opened");
@@ -221,7 +283,7 @@ fn a_banned_user_stays_out_until_the_ban_ends() {
 fn guests_and_strange_names_have_no_groups() {
     let mut home = Home::new(&[]);
     let double = Who { user: "ada", guest: true };
-    let call = Call { who: double, at_ms: 0, head: 0, is_account: &|_| true };
+    let call = Call { who: double, at_ms: 0, head: 0, is_account: &|_| true, knows: &|_| true };
     assert!(decide(&home.facts, &group(), &call, &Op::Info).is_err(), "a guest that is called like a member is not it");
     home.ask("ada", "settings", json!({"open": true})).expect("opened");
     assert_eq!(home.code("guest-1", "create", json!({"name": "x"})), DENIED);

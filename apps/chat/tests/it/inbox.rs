@@ -1,10 +1,10 @@
 //! A user's list of conversations: what is in it, how far it was read, and its pages.
 
-use std::collections::BTreeMap;
+use std::{cell::Cell, collections::BTreeMap};
 
 use bytes::Bytes;
 use chat::{
-    Who, apply,
+    Facts, Who, apply,
     directory::{CONVERSATIONS_MAX, Cursor, Decision, Entry, Last, Letter, Op, Recent, decide, page, receive},
 };
 use handler::Code;
@@ -24,7 +24,7 @@ impl Home {
     }
 
     fn listed(&mut self, topic: &str, at_ms: u64, offset: u64) -> Result<Decision, Code> {
-        self.hear(&Letter::Listed { topic: topic.to_owned(), at_ms, offset })
+        self.hear(&Letter::Listed { topic: topic.to_owned(), at_ms, offset, by: None })
     }
 
     fn marked(&mut self, topic: &str, delivered: u64, read: u64) -> Result<Decision, Code> {
@@ -79,27 +79,74 @@ fn a_conversation_is_listed_read_left_and_joined_again() {
     assert_eq!(home.entry(topic), Some(new));
     let forgotten = home.ask("inbox.forget", json!({"topic": topic})).expect("forgotten");
     assert_eq!(forgotten.notices, [r#"{"type":"conversation","topic":"chat/g/1"}"#]);
-    assert!(home.facts.is_empty());
+    assert!(home.facts.is_empty(), "also none that counts");
     assert_eq!(home.ask("inbox.forget", json!({"topic": topic})).map(|again| again.notices), Ok(vec![]));
 }
 
 #[test]
-fn a_full_list_gives_up_what_was_left_first() {
+fn a_full_list_gives_up_what_was_left_and_what_comes_back_by_itself() {
     let mut home = Home::default();
     for n in 0..CONVERSATIONS_MAX {
-        home.listed(&format!("chat/g/{n}"), 1, 0).expect("room");
+        let topic = if n < 200 { format!("chat/d/ada~u{n}") } else { format!("chat/g/{n}") };
+        home.listed(&topic, n as u64, 0).expect("room");
     }
-    assert_eq!(home.listed("chat/g/last", 2, 0), Err(Code::ResourceExhausted));
-    for (n, at_ms) in [(7, 30), (8, 20), (9, 40)] {
-        home.hear(&Letter::Unlisted { topic: format!("chat/g/{n}"), at_ms }).expect("left");
+    home.ask("inbox.set", json!({"topic": "chat/d/ada~u0", "pinned": true})).expect("pinned");
+    for n in [9_007, 9_008, 9_009] {
+        home.hear(&Letter::Unlisted { topic: format!("chat/g/{n}"), at_ms: 90_000 - n }).expect("left");
     }
-    home.listed("chat/g/last", 50, 0).expect("room");
-    assert_eq!((home.entry("chat/g/8"), home.facts.len()), (None, CONVERSATIONS_MAX));
+    let come = home.listed("chat/g/last", 100_000, 0).expect("there is always room");
+    // Those that were left, last to first, then those of two, the oldest first, but not what is pinned.
+    let expected = [9_009, 9_008, 9_007].map(|n| format!("chat/g/{n}"));
+    assert_eq!(come.unlisted[..3], expected);
+    assert_eq!(come.unlisted[3..], (1..98).map(|n| format!("chat/d/ada~u{n}")).collect::<Vec<_>>());
+    assert_eq!(come.notices.len(), 101, "the devices hear of each");
+    assert_eq!(home.facts.len(), CONVERSATIONS_MAX - 100 + 1 + 1, "and one that counts");
+    assert!(home.entry("chat/g/last").is_some() && home.entry("chat/d/ada~u0").is_some());
+}
+
+/// Facts that count how many were looked at.
+struct Counting<'a>(&'a BTreeMap<String, Bytes>, Cell<u64>);
+
+impl Facts for Counting<'_> {
+    fn get(&self, key: &str) -> Option<&[u8]> {
+        Facts::get(self.0, key)
+    }
+
+    fn range<'f>(&'f self, prefix: &str, after: Option<&str>) -> impl Iterator<Item = (&'f str, &'f [u8])> {
+        Facts::range(self.0, prefix, after).inspect(|_| self.1.set(self.1.get() + 1))
+    }
+}
+
+#[test]
+fn a_full_list_is_not_searched_for_each_conversation_that_comes() {
+    let mut facts = BTreeMap::new();
+    let mut looks = 0;
+    for n in 0..CONVERSATIONS_MAX + 500 {
+        let counting = Counting(&facts, Cell::new(0));
+        let letter = Letter::Listed { topic: format!("chat/g/{n}"), at_ms: n as u64, offset: 0, by: None };
+        let decision = receive(&counting, "ada", 9, &letter).expect("there is always room");
+        looks += counting.1.get();
+        apply(&mut facts, &decision.changes);
+    }
+    assert!(looks <= 5 * CONVERSATIONS_MAX as u64, "{looks} facts were looked at");
+    assert!(facts.contains_key("u/ada/c/chat/g/10499") && !facts.contains_key("u/ada/c/chat/g/499"));
+    assert!(facts.contains_key("u/ada/c/chat/g/500"));
 }
 
 fn recent(topic: &str, last_at_ms: u64) -> Recent {
     let topic = topic.to_owned();
-    Recent { topic, head: 0, read: 0, last_at_ms, last: None, muted: false, pinned: false, left: false }
+    Recent {
+        topic,
+        name: None,
+        head: 0,
+        read: 0,
+        own: 0,
+        last_at_ms,
+        last: None,
+        muted: false,
+        pinned: false,
+        left: false,
+    }
 }
 
 #[test]
@@ -113,6 +160,7 @@ fn a_line_says_what_is_new() {
         "last": {"offset": 9, "from": "bob", "type": "image", "text": "look ☺"},
     });
     assert_eq!(answer, json!({"conversations": [line], "next": "0.5.chat/d/ada~bob"}));
+    assert_eq!(Recent { head: 9, read: 4, own: 2, ..recent("x", 0) }.unread(), 3, "one's own are not");
     assert_eq!(Recent { head: 3, read: 7, ..recent("x", 0) }.unread(), 0, "a history that starts anew");
     assert_eq!(Recent { head: 9, left: true, ..recent("x", 0) }.unread(), 0);
     let long = format!(r#"{{"type":"text","text":"{}"}}"#, "é".repeat(5_000));

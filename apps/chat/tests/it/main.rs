@@ -1,6 +1,7 @@
 //! A room on one shard: what may be said, what is heard, and what the history gives back. And the model of a messenger:
 //! groups, users' directories, messages.
 
+mod amend;
 mod contact;
 mod crash;
 mod day;

@@ -148,7 +148,12 @@ fn members_of_a_small_group_see_each_other_until_they_leave_it() {
         let (ada, mia) = (world.enter("ada"), world.enter("mia"));
         let made = world.ask(ada, "chat.create", json!({"name": "us", "users": ["mia", "tom"]})).expect("made");
         let topic = made["topic"].as_str().expect("a topic").to_owned();
-        pass(&mut world, 200);
+        let tom = world.enter("tom");
+        for client in [mia, tom] {
+            world.ask(client, "chat.join", json!({"topic": topic})).expect("asked");
+        }
+        world.leave(tom);
+        pass(&mut world, 60_000);
         let seen = watch(&mut world, mia, "mia");
         let expected = json!([{"user": "ada", "state": "online"}, {"user": "tom", "state": "offline"}]);
         assert_eq!(seen["users"], expected, "seed {seed}");

@@ -24,6 +24,9 @@ impl Office {
         let mut groups = Vec::new();
         for users in [json!(["bob", "eve", "mia"]), json!(["mia", "tom"])] {
             let made = world.ask(people["ada"], "chat.create", json!({"name": "us", "users": users})).expect("made");
+            for user in made["invited"].as_array().expect("a list").iter().filter_map(Value::as_str) {
+                world.ask(people[user], "chat.join", json!({"topic": made["topic"]})).expect("asked");
+            }
             groups.push(made["topic"].as_str().expect("a topic").to_owned());
         }
         for (user, person) in &people {

@@ -29,7 +29,8 @@ fn text(text: &str) -> Value {
     json!({"type": "text", "text": text})
 }
 
-fn create(world: &mut World, client: usize, users: &[&str]) -> String {
+fn create(world: &mut World, (client, user): (usize, &str), users: &[&str]) -> String {
+    users.iter().for_each(|other| world.befriend(user, other));
     let made = world.ask(client, "chat.create", json!({"name": "us", "users": users})).expect("made");
     made["topic"].as_str().expect("a topic").to_owned()
 }
@@ -57,7 +58,7 @@ fn is_kept_out(world: &mut World, client: usize, topic: &str) {
 fn a_group_is_for_its_members() {
     tell(|world| {
         let [ada, bob, eve] = ["ada", "bob", "eve"].map(|user| world.enter(user));
-        let topic = create(world, ada, &["bob"]);
+        let topic = create(world, (ada, "ada"), &["bob"]);
         assert_eq!(topic.len(), "chat/g/".len() + 24);
         for member in [ada, bob] {
             assert_eq!(world.subscribe(member, &topic, Some(0)), Ok(1));
@@ -71,6 +72,8 @@ fn a_group_is_for_its_members() {
         let unknown = world.ask(ada, "chat.invite", json!({"topic": topic, "users": ["nobody"]}));
         assert_eq!(unknown.err(), Some(Code::NotFound));
         world.ask(ada, "chat.invite", json!({"topic": topic, "users": ["eve"]})).expect("invited");
+        is_kept_out(world, eve, &topic);
+        world.ask(eve, "chat.join", json!({"topic": topic})).expect("asked");
         assert_eq!(world.subscribe(eve, &topic, Some(0)), Ok(3));
         assert_eq!(world.heard(eve).len(), 3, "what came before may be read");
         let until_ms = world.wall_ms + 5_000;
@@ -92,12 +95,72 @@ fn a_group_is_for_its_members() {
 }
 
 #[test]
+fn nobody_takes_part_who_was_not_asked_or_has_blocked_who_asks() {
+    tell(|world| {
+        let [ada, bob, eve] = ["ada", "bob", "eve"].map(|user| world.enter(user));
+        world.ask(eve, "contact.block", json!({"user": "ada"})).expect("blocked");
+        world.subscribe(bob, "chat/u/bob", None).expect("the own one");
+        let made = world.ask(ada, "chat.create", json!({"name": "us", "users": ["bob", "eve"]})).expect("made");
+        assert_eq!(made["invited"], json!(["bob", "eve"]), "who has blocked looks like who has not answered");
+        let topic = made["topic"].as_str().expect("a topic");
+        let (by, at_ms) = ("ada", world.wall_ms);
+        let line = json!({"topic": topic, "by": by, "name": "us", "at_ms": at_ms});
+        let mut notice = line.clone();
+        notice["type"] = json!("invitation");
+        assert_eq!(bodies(&world.heard(bob)), [&notice]);
+        let invitations =
+            |world: &mut World, client| world.ask(client, "inbox.invitations", json!({})).expect("a list");
+        assert_eq!(invitations(world, bob), json!({"more": false, "invitations": [line]}));
+        assert_eq!(invitations(world, eve)["invitations"], json!([]));
+        for client in [bob, eve] {
+            assert_eq!(world.ask(client, "inbox.list", json!({})).expect("a list")["conversations"], json!([]));
+        }
+        let again = world.ask(ada, "chat.invite", json!({"topic": topic, "users": ["bob", "eve"]}));
+        assert_eq!(again, Ok(json!({"invited": ["bob", "eve"]})));
+        world.ask(bob, "chat.decline", json!({"topic": topic})).expect("asked");
+        assert_eq!(invitations(world, bob)["invitations"], json!([]));
+        assert_eq!(world.subscribe(bob, topic, None).err(), DENIED);
+        world.ask(ada, "chat.invite", json!({"topic": topic, "users": ["bob"]})).expect("asked again");
+        world.ask(bob, "chat.join", json!({"topic": topic})).expect("yes");
+        assert_eq!(invitations(world, bob)["invitations"], json!([]));
+        assert_eq!(world.ask(bob, "inbox.list", json!({})).expect("a list")["conversations"][0]["topic"], json!(topic));
+        let other = world.ask(bob, "chat.create", json!({"name": "x", "users": ["eve"]})).expect("made");
+        assert_eq!(invitations(world, eve)["invitations"][0]["topic"], other["topic"]);
+        world.ask(eve, "contact.block", json!({"user": "bob"})).expect("blocked");
+        assert_eq!(invitations(world, eve)["invitations"], json!([]));
+        let blocked = world.ask(eve, "chat.create", json!({"name": "x", "users": ["bob"]}));
+        assert_eq!(blocked.err(), Some(Code::FailedPrecondition));
+    });
+}
+
+#[test]
+fn a_block_wins_over_a_contact_that_still_seems_to_be_one() {
+    let mut raced = 0;
+    for seed in 0..200 {
+        println!("seed {seed}");
+        let mut world = World::new(seed, seed % 2 == 0, &USERS);
+        let [ada, eve] = ["ada", "eve"].map(|user| world.enter(user));
+        world.befriend("ada", "eve");
+        let block = world.start_ask(eve, "contact.block", json!({"user": "ada"}));
+        while !world.is_answered(eve, block) {
+            world.step();
+        }
+        let made = world.ask(ada, "chat.create", json!({"name": "us", "users": ["eve"]})).expect("made");
+        raced += u32::from(made.get("invited").is_none());
+        let members = world.ask(ada, "chat.members", json!({"topic": made["topic"]})).expect("a member");
+        assert_eq!(members["count"], json!(1));
+        assert_eq!(world.ask(eve, "inbox.list", json!({})).expect("a list")["conversations"], json!([]));
+    }
+    assert!(raced > 1, "the home of ada took eve for a contact {raced} times");
+}
+
+#[test]
 fn what_is_said_after_a_removal_is_not_heard_even_in_the_same_moment() {
     for seed in 0..100 {
         println!("seed {seed}");
         let mut world = World::new(seed, seed % 2 == 0, &USERS);
         let [ada, eve] = ["ada", "eve"].map(|user| world.enter(user));
-        let topic: &'static str = String::leak(create(&mut world, ada, &["eve"]));
+        let topic: &'static str = String::leak(create(&mut world, (ada, "ada"), &["eve"]));
         world.subscribe(ada, topic, None).expect("a member");
         world.subscribe(eve, topic, None).expect("a member");
         world.start_ask(ada, "chat.remove", json!({"topic": topic, "user": "eve"}));
@@ -181,7 +244,7 @@ fn a_users_devices_hear_what_concerns_it_and_nobody_else_does() {
 fn ticks_and_unread_counts_follow_the_reader() {
     tell(|world| {
         let [ada, bob, tablet] = ["ada", "bob", "bob"].map(|user| world.enter(user));
-        let topic: &'static str = String::leak(create(world, ada, &["bob"]));
+        let topic: &'static str = String::leak(create(world, (ada, "ada"), &["bob"]));
         world.subscribe(ada, topic, None).expect("a member");
         world.subscribe(bob, topic, None).expect("a member");
         world.subscribe(tablet, "chat/u/bob", None).expect("the own one");
@@ -217,10 +280,59 @@ fn ticks_and_unread_counts_follow_the_reader() {
 }
 
 #[test]
+fn what_somebody_says_itself_is_not_unread() {
+    tell(|world| {
+        let [ada, bob] = ["ada", "bob"].map(|user| world.enter(user));
+        let topic = create(world, (ada, "ada"), &["bob"]);
+        let unread = |world: &mut World, client, topic: &str| {
+            let list = world.ask(client, "inbox.list", json!({})).expect("a list");
+            let lines = list["conversations"].as_array().expect("a list").clone();
+            let line = lines.into_iter().find(|line| line["topic"] == json!(topic)).expect("it is in the list");
+            line["unread"].clone()
+        };
+        (0..3).for_each(|n| assert!(world.publish(ada, &topic, text(&n.to_string())).is_ok()));
+        assert!(world.publish(bob, &topic, text("one")).is_ok());
+        // That the group was made, and what the other one said.
+        assert_eq!((unread(world, ada, &topic), unread(world, bob, &topic)), (json!(2), json!(4)));
+        world.ask(bob, "inbox.read", json!({"topic": topic, "read": 4})).expect("read");
+        assert_eq!(unread(world, bob, &topic), json!(0), "all but the own one is read");
+        assert!(world.publish(ada, &topic, text("more")).is_ok());
+        assert_eq!(unread(world, bob, &topic), json!(1));
+        let pair = "chat/d/ada~eve";
+        (0..3).for_each(|n| assert!(world.publish(ada, pair, text(&n.to_string())).is_ok()));
+        assert_eq!(unread(world, ada, pair), json!(0));
+        let eve = world.enter("eve");
+        assert_eq!(unread(world, eve, pair), json!(3));
+    });
+}
+
+#[test]
+fn what_is_said_while_a_conversation_is_forgotten_brings_it_back() {
+    let topic = "chat/d/ada~bob";
+    for seed in 0..100 {
+        println!("seed {seed}");
+        let mut world = World::new(seed, seed % 2 == 0, &USERS);
+        let [ada, bob] = ["ada", "bob"].map(|user| world.enter(user));
+        assert!(world.publish(ada, topic, text("old")).is_ok());
+        world.ask(bob, "inbox.read", json!({"topic": topic, "read": 1})).expect("read");
+        let forget = world.start_ask(bob, "inbox.forget", json!({"topic": topic}));
+        while !world.is_answered(bob, forget) {
+            world.step();
+        }
+        assert!(world.publish(ada, topic, text("new")).is_ok());
+        let list = world.ask(bob, "inbox.list", json!({})).expect("a list");
+        let line = &list["conversations"][0];
+        assert_eq!((&line["last"]["text"], &line["unread"]), (&json!("new"), &json!(1)));
+        world.ask(bob, "inbox.forget", json!({"topic": topic})).expect("forgotten");
+        assert_eq!(world.ask(bob, "inbox.list", json!({})).expect("a list")["conversations"], json!([]));
+    }
+}
+
+#[test]
 fn messages_are_edited_and_recalled() {
     tell(|world| {
         let [ada, bob] = ["ada", "bob"].map(|user| world.enter(user));
-        let topic = create(world, ada, &["bob"]);
+        let topic = create(world, (ada, "ada"), &["bob"]);
         let edit = |offset: u64| json!({"type": "edit", "offset": offset, "text": "better"});
         let recall = |offset: u64| json!({"type": "recall", "offset": offset});
         assert_eq!(world.publish(bob, &topic, text("wrong")), Ok(2));
@@ -248,7 +360,7 @@ fn words_are_masked_or_refused_before_a_message_gets_its_place() {
         let [ada, bob] = ["ada", "bob"].map(|user| world.enter(user));
         let list = WordList::parse("darn\nworse\treject").expect("a list");
         world.shared.words.store(Some(Arc::new(list)));
-        for topic in ["chat/lobby".to_owned(), create(world, ada, &["bob"])] {
+        for topic in ["chat/lobby".to_owned(), create(world, (ada, "ada"), &["bob"])] {
             let head = world.subscribe(bob, &topic, None).expect("may read");
             let body = json!({"type": "text", "text": "\"darn\"\n it", "client_id": "7"});
             assert_eq!(world.publish_seq(ada, &topic, Some(1), body), Ok(head + 1));
@@ -271,7 +383,7 @@ fn a_user_publishes_so_much_and_a_slow_group_takes_less() {
     let refused = world.publish_seq(ada, "chat/lobby", None, text("x"));
     assert_eq!(refused.err(), Some((Code::ResourceExhausted, Some(600))));
     assert!(world.publish(bob, "chat/lobby", text("x")).is_ok());
-    let topic = create(&mut world, bob, &["eve"]);
+    let topic = create(&mut world, (bob, "bob"), &["eve"]);
     world.ask(bob, "chat.settings", json!({"topic": topic, "slow_ms": 10_000})).expect("slow");
     assert_eq!(world.publish_seq(eve, &topic, Some(1), text("1")), Ok(3));
     let slow = world.publish_seq(eve, &topic, Some(2), text("2"));
@@ -285,7 +397,7 @@ fn a_user_publishes_so_much_and_a_slow_group_takes_less() {
 fn a_program_says_something_to_users_a_group_or_all() {
     tell(|world| {
         let [ada, bob] = ["ada", "bob"].map(|user| world.enter(user));
-        let topic = create(world, ada, &["bob"]);
+        let topic = create(world, (ada, "ada"), &["bob"]);
         world.subscribe(bob, "chat/u/bob", None).expect("the own one");
         world.subscribe(bob, &topic, None).expect("a member");
         world.subscribe(bob, "chat/world", None).expect("everybody");
@@ -316,7 +428,7 @@ fn what_is_done_to_others_is_on_record() {
     tell(|world| {
         let [ada, bob, auditor] = ["ada", "bob", "eve"].map(|user| world.enter(user));
         world.shared.words.store(Some(Arc::new(WordList::parse("odd\tflag\nworse\treject").expect("a list"))));
-        let topic = create(world, ada, &["bob"]);
+        let topic = create(world, (ada, "ada"), &["bob"]);
         world.subscribe(auditor, "chat/audit", None).expect("the server says who may");
         assert_eq!(world.publish(auditor, "chat/audit", text("x")).err(), Some(Code::InvalidArgument));
         world.ask(ada, "chat.role", json!({"topic": topic, "user": "bob", "role": "admin"})).expect("an admin");

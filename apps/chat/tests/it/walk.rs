@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use chat::{
     Who, apply,
-    conversation::{Ban, Call, Conversation, Decision, Group, Member, Op, Role, decide},
+    conversation::{Ban, Call, Conversation, Decision, Group, Invitation, Member, Op, Role, decide},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde::de::DeserializeOwned;
@@ -27,13 +27,14 @@ fn no_walk_breaks_a_group() {
             let user = user(&mut rng);
             let who = Who { user, guest: user == "guy" || rng.random_bool(0.02) };
             let op = if facts.is_empty() { create(&mut rng) } else { op(&mut rng, at_ms) };
-            let call = Call { who, at_ms, head: step.into(), is_account: &|user| user != "guy" };
+            let (is_account, knows) = (|user: &str| user != "guy", |user: &str| user < "dan");
+            let call = Call { who, at_ms, head: step.into(), is_account: &is_account, knows: &knows };
             let story = format!("seed {seed}, step {step}: {who:?} asks {op:?}");
             let Ok(decision) = decide(&facts, &Conversation::Group("1".into()), &call, &op) else { continue };
             let before = facts.clone();
             apply(&mut facts, &decision.changes);
             check_authority(&story, &before, &facts, &who, &op);
-            check_lists(&story, &before, &facts, &decision);
+            check_lists(&story, (&before, &facts), &decision, &who, &op);
             check_invariants(&story, &facts, at_ms);
             let changed = u32::from(!decision.changes.is_empty());
             let name = format!("{op:?}").split([' ', '{']).next().unwrap_or_default().to_owned();
@@ -58,7 +59,7 @@ fn create(rng: &mut StdRng) -> Op {
 fn op(rng: &mut StdRng, at_ms: u64) -> Op {
     let target = user(rng).to_owned();
     let until_ms = rng.random_bool(0.8).then(|| at_ms + rng.random_range(0..1_000));
-    match rng.random_range(0..16) {
+    match rng.random_range(0..17) {
         0 => create(rng),
         1 => Op::Rename { name: format!("us {}", rng.random_range(0..9)) },
         2 => Op::Settings { open: Some(rng.random_bool(0.7)), slow_ms: None },
@@ -73,6 +74,7 @@ fn op(rng: &mut StdRng, at_ms: u64) -> Op {
         12 => Op::Mute { user: target, until_ms },
         13 => Op::Ban { user: target, until_ms },
         14 => Op::Unban { user: target },
+        15 => Op::Decline,
         _ => Op::Members { after: None, limit: 5 },
     }
 }
@@ -87,14 +89,16 @@ fn check_invariants(story: &str, facts: &Facts, at_ms: u64) {
     let (members, bans): (BTreeMap<_, Member>, BTreeMap<_, Ban>) = (read(facts, "g/1/m/"), read(facts, "g/1/b/"));
     assert_eq!(group.members as usize, members.len(), "{story}");
     assert_eq!(group.bans as usize, bans.len(), "{story}");
-    assert_eq!(facts.len(), 1 + members.len() + bans.len(), "{story}");
+    let invitations: BTreeMap<_, Invitation> = read(facts, "g/1/i/");
+    assert_eq!(group.invitations as usize, invitations.len(), "{story}");
+    assert_eq!(facts.len(), 1 + members.len() + bans.len() + invitations.len(), "{story}");
     let owners: Vec<&String> = members.iter().filter(|(_, m)| m.role == Role::Owner).map(|(user, _)| user).collect();
     if group.closed_ms.is_some() {
-        assert!(members.is_empty() && bans.is_empty(), "{story}");
+        assert!(members.is_empty() && bans.is_empty() && invitations.is_empty(), "{story}");
     } else {
         assert_eq!(owners, [&group.owner], "{story}");
     }
-    assert!(bans.keys().all(|user| !members.contains_key(user)), "{story}");
+    assert!(bans.keys().chain(invitations.keys()).all(|user| !members.contains_key(user)), "{story}");
     assert!(!members.contains_key("guy"), "{story}: that is a guest");
     assert!(owners.iter().all(|owner| members[*owner].muted(at_ms).is_none()), "{story}");
 }
@@ -107,7 +111,9 @@ fn check_authority(story: &str, before: &Facts, after: &Facts, who: &Who<'_>, op
     assert!(!who.guest, "{story}");
     let (was, is): (BTreeMap<_, Member>, BTreeMap<_, Member>) = (read(before, "g/1/m/"), read(after, "g/1/m/"));
     let Some(me) = was.get(who.user) else {
-        return assert!(matches!(op, Op::Join | Op::Create { .. }), "{story}: not a member");
+        let (was, is) = (read::<Invitation>(before, "g/1/i/"), read::<Invitation>(after, "g/1/i/"));
+        let alone = was.iter().all(|(user, old)| user == who.user || is.get(user) == Some(old));
+        return assert!(alone && matches!(op, Op::Join | Op::Decline | Op::Create { .. }), "{story}: not a member");
     };
     for (user, old) in was.iter().filter(|(user, _)| *user != who.user) {
         let new = is.get(user);
@@ -125,16 +131,24 @@ fn check_authority(story: &str, before: &Facts, after: &Facts, who: &Who<'_>, op
 }
 
 /// The lists of conversations follow the members, and no key changes twice.
-fn check_lists(story: &str, before: &Facts, after: &Facts, decision: &Decision) {
+fn check_lists(story: &str, (before, after): (&Facts, &Facts), decision: &Decision, who: &Who<'_>, op: &Op) {
     let members = |facts| read::<Member>(facts, "g/1/m/").into_keys().collect::<BTreeSet<String>>();
     let (was, is) = (members(before), members(after));
     assert!(decision.joined.iter().eq(sorted(is.difference(&was), &decision.joined)), "{story}");
     assert!(decision.left.iter().eq(was.difference(&is)), "{story}");
+    let own = |user: &String| matches!(op, Op::Join | Op::Create { .. }) && user == who.user;
+    assert!(decision.joined.iter().all(|user| user.as_str() < "dan" || own(user)), "{story}: without being asked");
     let keys: BTreeSet<&String> = decision.changes.iter().map(|change| &change.key).collect();
     assert_eq!(keys.len(), decision.changes.len(), "{story}");
     assert_eq!(before == after, decision.changes.is_empty(), "{story}: a change that changes nothing");
-    // Only clearing away a ban that ended needs no word.
-    let clears = decision.changes.iter().all(|change| change.key == "g/1" || change.key.starts_with("g/1/b/"));
+    let invitations = |facts| read::<Invitation>(facts, "g/1/i/").into_keys().collect::<BTreeSet<String>>();
+    let (asked, asks) = (invitations(before), invitations(after));
+    assert!(decision.invited.iter().eq(sorted(asks.difference(&asked), &decision.invited)), "{story}");
+    let gone = asked.difference(&asks).filter(|user| !is.contains(*user));
+    assert!(decision.uninvited.iter().eq(sorted(gone, &decision.uninvited)), "{story}");
+    // Clearing away a ban that ended needs no word, and invitations are nobody else's business.
+    let quiet = |key: &str| key == "g/1" || ["g/1/b/", "g/1/i/"].iter().any(|prefix| key.starts_with(prefix));
+    let clears = decision.changes.iter().all(|change| quiet(&change.key));
     assert!(decision.changes.is_empty() == decision.notices.is_empty() || clears, "{story}: silence");
 }
 

@@ -28,6 +28,7 @@ struct Disk {
     files: BTreeMap<String, Vec<u8>>,
     open: Vec<String>,
     under_way: VecDeque<(Ticket, DiskOperation)>,
+    full: bool,
 }
 
 struct Node {
@@ -53,6 +54,7 @@ pub(crate) struct World {
     clients: Vec<Client>,
     pub(crate) shared: Arc<Shared>,
     settings: Settings,
+    limits: Limits,
     map: Map,
     now: Instant,
     pub(crate) wall_ms: u64,
@@ -69,7 +71,17 @@ impl World {
         Self::with(seed, durable, users, Settings { rates: Rates::OFF, ..Settings::default() })
     }
 
+    /// Of each topic so many messages are in memory.
+    pub(crate) fn small(seed: u64, durable: bool, users: &[&str], history_records_max: usize) -> Self {
+        let settings = Settings { rates: Rates::OFF, ..Settings::default() };
+        Self::with_limits(seed, durable, users, (settings, Limits { history_records_max, ..Limits::default() }))
+    }
+
     pub(crate) fn with(seed: u64, durable: bool, users: &[&str], settings: Settings) -> Self {
+        Self::with_limits(seed, durable, users, (settings, Limits::default()))
+    }
+
+    fn with_limits(seed: u64, durable: bool, users: &[&str], (settings, limits): (Settings, Limits)) -> Self {
         let shared = Arc::new(Shared::default());
         users.iter().for_each(|user| shared.people.add(user));
         let mut world = Self {
@@ -78,6 +90,7 @@ impl World {
             clients: Vec::new(),
             shared,
             settings,
+            limits,
             map: Map::even(SHARDS),
             now: Instant::now(),
             wall_ms: 1_000_000,
@@ -93,7 +106,7 @@ impl World {
     fn start(&mut self, disks: Vec<Option<Disk>>) {
         for (shard, mut disk) in (0_u16..).zip(disks) {
             // Segments of some size, so that memory is not filled with nothing.
-            let limits = Limits { segment_bytes: 64 * 1024, ..Limits::default() };
+            let limits = Limits { segment_bytes: 64 * 1024, ..self.limits };
             let mut chat = Chat::new(limits, self.settings, Arc::clone(&self.shared), 7);
             if let Some(disk) = &mut disk {
                 chat.recover((ShardId(shard), 9), Vec::new(), disk).expect("what was written is whole");
@@ -114,9 +127,28 @@ impl World {
         let disks = std::mem::take(&mut self.nodes)
             .into_iter()
             .map(|node| node.disk)
-            .map(|disk| disk.map(|disk| Disk { open: Vec::new(), under_way: VecDeque::new(), files: disk.files }));
+            .map(|disk| disk.map(|disk| Disk { files: disk.files, ..Disk::default() }));
         let disks = disks.collect();
         self.start(disks);
+    }
+
+    /// A shard's disk takes nothing more, or does again.
+    pub(crate) fn fill_disk(&mut self, shard: usize, full: bool) {
+        if let Some(disk) = &mut self.nodes[shard].disk {
+            disk.full = full;
+        }
+    }
+
+    /// The server is asked to stop: no message is taken any more.
+    pub(crate) fn stop_taking(&mut self) {
+        self.nodes.iter_mut().for_each(|node| drop(node.chat.hand_over()));
+    }
+
+    /// Two users become contacts.
+    pub(crate) fn befriend(&mut self, a: &str, b: &str) {
+        let (one, other) = (self.enter(a), self.enter(b));
+        self.ask(one, "contact.request", serde_json::json!({"user": b})).expect("asked");
+        self.ask(other, "contact.accept", serde_json::json!({"user": a})).expect("accepted");
     }
 
     pub(crate) fn enter(&mut self, user: &str) -> usize {
@@ -201,6 +233,16 @@ impl World {
             Push::Err { code, .. } => Err(code),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Whether a question has its answer.
+    pub(crate) fn is_answered(&self, client: usize, id: u32) -> bool {
+        let is = |push: &Push| match push {
+            Push::Res { id: of, .. } => *of == id,
+            Push::Err { id: of, .. } => *of == Some(id),
+            _ => false,
+        };
+        self.clients[client].told.iter().any(is)
     }
 
     fn answer(&mut self, client: usize, id: u32) -> Push {
@@ -333,6 +375,7 @@ impl Disk {
                 let end = (offset as usize + len).min(content.len());
                 Outcome::Read(Bytes::copy_from_slice(&content[(offset as usize).min(end)..end]))
             }
+            DiskOperation::Write { .. } if self.full => Outcome::Failed(io::ErrorKind::StorageFull.into()),
             DiskOperation::Write { file, offset, bytes } => {
                 let (content, end) = (self.content(file), offset as usize + bytes.len());
                 let length = content.len().max(end);

@@ -8,10 +8,10 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use engine::{Io, ShardId};
 use handler::Close;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use quic::{
     Handle, StreamId,
-    h3::{Code, Common, Event, Piece},
+    h3::{Code, Event, Piece, Prepared},
 };
 use ringshard_http::RequestId;
 
@@ -52,13 +52,34 @@ struct Open {
     request: Request<()>,
     body: BytesMut,
     since: Instant,
-    /// It is answered already, and so many bytes of its body were dropped since.
-    refused: Option<usize>,
+    /// It is answered already.
+    refused: Option<Refused>,
+}
+
+/// What comes of a body whose request is answered already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Refused {
+    /// Bytes that were dropped.
+    dropped: usize,
+    /// When the last of them came.
+    heard: Instant,
+}
+
+impl Open {
+    /// When no more of it is waited for.
+    fn until(&self) -> Instant {
+        let whole = self.since + BODY_MAX;
+        self.refused.map_or(whole, |refused| whole.min(refused.heard + REFUSED_SILENCE))
+    }
 }
 
 /// Bytes of a refused body that are read and dropped before its client is told to stop. Chromium takes that badly: it
 /// sends no more, and waits for ever to be able to before it looks at the answer.
 const REFUSED_MAX: usize = 16 << 20;
+
+/// Silence after which the client of a refused body is told to stop. curl gives up sending when it is refused, and 1 in
+/// some hundred times it forgets to end its side; until its stream is over it waits, though it has the whole answer.
+const REFUSED_SILENCE: Duration = Duration::from_secs(2);
 
 /// How long a body may take, as over HTTP/1.1 and 2.
 const BODY_MAX: Duration = Duration::from_secs(30);
@@ -75,7 +96,7 @@ impl Http3 {
 
     /// When something is due, apart from what HTTP/3 itself waits for.
     pub(crate) fn deadline(&self, idle: Duration) -> Option<Instant> {
-        let body = self.open.values().map(|open| open.since + BODY_MAX).min();
+        let body = self.open.values().map(Open::until).min();
         let echo = self.tenants.progress().map(|progress| progress + idle);
         let quiet = self.leaving.map_or(self.last, |leaving| leaving.since.max(self.last));
         let silence = (self.open.is_empty() && self.tenants.is_empty()).then(|| quiet + idle);
@@ -84,7 +105,7 @@ impl Http3 {
 
     /// A request whose body is late, and whether it is answered already.
     fn late(&self, now: Instant) -> Option<(StreamId, bool)> {
-        let mut late = self.open.iter().filter(|(_, open)| open.since + BODY_MAX <= now);
+        let mut late = self.open.iter().filter(|(_, open)| open.until() <= now);
         late.next().map(|(id, open)| (*id, open.refused.is_some()))
     }
 }
@@ -94,11 +115,14 @@ impl Shard {
     pub(crate) fn serve_http3(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
         let Kind::Http3(http) = &connection.kind else { return };
         let handle = http.handle;
+        if let Some((web, transport)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(handle)) {
+            web.flush(io.now(), transport);
+        }
         loop {
             let Some((web, transport)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(handle)) else {
                 return;
             };
-            web.flush(io.now(), transport);
+            web.carry_out(io.now(), transport);
             let Some(event) = web.http().poll_event() else { break };
             self.http3_event(io, connection, event);
         }
@@ -158,7 +182,14 @@ impl Shard {
         }
         let Kind::Http3(http) = &mut connection.kind else { return };
         let is_refused = early && ![Method::GET, Method::HEAD].contains(request.method());
-        let refused = is_refused.then_some(0);
+        let refused = is_refused.then_some(Refused { dropped: 0, heard: io.now() });
+        if let Some((web, _)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(http.handle))
+            && !is_refused
+            && web.http().is_at_end(id)
+        {
+            let _ = web.http().read(id);
+            return self.http3_whole(io, connection, id, &request.map(|()| Bytes::new()));
+        }
         http.open.insert(id, Open { request, body: BytesMut::new(), since: io.now(), refused });
         if is_refused {
             let problem = Problem::new(StatusCode::TOO_EARLY, "unavailable", "send this after the handshake");
@@ -177,14 +208,16 @@ impl Shard {
         let Some((web, _)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(http.handle)) else { return };
         loop {
             match (web.http().read(id), &mut open.refused) {
-                (Some(Piece::Data(bytes)), Some(dropped)) => {
-                    *dropped += bytes.len();
-                    if *dropped > REFUSED_MAX {
+                (Some(Piece::Data(bytes)), Some(refused)) => {
+                    refused.dropped += bytes.len();
+                    refused.heard = io.now();
+                    if refused.dropped > REFUSED_MAX {
                         return self.http3_stop(connection, id);
                     }
                 }
                 (Some(Piece::Data(bytes)), None) if open.body.len() + bytes.len() > body_max => {
-                    (open.body, open.refused) = (BytesMut::new(), Some(bytes.len()));
+                    let refused = Refused { dropped: bytes.len(), heard: io.now() };
+                    (open.body, open.refused) = (BytesMut::new(), Some(refused));
                     self.ground.stats.drop_for(Drop::Http);
                     let message = format!("the body is longer than {body_max} bytes");
                     let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "out_of_range", message);
@@ -203,12 +236,18 @@ impl Shard {
     }
 
     fn http3_whole(&mut self, io: &mut Io<Mail>, connection: &mut Connection, id: StreamId, request: &Request<Bytes>) {
+        if let Some(answer) = self.ground.coded(io, connection.caller(), request) {
+            return self.http3_put(io, connection, id, &answer);
+        }
         match self.ground.with_context(io, connection.caller(), |context| routes::route(context, request)) {
             Routed::Foreign(response) => {
                 self.ground.stats.drop_for(Drop::Origin);
                 self.http3_send(io, connection, id, response);
             }
-            Routed::Respond(response) => self.http3_send(io, connection, id, response),
+            Routed::Respond(response) => {
+                let answer = self.ground.code(io, connection.caller(), Some(request), response);
+                self.http3_put(io, connection, id, &answer);
+            }
             Routed::Job(job) => {
                 let asked = Asked { line: connection.line, request: RequestId(id.0), job };
                 io.mail(ShardId::CONTROL, Mail::Asked(Box::new(asked)));
@@ -244,13 +283,17 @@ impl Shard {
         id: StreamId,
         response: Response<Bytes>,
     ) {
-        self.ground.stats.request(response.status().as_u16());
-        self.ground.renew_common(io, connection.caller());
+        let answer = self.ground.code(io, connection.caller(), None, response);
+        self.http3_put(io, connection, id, &answer);
+    }
+
+    fn http3_put(&mut self, io: &Io<Mail>, connection: &mut Connection, id: StreamId, answer: &Prepared) {
+        self.ground.stats.request(answer.status().as_u16());
         let Kind::Http3(http) = &mut connection.kind else { return };
         http.last = io.now();
         if let Some((web, _)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(http.handle)) {
             // Gone: nobody waits for it. Too large for what the client takes: it hears that there was an answer.
-            if let Err(quic::h3::SendError::TooLarge) = web.http().answer_with(id, response, &self.ground.common.1) {
+            if let Err(quic::h3::SendError::TooLarge) = web.http().answer_prepared(id, answer) {
                 web.http().reset(id, Code::INTERNAL_ERROR);
             }
         }
@@ -328,13 +371,31 @@ impl Shard {
 }
 
 impl Ground {
-    /// Codes the headers that all answers have in common, once a second.
-    fn renew_common(&mut self, io: &Io<Mail>, caller: Caller) {
-        let second = io.wall_ms() / 1000;
-        if self.common.0 != second {
-            let mut headers = HeaderMap::new();
-            self.with_context(io, caller, |context| routes::common(context, &mut headers));
-            self.common = (second, Common::new(&headers));
+    /// Codes an answer, or finds it coded.
+    fn code(
+        &mut self,
+        io: &Io<Mail>,
+        caller: Caller,
+        request: Option<&Request<Bytes>>,
+        response: Response<Bytes>,
+    ) -> Prepared {
+        self.renew_coded(io, caller);
+        self.coded.code(request, response)
+    }
+
+    /// The answer to a request that was asked for in this second already, and is the same for everybody.
+    fn coded(&mut self, io: &Io<Mail>, caller: Caller, request: &Request<Bytes>) -> Option<Prepared> {
+        self.renew_coded(io, caller);
+        self.coded.find(request).cloned()
+    }
+
+    /// Forgets what is of another second, or of a certificate of before.
+    fn renew_coded(&mut self, io: &Io<Mail>, caller: Caller) {
+        let (second, certificate) = (io.wall_ms() / 1000, self.wires.quic.as_ref().map_or(0, |quic| quic.certificate));
+        if !self.coded.is_of(second, certificate) {
+            let mut coded = std::mem::take(&mut self.coded);
+            self.with_context(io, caller, |context| coded.renew(second, certificate, context));
+            self.coded = coded;
         }
     }
 }
@@ -349,7 +410,8 @@ mod tests {
         let after = |secs| start + Duration::from_secs(secs);
         let mut http = Http3::new(Handle { index: 0, generation: 0 }, start);
         // The lower id came later, as packets do.
-        for (id, since, refused) in [(0, after(5), None), (4, start, Some(0))] {
+        let talks = Refused { dropped: 0, heard: after(40) };
+        for (id, since, refused) in [(0, after(5), None), (4, start, Some(talks))] {
             let request = Request::new(());
             http.open.insert(StreamId(id), Open { request, body: BytesMut::new(), since, refused });
         }
@@ -357,5 +419,18 @@ mod tests {
         assert_eq!(http.late(start + BODY_MAX), Some((StreamId(4), true)));
         http.open.remove(&StreamId(4));
         assert_eq!((http.deadline(Duration::ZERO), http.late(start + BODY_MAX)), (Some(after(5) + BODY_MAX), None));
+    }
+
+    #[test]
+    fn a_refused_body_is_waited_for_as_long_as_it_comes() {
+        let start = Instant::now();
+        let after = |secs| start + Duration::from_secs(secs);
+        let until = |heard| {
+            let refused = Some(Refused { dropped: 1, heard });
+            Open { request: Request::new(()), body: BytesMut::new(), since: start, refused }.until()
+        };
+        assert_eq!(until(start), start + REFUSED_SILENCE);
+        assert_eq!(until(after(10)), after(10) + REFUSED_SILENCE);
+        assert_eq!(until(after(29)), start + BODY_MAX);
     }
 }

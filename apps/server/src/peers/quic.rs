@@ -50,15 +50,13 @@ impl Shard {
                     quic.keep_early(handle, event);
                 }
             }
-            event => self.with(io, line, |shard, io, connection| {
-                if event == Event::Moved {
-                    shard.moved(io, connection);
-                }
-                match &connection.kind {
-                    Kind::Http3(_) => shard.hand_on(io, handle, &event),
-                    Kind::Lanes(_) => shard.quic_lane(io, connection, event),
-                    Kind::Start(_) | Kind::Http(_) | Kind::Framed(_) | Kind::WebSocket(_) => {}
-                }
+            Event::Moved => self.with(io, line, |shard, io, connection| shard.moved(io, connection)),
+            // What is due then is looked at when its HTTP/3 is served.
+            event if self.hand_on(io, handle, &event) => {}
+            event => self.with(io, line, |shard, io, connection| match &connection.kind {
+                Kind::Http3(_) => {}
+                Kind::Lanes(_) => shard.quic_lane(io, connection, event),
+                Kind::Start(_) | Kind::Http(_) | Kind::Framed(_) | Kind::WebSocket(_) => {}
             }),
         }
     }
@@ -108,11 +106,10 @@ impl Shard {
         }
     }
 
-    /// Hands an event of the connection to its HTTP/3, which is served at the end of the lap.
-    fn hand_on(&mut self, io: &Io<Mail>, handle: Handle, event: &Event) {
-        if let Some((web, transport)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(handle)) {
-            web.handle(io.now(), transport, event);
-        }
+    /// Hands an event of the connection to its HTTP/3, which is served at the end of the lap; `false`: it speaks none.
+    fn hand_on(&mut self, io: &Io<Mail>, handle: Handle, event: &Event) -> bool {
+        let web = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(handle));
+        web.map(|(web, transport)| web.handle(io.now(), transport, event)).is_some()
     }
 
     fn quic_lane(&mut self, io: &mut Io<Mail>, connection: &mut Connection, event: Event) {

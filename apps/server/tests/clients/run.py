@@ -213,8 +213,9 @@ def node(script, **environment):
     environment = dict(os.environ, NODE_PATH=str(CLIENTS / "node_modules"), **environment)
     environment.setdefault("CHROMIUM", shutil.which("chromium") or "")
     # A module resolves its imports from where it lies.
+    for module in script.parent.glob("*.mjs"):
+        shutil.copy(module, CLIENTS)
     copy = CLIENTS / script.name
-    shutil.copy(script, copy)
     result = subprocess.run(["node", str(copy)], env=environment, timeout=300, capture_output=True, text=True)
     print(result.stdout, result.stderr, flush=True)
     assert result.returncode == 0, f"{script.name} failed"
@@ -235,18 +236,28 @@ async def check_room(addresses):
 
 
 def check_codec():
-    script = HERE.parent / "pages" / "frames.mjs"
-    result = subprocess.run(["node", str(script)], timeout=60, capture_output=True, text=True)
-    print(result.stdout, result.stderr, flush=True)
-    assert result.returncode == 0, "the pages' codec is not the specification's"
+    for name in ["frames", "topic"]:
+        script = HERE.parent / "pages" / f"{name}.mjs"
+        result = subprocess.run(["node", str(script)], timeout=60, capture_output=True, text=True)
+        print(result.stdout, result.stderr, flush=True)
+        assert result.returncode == 0, f"{name}.mjs: the pages and the server have two languages"
 
 
 def check_pages(addresses):
     return node(HERE.parent / "pages" / "chat.mjs", BASE=f"http://{addresses['plain/tcp']}")
 
 
+def check_messenger():
+    """People at the messenger's page, more than one address may be without these settings."""
+    cheap = {"RINGSHARD_AUTH_ARGON2_KIB": "8", "RINGSHARD_AUTH_ARGON2_PASSES": "1", "RINGSHARD_AUTH_LOGINS_PER_MIN_ADDRESS": "1000"}
+    for script, settings in [("messenger", {"RINGSHARD_CHAT_RATE_MIN": "0"}), ("renewal", {"RINGSHARD_AUTH_ACCESS_TTL": "10s"})]:
+        with server(**cheap, **settings) as (addresses, _):
+            node(HERE.parent / "pages" / f"{script}.mjs", BASE=f"http://{addresses['plain/tcp']}")
+
+
 def main():
     check_codec()
+    check_messenger()
     with server() as (addresses, process):
         check_curl(addresses)
         clients = asyncio.run(check_chat(addresses, process))

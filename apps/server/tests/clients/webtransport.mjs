@@ -127,7 +127,8 @@ async function check() {
     assert.deepEqual(heard, { datagram: "datagram", bidi: true, uni: "one way", closeCode: 7, reason: "bye" });
   }
   console.log(`${BROWSER}: WebTransport: a datagram, both ways, one way and back, closed with code and reason; ${ROUNDS} times`);
-  // Chromium says "Connection lost" at times, before it has read why: known, and in the README's "Not yet".
+  // Chromium's own log has the capsule, its end, and its transport go from CONNECTED to CLOSED; the page is told "Connection
+  // lost" nevertheless at times, for what tells it and what disconnects it race within the browser. So it is asked again.
   let ended;
   for (let tries = 0; tries < TRIES && !ended; tries++) {
     ended = await page.evaluate(misbehave, { url: `https://${SECURE}/wt`, hash }).catch((error) => {

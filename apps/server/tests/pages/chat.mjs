@@ -3,37 +3,20 @@
 //
 //   BASE=http://127.0.0.1:8080 CHROMIUM=/usr/bin/chromium [SHOTS=dir] node chat.mjs
 //
-// Needs playwright-core (NODE_PATH or the working directory). Prints one line per check; exits 0 if all hold, else 1.
+// Prints one line per check; exits 0 if all hold, else 1. `harness.mjs` says what it needs.
 
-import { createRequire } from "node:module";
-import { join } from "node:path";
+import { BASE, check, newPage, pause, RUN, shot, tell, until } from "./harness.mjs";
 
-const BASE = process.env.BASE ?? "http://127.0.0.1:8080";
-const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
-const FLAGS = [
-  "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-  "--disable-background-networking", "--disable-component-update", "--disable-sync",
-];
-/** Whatever should happen happens within this time, or the check has failed. */
-const PATIENCE_MS = 10_000;
 /** Long enough for a repeat to arrive if there is one. */
 const SETTLE_MS = 600;
-const RUN = Date.now().toString(36).slice(-5);
 const ROOM = "lobby";
 /** What the pages wait for WebTransport to open, and some time to notice. */
 const OPEN_MS = 2_500;
 
-const { chromium } = load("playwright-core");
-
-/** One browser profile with a chat page, which fails the run on any error of its console. `meddle` runs in it first. */
+/** One browser profile with a chat page. `meddle` runs in it first. */
 class Person {
-  static async arrive(browser, name, errors, { query = "", meddle = null } = {}) {
-    const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
-    const page = await context.newPage();
-    page.setDefaultTimeout(PATIENCE_MS);
-    page.on("pageerror", (error) => errors.push(`${name}: ${error.message}`));
-    page.on("console", (line) => line.type() === "error" && errors.push(`${name}: ${line.text()}`));
-    if (meddle) await page.addInitScript(meddle);
+  static async arrive(name, { query = "", meddle = null } = {}) {
+    const page = await newPage(name, {}, meddle);
     await page.goto(`${BASE}/chat?room=${ROOM}${query}`);
     await page.fill("#name", name);
     await page.click("#enter");
@@ -95,22 +78,13 @@ class Person {
   }
 }
 
-const errors = [];
-let failed = 0;
-const browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
-try {
-  await story();
-} catch (error) {
-  check(false, `the story goes on to its end: ${error.message.split("\n")[0]}`);
-}
-check(errors.length === 0, `no error in a console${errors.map((error) => `\n     ${error}`).join("")}`);
-await browser.close();
-console.log(failed ? `FAILED: ${failed}` : "all good");
-process.exit(failed ? 1 : 0);
+let browser;
+await tell(story);
 
-async function story() {
-  const ada = await Person.arrive(browser, `ada-${RUN}`, errors);
-  const bob = await Person.arrive(browser, `bob-${RUN}`, errors, { query: "&transport=websocket" });
+async function story(opened) {
+  browser = opened;
+  const ada = await Person.arrive(`ada-${RUN}`);
+  const bob = await Person.arrive(`bob-${RUN}`, { query: "&transport=websocket" });
   const said = [];
   const say = async (person, text) => {
     said.push(`${RUN} ${text}`);
@@ -164,7 +138,7 @@ async function bothWays(ada, bob, said, say) {
   check(await until(async () => (await ada.messages()).every(({ isOwn, state }) => !isOwn || state === "sent")), "own messages carry their tick");
   const own = (await ada.messages()).filter(({ isOwn }) => isOwn).length;
   check(own === 5, `own messages are at the right (${own} of 5)`);
-  await shot(ada, "both-ways");
+  await shot(ada.page, "both-ways");
 }
 
 async function typing(ada, bob) {
@@ -225,8 +199,8 @@ async function switches(ada, bob, said, say) {
     await switchTo(ada, transport);
     await pause(SETTLE_MS);
   }
-  await shot(ada, "webtransport");
-  await shot(bob, "websocket");
+  await shot(ada.page, "webtransport");
+  await shot(bob.page, "websocket");
   isOver = true;
   await talks;
   await checkSame(ada, bob, said, "four changes of the transport");
@@ -252,7 +226,7 @@ async function largeAnswer(ada) {
 }
 
 async function withoutWebTransport(bob) {
-  const eve = await Person.arrive(browser, `eve-${RUN}`, errors, { meddle: () => delete window.WebTransport });
+  const eve = await Person.arrive(`eve-${RUN}`, { meddle: () => delete window.WebTransport });
   check((await eve.transport()) === "WebSocket", "a browser without WebTransport uses WebSocket");
   await checkHeard(eve, bob, "from an old browser");
 }
@@ -271,7 +245,7 @@ async function silentUdp(bob) {
     };
   };
   const started = Date.now();
-  const dan = await Person.arrive(browser, `dan-${RUN}`, errors, { meddle });
+  const dan = await Person.arrive(`dan-${RUN}`, { meddle });
   const took = Date.now() - started;
   check((await dan.transport()) === "WebSocket" && took > OPEN_MS, `a network without UDP falls back to WebSocket (${took} ms)`);
   await dan.drop(0);
@@ -296,7 +270,7 @@ async function hostileText(ada, bob) {
 }
 
 async function leaving(ada, bob) {
-  await shot(bob, "before-leaving");
+  await shot(bob.page, "before-leaving");
   await ada.page.close(); // as people do; a context that is torn down says no goodbye over QUIC
   check(await until(async () => !(await bob.people()).includes(ada.name)), "bob sees that ada has left");
 }
@@ -316,35 +290,4 @@ async function checkSame(ada, bob, said, what) {
 function differ(found, wanted) {
   const at = Array.from({ length: Math.max(found.length, wanted.length) }, (_, index) => index).find((index) => found[index] !== wanted[index]);
   return at === undefined ? "" : ` [at ${at}: ${found[at]} | ${wanted[at]}; ${found.length} | ${wanted.length}]`;
-}
-
-function check(holds, what) {
-  if (!holds) failed += 1;
-  console.log(`${holds ? "ok  " : "FAIL"} ${what}`);
-}
-
-async function until(holds) {
-  const end = Date.now() + PATIENCE_MS;
-  while (Date.now() < end) {
-    if (await holds()) return true;
-    await pause(50);
-  }
-  return false;
-}
-
-async function shot(person, name) {
-  if (process.env.SHOTS) await person.page.screenshot({ path: join(process.env.SHOTS, `${name}.png`) });
-}
-
-function pause(ms) {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
-/** ES modules look neither at NODE_PATH nor at the working directory; `require` can. */
-function load(name) {
-  try {
-    return createRequire(join(process.cwd(), "here.js"))(name);
-  } catch {
-    return createRequire(import.meta.url)(name);
-  }
 }

@@ -30,6 +30,14 @@ const fn unavailable(message: &'static str) -> Refusal {
     Refusal { code: Code::Unavailable, message, retry_ms: Some(RETRY_MS) }
 }
 
+/// Facts that come to disk in one batch with a publication.
+#[derive(Debug)]
+pub(crate) struct Rider {
+    pub(super) name: Arc<str>,
+    pub(super) changes: Vec<Change>,
+    pub(super) token: u64,
+}
+
 /// Facts are on disk, or were taken back.
 #[derive(Debug)]
 pub(crate) struct Settled {
@@ -112,6 +120,8 @@ impl Home {
         let offset = topic.history.head() + topic.in_flight + 1;
         let at_ms = cx.wall_ms.max(topic.newest_ms);
         let batch = journal.batch();
+        // One batch is on disk as a whole or not at all.
+        let rides = self.rider.take().map(|rider| write_facts(&mut self.facts, batch, rider));
         let name = batch.name(&topic.name, topic.epoch);
         let bytes = batch.add(&Record::Message {
             name,
@@ -127,6 +137,7 @@ impl Home {
         (topic.in_flight, topic.newest_ms) = (topic.in_flight + 1, at_ms);
         let parcel = parcel.clone();
         let message = Message { place, offset, at_ms, user, seq, bytes, to, peer, id, parcel };
+        batch.waiting.extend(rides);
         batch.waiting.push(Waiting::Message(Box::new(message)));
         Ok(())
     }
@@ -159,17 +170,27 @@ impl Home {
         };
         refuse_when_stuck(journal)?;
         let batch = journal.batch();
-        let number = batch.name(name, 0);
-        let mut taken = Vec::with_capacity(changes.len());
-        for Change { key, value } in changes {
-            let bytes = batch.add(&Record::Fact { name: number, key, value: value.as_deref() });
-            let full = facts::full(name, key);
-            let fact = value.clone().map(|value| Fact { value, segment: 0, bytes });
-            self.facts.change(&full, fact.clone());
-            taken.push((full, fact));
-        }
-        batch.waiting.push(Waiting::Facts { token, changes: taken });
+        let rider = Rider { name: name.clone(), changes: changes.to_vec(), token };
+        let waiting = write_facts(&mut self.facts, batch, rider);
+        batch.waiting.push(waiting);
         Ok(())
+    }
+
+    /// Facts for the next publication to bring.
+    pub(crate) fn accompany(&mut self, name: &str, changes: Vec<Change>, token: u64) -> Result<(), Refusal> {
+        if !changes.iter().all(|change| facts::fits(name, change)) {
+            return Err(BAD_FACT);
+        }
+        self.rider = Some(Rider { name: name.into(), changes, token });
+        Ok(())
+    }
+
+    /// A publication that was not taken leaves the facts behind that were to come with it.
+    pub(super) fn leave_behind(&mut self, why: Option<&Refusal>) {
+        if let Some(Rider { token, .. }) = self.rider.take() {
+            let refusal = why.copied().unwrap_or(BAD_FACT);
+            self.settled.push(Settled { token, outcome: Err(refusal) });
+        }
     }
 
     /// A disk operation ended.
@@ -294,6 +315,20 @@ impl Home {
     pub(crate) fn facts(&self) -> &facts::Facts {
         &self.facts
     }
+}
+
+/// Adds changes of facts to a batch; they are true at once.
+fn write_facts(facts: &mut facts::Facts, batch: &mut Batch, Rider { name, changes, token }: Rider) -> Waiting {
+    let number = batch.name(&name, 0);
+    let mut taken = Vec::with_capacity(changes.len());
+    for Change { key, value } in changes {
+        let bytes = batch.add(&Record::Fact { name: number, key: &key, value: value.as_deref() });
+        let full = facts::full(&name, &key);
+        let fact = value.map(|value| Fact { value, segment: 0, bytes });
+        facts.change(&full, fact.clone());
+        taken.push((full, fact));
+    }
+    Waiting::Facts { token, changes: taken }
 }
 
 fn refuse_when_stuck(journal: &Journal) -> Result<(), Refusal> {

@@ -236,13 +236,16 @@ impl Home {
         desk.stats.gathered += 1;
         match gather.want {
             Want::Forward { listener, sub, asked, first, packed, .. } => {
-                let (head, records) = (topic.history.head(), cx.copy(&packed));
+                let head = topic.history.head();
+                let records = cx.copy(&packed);
+                let records = self.cover_chunk(cx, (&topic.name, topic.epoch), first, records);
                 cx.mail(gather.to, Mail(Letter::Chunk { listener, sub, next: asked, first, head, records }));
             }
             Want::Back { peer, id, first, pieces, mut page, .. } => {
                 (page.first, page.more, page.head) = (first, first > topic.first(), topic.history.head());
                 let packed: Vec<u8> = pieces.into_iter().rev().flatten().collect();
                 page.records = cx.copy(&packed);
+                self.cover_page(cx, (&topic.name, topic.epoch), &mut page);
                 cx.mail(gather.to, Mail(Letter::Page { peer, id, page }));
             }
         }

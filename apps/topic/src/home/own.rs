@@ -13,8 +13,8 @@ use crate::{
     watermark::Watermark,
 };
 
-/// Nobody waits for this publication.
-pub(crate) const NO_PEER: Peer = Peer { index: u32::MAX, generation: u32::MAX };
+/// Stands for the app itself where a peer is expected.
+pub const NO_PEER: Peer = Peer { index: u32::MAX, generation: u32::MAX };
 
 impl Home {
     /// Publishes what nobody waits for.

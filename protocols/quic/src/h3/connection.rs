@@ -21,6 +21,7 @@ use super::{
     Action, Code, Config, Event, Piece, Priority, Settings, Stats, StreamId,
     code::Fault,
     frame,
+    known::Known,
     outbox::Outbox,
     seen::Seen,
     settings,
@@ -52,7 +53,7 @@ pub struct Connection {
     /// Whether the transport can carry datagrams to the peer.
     has_datagrams: bool,
     pub(crate) peer: Option<Settings>,
-    pub(crate) streams: BTreeMap<StreamId, Stream>,
+    pub(crate) streams: BTreeMap<StreamId, Box<Stream>>,
     unis: BTreeMap<StreamId, Uni>,
     critical: Critical,
     pub(crate) seen_bidi: Seen,
@@ -84,6 +85,8 @@ pub struct Connection {
     pub(crate) requests: usize,
     resets: u32,
     priorities: BTreeMap<StreamId, Priority>,
+    /// The head of the last request (server).
+    known: Known,
     /// Streams without a whole head, and until when they may be.
     heads: VecDeque<(Instant, StreamId)>,
     pub(crate) leaving: Leaving,
@@ -138,6 +141,7 @@ impl Connection {
             requests: 0,
             resets: 0,
             priorities: BTreeMap::new(),
+            known: Known::default(),
             heads: VecDeque::new(),
             leaving: Leaving::default(),
             sessions: BTreeMap::new(),
@@ -351,6 +355,17 @@ impl Connection {
         piece
     }
 
+    /// Whether the end is all that [`Connection::read`] has left to say of a stream.
+    #[must_use]
+    pub fn is_at_end(&self, id: StreamId) -> bool {
+        self.streams.get(&id).is_some_and(|stream| stream.inbox.is_at_end())
+    }
+
+    /// Whether [`Connection::poll_action`] has something to say or to tidy up.
+    pub(crate) fn has_actions(&self) -> bool {
+        self.written.is_some() || !self.actions.is_empty() || !self.ready.is_empty() || self.last.is_some()
+    }
+
     /// Lets streams go on that had no room, once there is so much again that it is worth a read.
     fn resume(&mut self) {
         let limits = &self.config.limits;
@@ -440,7 +455,7 @@ impl Connection {
     /// Opens the app's side of a fresh stream.
     pub(crate) fn insert_stream(&mut self, id: StreamId, kind: Kind) -> &mut Stream {
         let is_own = id.is_of_server() == self.is_server;
-        self.streams.entry(id).or_insert(Stream::new(kind, id, is_own))
+        self.streams.entry(id).or_insert_with(|| Box::new(Stream::new(kind, id, is_own)))
     }
 
     /// Tells the app that a stream has something to read, if it may know of the stream.

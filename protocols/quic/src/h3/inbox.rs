@@ -88,6 +88,11 @@ impl Inbox {
         has && !std::mem::replace(&mut self.told, true)
     }
 
+    /// Whether the end comes next.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.state == State::Ended && self.len == 0 && self.trailers.is_none()
+    }
+
     /// Whether the peer's side is over for the app as well.
     pub(crate) fn is_done(&self) -> bool {
         self.state == State::Done

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// A request's head.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Head {
     pub(crate) request: Request<()>,
     /// `:protocol` of an Extended CONNECT (RFC 9220).

@@ -166,7 +166,7 @@ impl Connection {
         if let Some(session) = self.sessions.get(&id) {
             return Ok(if session.is_open() { Place::Open } else { Place::Early });
         }
-        match self.streams.get(&id).map(Stream::message) {
+        match self.streams.get(&id).map(|stream| stream.message()) {
             Some(Some(message)) if message.is_extended => Ok(Place::Extended),
             Some(Some(message)) if message.awaits_head() && self.is_server => Ok(Place::Early),
             Some(_) => Ok(Place::Other),
@@ -216,7 +216,8 @@ impl Connection {
             self.fail(stream, Fault::Stream(Code::WT_SESSION_GONE, "the request is no session"));
         }
         let datagrams = self.early.take_datagrams(id);
-        let is_extended = self.streams.get(&id).and_then(Stream::message).is_some_and(|message| message.is_extended);
+        let is_extended =
+            self.streams.get(&id).and_then(|stream| stream.message()).is_some_and(|message| message.is_extended);
         match is_extended || datagrams.is_empty() {
             true => datagrams.into_iter().for_each(|payload| self.push_datagram(id, payload)),
             false => return Err(OF_A_REQUEST),

@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub(crate) struct Person {
-    name: String,
+    pub(crate) name: String,
     token: String,
     stream: TcpStream,
     layer: Layer,

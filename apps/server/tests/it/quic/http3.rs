@@ -37,6 +37,54 @@ fn requests_are_answered_as_over_tcp() {
 }
 
 #[test]
+fn what_many_ask_for_is_answered_each_time_as_the_first_time() {
+    let server = Server::start(&[]);
+    let mut client = Http3::connect(&server);
+    let none = HeaderMap::new();
+    for path in ["/cert-hash", "/chat"] {
+        let (first, mut headers, body) = client.ask("GET", path, b"", &none);
+        assert_eq!((first, headers.contains_key("content-security-policy")), (200, path == "/chat"));
+        assert_eq!((&headers["x-frame-options"], &headers["x-content-type-options"]), (&deny(), &nosniff()));
+        headers.remove("date");
+        let tag = headers.get("etag").cloned();
+        for _ in 0..3 {
+            let (status, mut again, same) = client.ask("GET", path, b"", &none);
+            again.remove("date");
+            assert_eq!((status, again, &same), (200, headers.clone(), &body));
+            let (status, mut again, nothing) = client.ask("HEAD", path, b"", &none);
+            again.remove("date");
+            assert_eq!((status, again, nothing.len()), (200, headers.clone(), 0));
+            assert_eq!(client.ask("DELETE", path, b"", &none).0, 405);
+            let Some(tag) = &tag else { continue };
+            let held = HeaderMap::from_iter([(http::header::IF_NONE_MATCH, tag.clone())]);
+            let (status, _, nothing) = client.ask("GET", path, b"", &held);
+            assert_eq!((status, nothing.len()), (304, 0));
+        }
+    }
+}
+
+fn deny() -> HeaderValue {
+    HeaderValue::from_static("deny")
+}
+
+fn nosniff() -> HeaderValue {
+    HeaderValue::from_static("nosniff")
+}
+
+#[test]
+fn a_client_that_forgets_to_end_a_refused_body_is_told_to_stop() {
+    let server = Server::start(&[]);
+    let mut client = Http3::connect(&server);
+    let request = Request::post("https://localhost/api/v1/guest").header("content-length", 4 << 20).body(());
+    let id = client.web.http().request(&request.expect("valid"), None, false).expect("sent");
+    client.web.http().send(id, vec![b' '; 100 << 10].into(), false).expect("room");
+    assert_eq!(client.answer(id).0, 413);
+    // It says nothing more; were it not told, its side of the stream would stay open.
+    client.until("told to stop", |client| client.web.http().streams_len() == 0);
+    assert_eq!(client.ask("GET", "/", b"", &HeaderMap::new()).0, 200, "the connection goes on");
+}
+
+#[test]
 fn tcp_says_where_http3_is() {
     let server = Server::start(&[]);
     let mut wire = crate::hostile::wire::Wire::plain(&server);

@@ -9,7 +9,7 @@ use crate::{
     h3::{
         code::malformed,
         frame::Item,
-        message,
+        message::{self, Head},
         outbox::Stage,
         output::Protocol,
         qpack,
@@ -100,21 +100,32 @@ impl Connection {
     }
 
     fn take_section(&mut self, id: StreamId, section: &[u8]) -> Result<(), Fault> {
-        let fields = qpack::decode(section, &self.config.limits).map_err(|fault| self.head_fault(fault))?;
         let Some(message) = self.streams.get_mut(&id).and_then(|stream| stream.message_mut()) else { return Ok(()) };
-        if !message.awaits_head() {
+        let awaits_head = message.awaits_head();
+        if awaits_head && let Some(head) = self.known.get(section) {
+            self.admit_request(id)?;
+            return self.take_request(id, head);
+        }
+        let fields = qpack::decode(section, &self.config.limits).map_err(|fault| self.head_fault(fault))?;
+        if !awaits_head {
             let trailers = message::trailers(&fields)?;
-            message.phase = Phase::Trailed;
-            if let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.inbox.is_open()) {
+            let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+            if let Some(message) = stream.message_mut() {
+                message.phase = Phase::Trailed;
+            }
+            if stream.inbox.is_open() {
                 stream.inbox.push_trailers(trailers);
                 self.tell_readable(id);
             }
             return Ok(());
         }
-        match self.is_server {
-            true => self.take_request(id, &fields),
-            false => self.take_response(id, &fields),
+        if !self.is_server {
+            return self.take_response(id, &fields);
         }
+        self.admit_request(id)?;
+        let head = message::request(&fields, &self.config.limits)?;
+        self.known.note(section, &head);
+        self.take_request(id, head)
     }
 
     /// Only a server can answer a head that is too large.
@@ -125,14 +136,18 @@ impl Connection {
         }
     }
 
-    fn take_request(&mut self, id: StreamId, fields: &[Header]) -> Result<(), Fault> {
+    /// Whether a further request is taken.
+    fn admit_request(&self, id: StreamId) -> Result<(), Fault> {
         if self.leaving.refuses(id) {
             return Err(Fault::Stream(Code::REQUEST_REJECTED, "the server is going away"));
         }
         if self.requests >= self.config.limits.requests_max.into() {
             return Err(Fault::Stream(Code::REQUEST_REJECTED, "too many requests are open"));
         }
-        let head = message::request(fields, &self.config.limits)?;
+        Ok(())
+    }
+
+    fn take_request(&mut self, id: StreamId, head: Head) -> Result<(), Fault> {
         let request = head.request;
         let is_connect = request.method() == Method::CONNECT;
         let is_session = self.config.webtransport && head.protocol.as_deref().is_some_and(webtransport::is_protocol);

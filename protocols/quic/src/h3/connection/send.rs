@@ -1,24 +1,21 @@
 //! What this end sends: requests, responses, bodies.
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, header};
 
 use super::{Action, Code, Connection, Kind, StreamId};
 use crate::{
     h3::{
-        SendError,
+        Prepared, SendError,
         frame::{self, kind},
         message,
         outbox::Stage,
         qpack::{self, Common, Field},
-        stream::{Message, Phase},
+        stream::{Message, Phase, Stream},
     },
     stream::{Direction, Side},
     webtransport::{self, Session},
 };
-
-/// A body up to this size is copied behind its head, so that a small answer leaves as one piece.
-const COPY_MAX: usize = 2 * 1024;
 
 /// Type and length in front of a body.
 const DATA_HEAD_MAX: usize = 9;
@@ -30,7 +27,14 @@ impl Connection {
     /// # Errors
     /// [`SendError::Gone`], [`SendError::Order`] (answered already), [`SendError::TooLarge`] (for the peer's settings).
     pub fn respond(&mut self, id: StreamId, response: &Response<()>, end: bool) -> Result<(), SendError> {
-        self.send_head(id, response, &Common::default(), None, end)
+        let is_final = !response.status().is_informational();
+        self.answerable(id, is_final, end)?;
+        let status = response.status();
+        let mut fields: Vec<Field<'_>> = Vec::with_capacity(1 + response.headers().len());
+        fields.push((b":status", status.as_str().as_bytes()));
+        push_fields(&mut fields, response.headers());
+        let frame = head_frame(&fields, &Common::default(), self.peer.unwrap_or_default().section_max)?;
+        self.queue_answer(id, frame, None, is_final, end)
     }
 
     /// Answers a request with a head and the whole body. `content-length` is set, and the body left away where there
@@ -47,42 +51,47 @@ impl Connection {
     /// # Errors
     /// As [`Connection::respond`].
     pub fn answer_with(&mut self, id: StreamId, response: Response<Bytes>, common: &Common) -> Result<(), SendError> {
-        let (mut parts, body) = response.into_parts();
-        let has_body = !matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        if has_body {
-            parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-        }
-        let message = self.streams.get(&id).and_then(|stream| stream.message()).ok_or(SendError::Gone)?;
-        let body = Some(body).filter(|body| has_body && !message.is_head && !body.is_empty());
-        self.send_head(id, &Response::from_parts(parts, ()), common, body, true)
+        self.answer_prepared(id, &Prepared::new(response, common))
     }
 
-    fn send_head(
-        &mut self,
-        id: StreamId,
-        response: &Response<()>,
-        common: &Common,
-        body: Option<Bytes>,
-        end: bool,
-    ) -> Result<(), SendError> {
-        let section_max = self.peer.unwrap_or_default().section_max;
+    /// Answers a request with what was coded before: its head and the whole body, which is left away for HEAD.
+    ///
+    /// # Errors
+    /// As [`Connection::respond`].
+    pub fn answer_prepared(&mut self, id: StreamId, prepared: &Prepared) -> Result<(), SendError> {
+        let stream = self.answerable(id, prepared.is_final(), true)?;
+        let is_head = stream.message().is_some_and(|message| message.is_head);
+        if prepared.size() > self.peer.unwrap_or_default().section_max {
+            return Err(SendError::TooLarge);
+        }
+        let (head, body) = prepared.pieces(is_head);
+        self.queue_answer(id, head, body, prepared.is_final(), true)
+    }
+
+    /// The stream of a request that takes a head now.
+    fn answerable(&mut self, id: StreamId, is_final: bool, end: bool) -> Result<&mut Stream, SendError> {
         let Some(stream) = self.streams.get_mut(&id).filter(|_| self.is_server) else { return Err(SendError::Gone) };
         if stream.message().is_none() || stream.outbox.is_done() {
             return Err(SendError::Gone);
         }
-        let is_final = !response.status().is_informational();
         if stream.outbox.stage != Stage::Head || !is_final && end {
             return Err(SendError::Order);
         }
-        let status = response.status();
-        let mut fields: Vec<Field<'_>> = Vec::with_capacity(1 + response.headers().len());
-        fields.push((b":status", status.as_str().as_bytes()));
-        push_fields(&mut fields, response.headers());
-        let frame = head_frame(&fields, common, section_max, body.as_ref())?;
-        self.out_bytes += frame.len();
-        stream.outbox.push(frame);
-        if let Some(body) = body.filter(|body| body.len() > COPY_MAX) {
-            self.out_bytes += body.len();
+        Ok(stream)
+    }
+
+    fn queue_answer(
+        &mut self,
+        id: StreamId,
+        head: Bytes,
+        body: Option<Bytes>,
+        is_final: bool,
+        end: bool,
+    ) -> Result<(), SendError> {
+        let stream = self.streams.get_mut(&id).ok_or(SendError::Gone)?;
+        self.out_bytes += head.len() + body.as_ref().map_or(0, Bytes::len);
+        stream.outbox.push(head);
+        if let Some(body) = body {
             stream.outbox.push(body);
         }
         match (is_final, end) {
@@ -112,7 +121,7 @@ impl Connection {
         let section_max = self.peer.unwrap_or_default().section_max;
         let authority = authority(request);
         let fields = request_fields(request, &authority, protocol);
-        let frame = head_frame(&fields, &Common::default(), section_max, None)?;
+        let frame = head_frame(&fields, &Common::default(), section_max)?;
         self.credit_bidi = self.credit_bidi.checked_sub(1).ok_or(SendError::NoCredit)?;
         let id = StreamId::new(Side::Client, Direction::Bidirectional, self.next_bidi);
         self.next_bidi += 1;
@@ -201,7 +210,7 @@ impl Connection {
         }
         let mut fields = Vec::with_capacity(trailers.len());
         push_fields(&mut fields, trailers);
-        let frame = head_frame(&fields, &Common::default(), section_max, None)?;
+        let frame = head_frame(&fields, &Common::default(), section_max)?;
         self.out_bytes += frame.len();
         stream.outbox.push(frame);
         stream.outbox.end();
@@ -262,26 +271,12 @@ fn push_fields<'a>(fields: &mut Vec<Field<'a>>, headers: &'a HeaderMap) {
     fields.extend(message::fields(headers));
 }
 
-/// A HEADERS frame and, in the same piece, the head of the body and a small body itself.
-fn head_frame(
-    fields: &[Field<'_>],
-    common: &Common,
-    section_max: u64,
-    body: Option<&Bytes>,
-) -> Result<Bytes, SendError> {
+/// A HEADERS frame.
+fn head_frame(fields: &[Field<'_>], common: &Common, section_max: u64) -> Result<Bytes, SendError> {
     if qpack::section_size(fields) + common.size() > section_max {
         return Err(SendError::TooLarge);
     }
-    let copied = body.filter(|body| body.len() <= COPY_MAX);
-    let mut frame =
-        qpack::headers_frame(fields, common, body.map_or(0, |_| DATA_HEAD_MAX) + copied.map_or(0, Bytes::len));
-    if let Some(body) = body {
-        frame::write_head(&mut frame, kind::DATA, body.len() as u64);
-    }
-    if let Some(body) = copied {
-        frame.extend_from_slice(body);
-    }
-    Ok(frame.freeze())
+    Ok(qpack::headers_frame(fields, common, 0).freeze())
 }
 
 /// Where a request goes: the authority of its URI, or `Host`.
