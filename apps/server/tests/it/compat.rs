@@ -38,13 +38,16 @@ fn hear_text(person: &mut Person, topic: &str) -> String {
 fn three_protocols_talk_in_one_group_in_one_order() {
     let server = Server::start(&CHEAP);
     let mut ada = Person::register(&server, Speech::Socket, "ada");
-    let mut bob = GoChat::enter(&server, &account(&server, "bob"));
+    let bobs = account(&server, "bob");
+    let mut bob = GoChat::enter(&server, &bobs);
     let mut eve = Hawos::enter(&server, "eve", &account(&server, "eve"));
     bob.ping();
     let made = ada.ask("chat.create", &json!({"name": "us", "users": ["bob"], "open": true})).expect("made");
     let topic = made["topic"].as_str().expect("a topic").to_owned();
     let name = topic.strip_prefix("chat/").expect("of chat").to_owned();
     ada.subscribe(&topic, Some(0)).expect("a member");
+    // GoChat has no words for an invitation; another device of bob says yes.
+    Person::enter_with(&server, "bob", &bobs).ask("chat.join", &json!({"topic": topic})).expect("invited");
     let info = eve.go(&name).room();
     assert_eq!((&*info.room_id, info.member_num, info.member_ids.join(" ")), (&*name, 3, "ada bob eve".to_owned()));
     // Who was brought in hears of it where GoChat has it, and follows by itself.
