@@ -16,9 +16,9 @@
 //! says the token of `/api/v1/login`, nothing that a message claims, and when that token ends, so does the connection:
 //! neither protocol can renew it, so a client comes back with one of `/api/v1/refresh`. What a protocol has no words
 //! for is not told, and counted as `ringshard_drops_total{reason="gochat"}` or `"hawos"`: edits, recalls, typing, gaps
-//! of trimmed histories, notices of contacts and invitations, a pending restart. What this server has no words for gets the protocol's
-//! own error. Bytes that are not in the protocol at all get that error, and end the connection. `vectors/` has every
-//! message of this page in both directions.
+//! of trimmed histories, notices of contacts and invitations, a pending restart. What this server has no words for gets
+//! the protocol's own error. Bytes that are not in the protocol at all get that error, and end the connection.
+//! `vectors/` has every message of this page in both directions.
 //!
 //! # GoChat, `/ws/gochat?token=..`
 //!
