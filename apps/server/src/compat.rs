@@ -9,11 +9,16 @@
 //! client's bytes <- next_reply <- told <- the session
 //! ```
 //!
-//! A name of a conversation is its topic without `chat/`: `world`, `g/<id>`, `d/<a>~<b>`, or a room. Who somebody is says
-//! the token of `/api/v1/login`, nothing that a message claims. What a protocol has no words for is not told, and counted
-//! as `ringshard_drops_total{reason="gochat"}` or `"hawos"`: edits, recalls, typing, gaps of trimmed histories, notices
-//! of contacts, a pending restart. What this server has no words for gets the protocol's own error. Bytes that are not in
-//! the protocol at all get that error, and end the connection. `vectors/` has every message of this page in both directions.
+//! What an adapter asks for by itself counts against the session's rate, and is no sign that its client is there. If it is
+//! refused for now, the adapter asks again with the next messages of the client.
+//!
+//! A name of a conversation is its topic without `chat/`: `world`, `g/<id>`, `d/<a>~<b>`, or a room. Who somebody is
+//! says the token of `/api/v1/login`, nothing that a message claims, and when that token ends, so does the connection:
+//! neither protocol can renew it, so a client comes back with one of `/api/v1/refresh`. What a protocol has no words
+//! for is not told, and counted as `ringshard_drops_total{reason="gochat"}` or `"hawos"`: edits, recalls, typing, gaps
+//! of trimmed histories, notices of contacts and invitations, a pending restart. What this server has no words for gets
+//! the protocol's own error. Bytes that are not in the protocol at all get that error, and end the connection.
+//! `vectors/` has every message of this page in both directions.
 //!
 //! # GoChat, `/ws/gochat?token=..`
 //!
@@ -43,7 +48,8 @@
 //! # Hawos, `/ws/hawos`
 //!
 //! Binary messages `Request {MsgID, Token, Payload}` and `Response {MsgID, Code, Payload}`. Besides its room a session hears
-//! `world` and what programs push to the user (`chat.push`), which has no `RoomId`. It is in one room at a time, as there.
+//! `world` and what programs push to the user (`chat.push`), which has no `RoomId`. It is in one room at a time, as there:
+//! what is still on its way from the last one is not told.
 //!
 //! | Hawos | session |
 //! |---|---|
@@ -68,6 +74,8 @@ mod gochat;
 mod hawos;
 #[cfg(test)]
 mod script;
+
+use std::borrow::Cow;
 
 use bytes::BytesMut;
 use session::{DecodeError, Server};
@@ -109,10 +117,29 @@ impl Protocol {
     }
 }
 
+/// A value of a URL's query: programs write `/`, which the tokens of sessions have, as `%2F`.
+fn decoded(value: &str) -> Cow<'_, str> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(value.len()), value.as_bytes());
+    while let Some((first, behind)) = rest.split_first() {
+        let byte;
+        (byte, rest) = escaped(*first, behind).unwrap_or((*first, behind));
+        bytes.push(byte);
+    }
+    String::from_utf8(bytes).map_or(value.into(), Cow::Owned)
+}
+
+/// The byte that a `%` and two hexadecimal digits stand for, and what is behind it.
+fn escaped(first: u8, behind: &[u8]) -> Option<(u8, &[u8])> {
+    let (digits, after) = behind.split_first_chunk::<2>().filter(|_| first == b'%')?;
+    let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
+    u8::try_from(high? << 4 | low?).ok().map(|byte| (byte, after))
+}
+
 impl Foreign {
     /// A client that has just connected, perhaps with a token in the URL's query.
     pub(crate) fn new(protocol: Protocol, query: Option<&str>) -> Self {
-        let token = query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("token=")));
+        let token = query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("token="))).map(decoded);
+        let token = token.as_deref();
         let mut exchange = Exchange::default();
         let client = match protocol {
             Protocol::GoChat => Client::GoChat(GoChat::new(&mut exchange, token.unwrap_or_default())),

@@ -22,7 +22,7 @@ pub use auth::{AuthError, Claims, Holder, Keys};
 pub use code::{Code, Level};
 pub use error::{DecodeError, Flaw};
 pub use message::{Client, Credential, Hello, Names, Server, SubResult, SubState, Subscription, Topic};
-pub use session::{Action, Limits, REFUSALS_MAX, Refusal, Session};
+pub use session::{Action, Limits, REFUSALS_MAX, Refusal, Session, Silence};
 
 use bytes::BytesMut;
 

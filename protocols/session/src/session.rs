@@ -106,6 +106,13 @@ pub struct Session {
     subs: Vec<u64>,
 }
 
+/// When a client was heard last, to be put back by an owner that speaks for a silent one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Silence {
+    heard: Instant,
+    pings: u32,
+}
+
 const _: () = assert!(size_of::<Session>() <= 192, "a million idle sessions are a million of these");
 
 impl Session {
@@ -198,6 +205,18 @@ impl Session {
             self.heard = now;
             self.pings = 0;
         }
+    }
+
+    /// Since when the client is silent. An owner that says something in its place, such as a gateway that follows what is
+    /// new, puts this back with [`Session::stay_silent`]: its own words are no sign of the client's life.
+    #[must_use]
+    pub fn silence(&self) -> Silence {
+        Silence { heard: self.heard, pings: self.pings }
+    }
+
+    /// What was said since [`Session::silence`] was not said by the client. It counts against its rate all the same.
+    pub fn stay_silent(&mut self, silence: Silence) {
+        (self.heard, self.pings) = (silence.heard, silence.pings);
     }
 
     /// When [`Session::handle_timeout`] is to be called.

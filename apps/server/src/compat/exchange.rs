@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::BytesMut;
 use chat::{AUDIT_TOPIC, conversation::Conversation};
-use session::{Client, Codec, Credential, DecodeError, Flaw, Hello, Subscription};
+use session::{Client, Code, Codec, Credential, DecodeError, Flaw, Hello, Subscription};
 
 /// What is waiting to be said.
 #[derive(Default, Debug)]
@@ -101,6 +101,12 @@ pub(super) fn topic_of(name: &str) -> Option<String> {
 /// What clients call a topic.
 pub(super) fn name_of(topic: &str) -> &str {
     topic.strip_prefix("chat/").unwrap_or(topic)
+}
+
+/// Whether a request was refused only for now: too much at once, or too much to do. What an adapter asked for by itself
+/// it asks for again then, since its client does not know that it did.
+pub(super) fn passes(code: Code, retry_ms: Option<u32>) -> bool {
+    code == Code::Unavailable || (code == Code::ResourceExhausted && retry_ms.is_some())
 }
 
 /// Bytes that are not in the protocol.

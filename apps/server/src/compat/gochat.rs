@@ -4,7 +4,7 @@ mod wire;
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
 };
 
 use chat::{
@@ -16,7 +16,7 @@ use session::{Client, Code, DecodeError, Names, Server};
 use sha2::{Digest, Sha256};
 
 use self::wire::{Detail, Envelope, Inbox, News, Out, Payload, Read, Said, Say, Sender, Stored};
-use super::exchange::{CLIENT_ID_BYTES_MAX, Exchange, WORLD, broken, invalid, name_of, topic_of, unknown};
+use super::exchange::{CLIENT_ID_BYTES_MAX, Exchange, WORLD, broken, invalid, name_of, passes, topic_of, unknown};
 
 /// What this user's devices are called that speak GoChat: a repeat is known after a reconnect, too.
 const DEVICE: &str = "gochat";
@@ -26,6 +26,9 @@ const CONVERSATIONS_MAX: usize = 50;
 
 /// Topics that are followed: some fewer than a session may subscribe to.
 const TOPICS_MAX: usize = 200;
+
+/// Subscriptions that are asked for at once: most of a session's credit is left to what the client says meanwhile.
+const FOLLOWING_MAX: usize = 16;
 
 const TOO_LARGE: &str = "`content` has more than 5000 characters";
 
@@ -37,8 +40,13 @@ pub(super) struct GoChat {
     /// Who it is, once that is known, and the user's own topic.
     user: String,
     own: Option<String>,
-    /// Topics that are followed.
+    /// Topics that are followed, or will be.
     topics: BTreeSet<String>,
+    /// Those of them that are still to be asked for, each from where on; and how many are being asked for.
+    behind: VecDeque<(String, Option<u64>)>,
+    following: usize,
+    /// The list of conversations was refused, and is to be asked for again.
+    listless: bool,
     /// Requests without an answer; the session lets no more than its credit in.
     waiting: BTreeMap<u32, Waiting>,
 }
@@ -49,8 +57,8 @@ enum Waiting {
     Ping,
     /// The list of conversations.
     Inbox,
-    /// A subscription.
-    Topic(String),
+    /// A subscription, and from where on.
+    Topic(String, Option<u64>),
     /// A message, under its client's name of it.
     Message(Option<String>),
 }
@@ -59,13 +67,22 @@ impl GoChat {
     /// Says hello at once: the token is in the URL.
     pub(super) fn new(exchange: &mut Exchange, token: &str) -> Self {
         exchange.hello(token, DEVICE);
-        Self { user: String::new(), own: None, topics: BTreeSet::from([WORLD.to_owned()]), waiting: BTreeMap::new() }
+        Self {
+            user: String::new(),
+            own: None,
+            topics: BTreeSet::from([WORLD.to_owned()]),
+            behind: VecDeque::new(),
+            following: 0,
+            listless: false,
+            waiting: BTreeMap::new(),
+        }
     }
 
     /// Takes a message of the client.
     pub(super) fn hear(&mut self, exchange: &mut Exchange, bytes: &[u8]) -> Result<(), DecodeError> {
         let envelope: Envelope<'_> =
             serde_json::from_slice(bytes).map_err(|_| broken("not {\"type\": .., \"data\": ..}"))?;
+        self.go_on(exchange);
         let data = envelope.data.map_or("null", |data| data.get());
         match &*envelope.kind {
             "ping" => {
@@ -100,8 +117,9 @@ impl GoChat {
         }
         let kind = say.kind.as_ref().map_or(Some("text"), wire::MessageType::name).ok_or(NO_TYPE)?;
         let body = Said::new(kind, &say.content, client_id).ok_or(NO_FILE)?.json();
-        if !self.topics.contains(&topic) {
-            self.follow(exchange, &topic, None);
+        if self.note(exchange, &topic) {
+            // Not behind others: what is said next is to be heard.
+            self.subscribe(exchange, topic.clone(), None);
         }
         let id = exchange.id();
         let seq = client_id.map(counter);
@@ -114,7 +132,12 @@ impl GoChat {
     pub(super) fn told(&mut self, exchange: &mut Exchange, message: &Server<'_>) {
         match message {
             Server::Welcome { user, .. } => self.welcome(exchange, user),
-            Server::SubOk { id, .. } => drop(self.waiting.remove(id)),
+            Server::SubOk { id, .. } => {
+                if let Some(Waiting::Topic(..)) = self.waiting.remove(id) {
+                    self.following -= 1;
+                    self.advance(exchange);
+                }
+            }
             Server::UnsubOk { id, topic } => {
                 self.waiting.remove(id);
                 self.topics.remove(&**topic);
@@ -154,8 +177,23 @@ impl GoChat {
         if let Some(own) = self.own.clone() {
             self.follow(exchange, &own, None);
         }
+        self.ask_inbox(exchange);
+    }
+
+    fn ask_inbox(&mut self, exchange: &mut Exchange) {
         let id = exchange.request("inbox.list", &json!({"limit": CONVERSATIONS_MAX}));
         self.waiting.insert(id, Waiting::Inbox);
+    }
+
+    /// Asks again for what was refused for a while: one thing for each message of the client, then as answers come.
+    fn go_on(&mut self, exchange: &mut Exchange) {
+        if std::mem::take(&mut self.listless) {
+            self.ask_inbox(exchange);
+        } else if self.following == 0
+            && let Some((topic, after)) = self.behind.pop_front()
+        {
+            self.subscribe(exchange, topic, after);
+        }
     }
 
     fn take_up(&mut self, exchange: &mut Exchange, list: &[u8]) {
@@ -167,13 +205,61 @@ impl GoChat {
 
     /// Subscribes, unless it has or there is no room for more.
     fn follow(&mut self, exchange: &mut Exchange, topic: &str, after: Option<u64>) {
+        if self.note(exchange, topic) {
+            self.behind.push_back((topic.to_owned(), after));
+            self.advance(exchange);
+        }
+    }
+
+    /// Whether a topic is now one of those that are followed, and was not before.
+    fn note(&mut self, exchange: &mut Exchange, topic: &str) -> bool {
+        if self.topics.contains(topic) {
+            return false;
+        }
         if self.topics.len() >= TOPICS_MAX {
-            return exchange.drop_one();
+            exchange.drop_one();
+            return false;
         }
-        if self.topics.insert(topic.to_owned()) {
-            let id = exchange.follow(topic, after);
-            self.waiting.insert(id, Waiting::Topic(topic.to_owned()));
+        self.topics.insert(topic.to_owned())
+    }
+
+    fn advance(&mut self, exchange: &mut Exchange) {
+        while self.following < FOLLOWING_MAX
+            && let Some((topic, after)) = self.behind.pop_front()
+        {
+            self.subscribe(exchange, topic, after);
         }
+    }
+
+    fn subscribe(&mut self, exchange: &mut Exchange, topic: String, after: Option<u64>) {
+        let id = exchange.follow(&topic, after);
+        self.waiting.insert(id, Waiting::Topic(topic, after));
+        self.following += 1;
+    }
+
+    fn forget(&mut self, topic: &str) {
+        self.topics.remove(topic);
+        self.behind.retain(|(other, _)| other != topic);
+    }
+
+    /// A subscription was refused: for now, since there is one, or for good.
+    fn not_followed(
+        &mut self,
+        exchange: &mut Exchange,
+        (topic, after): (String, Option<u64>),
+        (code, retry_ms): (Code, Option<u32>),
+    ) {
+        self.following -= 1;
+        if passes(code, retry_ms) {
+            if self.topics.contains(&topic) {
+                self.behind.push_front((topic, after));
+            }
+            return;
+        }
+        if code != Code::AlreadyExists {
+            self.topics.remove(&topic);
+        }
+        self.advance(exchange);
     }
 
     fn refused(
@@ -184,10 +270,12 @@ impl GoChat {
     ) {
         let client_msg_id = match about {
             // A guest has no list.
-            Some(Waiting::Inbox) => return,
-            Some(Waiting::Topic(topic)) => {
-                self.topics.remove(&topic);
+            Some(Waiting::Inbox) => {
+                self.listless = passes(code, retry_ms);
                 return;
+            }
+            Some(Waiting::Topic(topic, after)) => {
+                return self.not_followed(exchange, (topic, after), (code, retry_ms));
             }
             Some(Waiting::Message(client_msg_id)) => client_msg_id,
             Some(Waiting::Ping) | None => None,
@@ -226,7 +314,7 @@ impl GoChat {
             News::Conversation { topic, entry: Some(entry) } if entry.left_ms.is_none() => {
                 self.follow(exchange, &topic, Some(entry.read));
             }
-            News::Conversation { topic, .. } => drop(self.topics.remove(&topic)),
+            News::Conversation { topic, .. } => self.forget(&topic),
             News::Contact {} => exchange.drop_one(),
         }
     }

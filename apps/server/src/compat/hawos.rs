@@ -4,7 +4,7 @@ mod place;
 mod told;
 pub(super) mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use chat::conversation::Conversation;
 use prost::Message;
@@ -13,7 +13,7 @@ use session::{Client, DecodeError, Flaw};
 
 use self::{
     place::Place,
-    told::respond,
+    told::{INTERNAL_ERR, respond, respond_with},
     wire::{AuthMsg, ChatMsg, CreateRoomArg, Id, Request, RoomInfo, Said, TargetRoom},
 };
 use super::exchange::{Exchange, WORLD, broken, invalid, name_of, topic_of, unknown};
@@ -35,12 +35,14 @@ pub(super) struct Hawos {
     wants_token: bool,
     /// The `MsgID` of what was no request, for the error about it.
     hearing: i32,
+    /// The user's own topic.
+    own: Option<String>,
     /// The topic of the room that it is in.
     room: Option<String>,
     /// Who is in the room, and in the world.
     places: BTreeMap<String, Place>,
-    /// Who entered an open room and is not answered yet: its people are told right behind the subscription.
-    entering: Option<Id>,
+    /// How often the open room was entered without an answer yet: its people are told right behind the subscription.
+    entering: u32,
     /// The last message of the room that was told, and that which was told before the last pong.
     told: u64,
     ponged: u64,
@@ -48,6 +50,8 @@ pub(super) struct Hawos {
     asking: bool,
     again: bool,
     day: Option<u64>,
+    /// What was refused for a while, and is to be asked for again. Each is a subscription, of which a session has some.
+    owed: VecDeque<Owed>,
     /// Requests without an answer; the session lets no more than its credit in.
     waiting: BTreeMap<u32, Waiting>,
 }
@@ -62,10 +66,19 @@ enum Login {
     In,
 }
 
+/// What nobody but the adapter asks for.
+#[derive(Debug)]
+enum Owed {
+    /// To hear what is pushed to the user.
+    Own(String),
+    /// To hear no more of a room.
+    Leave(String),
+}
+
 #[derive(Debug)]
 enum Waiting {
     /// The answer is nobody's business.
-    Quiet,
+    Quiet(Owed),
     /// A hello, for this request.
     Hello(Id),
     /// A ping of the client.
@@ -91,14 +104,16 @@ impl Hawos {
             login: Login::Stranger,
             wants_token: false,
             hearing: Id::Unknown as i32,
+            own: None,
             room: None,
             places: BTreeMap::from([(WORLD.to_owned(), Place::default())]),
-            entering: None,
+            entering: 0,
             told: 0,
             ponged: 0,
             asking: false,
             again: false,
             day: None,
+            owed: VecDeque::new(),
             waiting: BTreeMap::new(),
         };
         if let Some(token) = token {
@@ -112,6 +127,9 @@ impl Hawos {
         self.hearing = Id::Unknown as i32;
         let request = Request::decode(bytes).map_err(|_| broken("no protobuf of `Request`"))?;
         self.hearing = request.msg_id;
+        if let Some(owed) = self.owed.pop_front() {
+            self.ask_owed(exchange, owed);
+        }
         self.act(exchange, &request)?;
         self.hearing = Id::Unknown as i32;
         Ok(())
@@ -160,6 +178,9 @@ impl Hawos {
             exchange.acknowledge(room, self.ponged);
         }
         self.ponged = 0;
+        if self.again && !self.asking {
+            self.look_again(exchange);
+        }
         let id = exchange.id();
         self.waiting.insert(id, Waiting::Ping);
         exchange.ask(&Client::Ping { id });
@@ -192,16 +213,13 @@ impl Hawos {
 
     /// Goes into a room: a group's member first, then from the first unread message on.
     fn enter(&mut self, exchange: &mut Exchange, topic: String) {
-        if topic == WORLD {
-            self.entered(exchange, Id::EnterRoom, topic);
-            return;
-        }
         match Conversation::parse(&topic) {
             Some(Conversation::Group(_)) => {
                 let id = exchange.request("chat.join", &json!({"topic": topic}));
                 self.waiting.insert(id, Waiting::Join(topic));
             }
             Some(Conversation::Direct(..)) => self.look_for_unread(exchange, topic),
+            // The session hears the world already, and says so: without a question this would be free, for strangers too.
             Some(Conversation::World | Conversation::Room(_) | Conversation::Personal(_)) | None => {
                 self.subscribe(exchange, Id::EnterRoom, topic, None);
             }
@@ -234,7 +252,7 @@ impl Hawos {
             Some(Conversation::World | Conversation::Room(_) | Conversation::Personal(_)) | None => {
                 match self.places.get(&topic).filter(|place| place.is_known()) {
                     Some(place) => respond(exchange, about, &place.info(&topic)),
-                    None => self.entering = Some(about),
+                    None => self.entering += 1,
                 }
                 self.places.entry(topic).or_default();
             }
@@ -242,11 +260,39 @@ impl Hawos {
     }
 
     fn leave(&mut self, exchange: &mut Exchange) {
+        self.again = false;
+        for _ in 0..std::mem::take(&mut self.entering) {
+            // Who is there was never told before it went on.
+            respond_with(exchange, Id::EnterRoom as i32, INTERNAL_ERR, Vec::new());
+        }
         let Some(last) = self.room.take().filter(|room| room != WORLD) else { return };
         self.places.remove(&last);
-        let id = exchange.id();
-        exchange.ask(&Client::Unsub { id, topic: last.as_str().into() });
-        self.waiting.insert(id, Waiting::Quiet);
+        self.ask_owed(exchange, Owed::Leave(last));
+    }
+
+    fn ask_owed(&mut self, exchange: &mut Exchange, owed: Owed) {
+        let id = match &owed {
+            Owed::Own(topic) => exchange.follow(topic, None),
+            Owed::Leave(topic) => {
+                let id = exchange.id();
+                exchange.ask(&Client::Unsub { id, topic: topic.as_str().into() });
+                id
+            }
+        };
+        self.waiting.insert(id, Waiting::Quiet(owed));
+    }
+
+    /// Whether it has left a room that the session still hears.
+    fn still_hears(&self, topic: &str) -> bool {
+        self.owed.iter().any(|owed| matches!(owed, Owed::Leave(left) if left == topic))
+    }
+
+    /// Asks once more who is in the group.
+    fn look_again(&mut self, exchange: &mut Exchange) {
+        self.again = false;
+        if let Some(room) = self.room.clone() {
+            self.ask_members(exchange, None, room);
+        }
     }
 
     fn ask_members(&mut self, exchange: &mut Exchange, about: Option<Id>, topic: String) {

@@ -78,10 +78,17 @@ impl Shard {
             return;
         }
         let mut answers = std::mem::take(&mut self.ground.answers);
+        // What is asked here comes of what others do: it is no sign that the client is there.
+        let silence = speaker.session.silence();
         let outcome = self.ground.perform(io, connection.line, speaker, &mut answers);
+        speaker.session.stay_silent(silence);
         if speaker.session.is_open() {
             socket.set_limits(self.ground.setup.socket_limits());
         }
         self.finish_hearing(io, connection, answers, outcome);
+        if connection.closing.is_some() {
+            // A push came here, not bytes of the client: nobody else sets the timer of the end.
+            self.arm(io.now(), connection);
+        }
     }
 }

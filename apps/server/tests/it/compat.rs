@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use self::client::{GoChat, Hawos, Socket, Texts};
 use crate::{
     hostile::{noise, talker::Innocents},
-    messenger::person::{Person, post},
+    messenger::person::{Person, call, post},
     process::Server,
     restart::client::Speech,
 };
@@ -38,13 +38,16 @@ fn hear_text(person: &mut Person, topic: &str) -> String {
 fn three_protocols_talk_in_one_group_in_one_order() {
     let server = Server::start(&CHEAP);
     let mut ada = Person::register(&server, Speech::Socket, "ada");
-    let mut bob = GoChat::enter(&server, &account(&server, "bob"));
+    let bobs = account(&server, "bob");
+    let mut bob = GoChat::enter(&server, &bobs);
     let mut eve = Hawos::enter(&server, "eve", &account(&server, "eve"));
     bob.ping();
     let made = ada.ask("chat.create", &json!({"name": "us", "users": ["bob"], "open": true})).expect("made");
     let topic = made["topic"].as_str().expect("a topic").to_owned();
     let name = topic.strip_prefix("chat/").expect("of chat").to_owned();
     ada.subscribe(&topic, Some(0)).expect("a member");
+    // GoChat has no words for an invitation; another device of bob says yes.
+    Person::enter_with(&server, "bob", &bobs).ask("chat.join", &json!({"topic": topic})).expect("invited");
     let info = eve.go(&name).room();
     assert_eq!((&*info.room_id, info.member_num, info.member_ids.join(" ")), (&*name, 3, "ada bob eve".to_owned()));
     // Who was brought in hears of it where GoChat has it, and follows by itself.
@@ -201,6 +204,11 @@ fn hostile_clients_get_an_error_and_end_alone() {
         assert_eq!(hawos.send("world", "x"), 10_000, "{bad}");
         assert_eq!(hawos.socket.closed(), Some(1008));
     }
+    // Not even into the world, where everybody is: a stranger has ten messages, and the first one that is no hello ends it.
+    let mut stranger = Hawos::open(&server, "");
+    (0..50).for_each(|_| stranger.say(103, &Texts { one: "world".into(), ..Texts::default() }.encode_to_vec()));
+    assert_eq!(stranger.hear(103).code, 10_000);
+    assert_eq!(stranger.socket.closed(), Some(1008));
     let mut hawos = Hawos::open(&server, "");
     let auth = Texts { one: "ann".into(), three: token.clone(), ..Texts::default() };
     assert_eq!(hawos.ask(100, &auth.encode_to_vec()).code, 10_000);
@@ -237,6 +245,10 @@ fn their_limits_are_those_of_every_session() {
     let mut hawos = Hawos::enter(&server, "bob", &token);
     (0..150).for_each(|_| hawos.say(101, b""));
     server.until("too much", |_| hawos.hear(101).code == 1000);
+    // Whatever is asked costs something, also what is known already.
+    let mut here = Hawos::enter(&server, "bob", &token);
+    (0..150).for_each(|_| here.say(103, &Texts { one: "world".into(), ..Texts::default() }.encode_to_vec()));
+    server.until("too much again", |_| here.hear(103).code == 1000);
     assert!(server.dropped("rate") > 0 && server.dropped("gochat") + server.dropped("hawos") > 0);
     // Unknown things are refused, and the session goes on.
     let mut hawos = Hawos::enter(&server, "bob", &token);
@@ -245,4 +257,52 @@ fn their_limits_are_those_of_every_session() {
         (406, 10_001, 10_001)
     );
     hawos.ping();
+}
+
+#[test]
+fn news_of_others_keep_no_dead_client_alive() {
+    let server = Server::start(&[
+        CHEAP[0],
+        CHEAP[1],
+        ("RINGSHARD_LIMITS_PING_SECS", "1"),
+        ("RINGSHARD_LIMITS_IDLE_SECS", "5"),
+        ("RINGSHARD_CHAT_RATE_MIN", "0"),
+        ("RINGSHARD_CHAT_RATE_HOUR", "0"),
+    ]);
+    let mut ada = Person::register(&server, Speech::Socket, "ada");
+    let made = ada.ask("chat.create", &json!({"name": "us", "open": true})).expect("made");
+    let topic = made["topic"].as_str().expect("a topic").to_owned();
+    let mut bob = Person::register(&server, Speech::Socket, "bob");
+    let mut eve = Hawos::enter(&server, "eve", &account(&server, "eve"));
+    eve.go(topic.strip_prefix("chat/").expect("of chat"));
+    drop(ada);
+    // From here on eve reads nothing, so nothing of it answers a ping; its session asks who is there after each of these.
+    server.until("eve is missed", |server| {
+        for op in ["chat.join", "chat.leave"] {
+            // As often as the rates let it.
+            let _ = bob.ask(op, &json!({"topic": topic}));
+        }
+        server.dropped("idle") > 0
+    });
+}
+
+#[test]
+fn a_login_that_ends_ends_for_them_too() {
+    let server = Server::start(&CHEAP);
+    let (_, login) = call(&server, "register", &json!({"name": "bob", "password": "long enough"}));
+    let token = login["token"].as_str().expect("a token");
+    let mut bob = GoChat::enter(&server, token);
+    let mut eve = Hawos::enter(&server, "bob", token);
+    let resumes = eve.token.clone();
+    bob.ping();
+    let (status, _) = call(&server, "logout", &json!({"refresh_token": login["refresh_token"], "all": true}));
+    assert_eq!(status, 200);
+    assert_eq!(bob.hear("error")["data"]["code"], "AUTH_FAILED");
+    assert_eq!(eve.hear(0).code, 10_000);
+    assert_eq!((bob.socket.closed(), eve.socket.closed()), (Some(4401), Some(4401)));
+    for ended in [token, &resumes.replace('/', "%2F")] {
+        assert_eq!(GoChat::enter(&server, ended).hear("error")["data"]["code"], "AUTH_FAILED", "{ended}");
+        let hawos = Socket::open(&server, &format!("/ws/hawos?token={ended}"));
+        assert_eq!(hawos.closed(), Some(1008));
+    }
 }

@@ -175,6 +175,19 @@ fn silence_is_asked_about_and_then_ended() {
 }
 
 #[test]
+fn what_is_said_in_place_of_a_client_is_no_sign_of_its_life() {
+    let (mut session, now) = open(Limits { requests_inflight: 1, ..Limits::default() });
+    assert_eq!(session.handle_timeout(now + secs(25)), Some(Action::Ping));
+    let silence = session.silence();
+    assert_eq!(session.on_client(now + secs(30), LEN, &publish(1)), Ok(()));
+    assert_eq!(session.deadline(), Some(now + secs(55)), "its own words would be one");
+    session.stay_silent(silence);
+    assert_eq!(session.deadline(), Some(now + secs(50)));
+    // It is counted as any other.
+    assert!(session.on_client(now + secs(31), LEN, &publish(2)).is_err());
+}
+
+#[test]
 fn a_late_timer_asks_once() {
     let limits = Limits { idle: secs(86_400), ping: secs(1), ..Limits::default() };
     let (mut session, now) = open(limits);

@@ -5,10 +5,10 @@ use prost::Message;
 use session::{Code, Server};
 
 use super::{
-    Exchange, Hawos, Login, Waiting,
+    Exchange, Hawos, Login, Owed, Waiting,
     wire::{AuthResp, ChatMsg, Created, CrossDayMsg, Id, Inbox, Members, Pong, Response, RoomInfo, Stored},
 };
-use crate::compat::exchange::{WORLD, name_of};
+use crate::compat::exchange::{WORLD, name_of, passes};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -39,9 +39,9 @@ impl Hawos {
                     self.day(exchange, *at_ms);
                 }
             }
-            Server::Err { id, code, .. } => {
+            Server::Err { id, code, retry_ms, .. } => {
                 let about = id.and_then(|id| self.waiting.remove(&id));
-                self.refused(exchange, about, *code);
+                self.refused(exchange, about, (*code, *retry_ms));
             }
             Server::Msg { topic, offset, from, body, .. } => self.message(exchange, (topic, *offset), from, body),
             Server::Presence { topic, joined, left, count, .. } => {
@@ -61,9 +61,9 @@ impl Hawos {
         if self.wants_token {
             respond(exchange, Id::AuthToken, &AuthResp { token: token.to_owned() });
         }
-        if let Some(own) = personal(user) {
-            let id = exchange.follow(&own, None);
-            self.waiting.insert(id, Waiting::Quiet);
+        self.own = personal(user);
+        if let Some(own) = self.own.clone() {
+            self.ask_owed(exchange, Owed::Own(own));
         }
     }
 
@@ -84,15 +84,15 @@ impl Hawos {
                 let member_ids = members.members.into_iter().map(|member| member.user).collect();
                 let info = RoomInfo { room_id: name_of(&topic).to_owned(), member_num: members.count, member_ids };
                 respond(exchange, about.unwrap_or(Id::BroadcastRoomInfo), &info);
-                if std::mem::take(&mut self.again) && self.room.as_ref() == Some(&topic) {
-                    self.ask_members(exchange, None, topic);
+                if self.again && self.room.as_ref() == Some(&topic) {
+                    self.look_again(exchange);
                 }
             }
-            Some(Waiting::Quiet | Waiting::Hello(_) | Waiting::Ping | Waiting::Enter(..) | Waiting::Say) | None => {}
+            Some(Waiting::Quiet(_) | Waiting::Hello(_) | Waiting::Ping | Waiting::Enter(..) | Waiting::Say) | None => {}
         }
     }
 
-    fn refused(&mut self, exchange: &mut Exchange, about: Option<Waiting>, code: Code) {
+    fn refused(&mut self, exchange: &mut Exchange, about: Option<Waiting>, (code, retry_ms): (Code, Option<u32>)) {
         let about = match about {
             // What somebody may not join it may be in already, and what it may not list has no unread messages: the
             // subscription decides.
@@ -102,12 +102,19 @@ impl Hawos {
             Some(Waiting::Unread(topic)) if code == Code::PermissionDenied => {
                 return self.subscribe(exchange, Id::EnterRoom, topic, None);
             }
-            Some(Waiting::Enter(about, topic)) if code == Code::AlreadyExists => {
+            // One that it has left and could not unsubscribe from goes on without what it was not told meanwhile.
+            Some(Waiting::Enter(about, topic)) if code == Code::AlreadyExists && !self.still_hears(&topic) => {
                 return self.entered(exchange, about, topic);
             }
-            Some(Waiting::Quiet) => return,
-            Some(Waiting::Members(about, _)) => {
-                (self.asking, self.again) = (false, false);
+            Some(Waiting::Quiet(owed)) => {
+                if passes(code, retry_ms) {
+                    self.owed.push_back(owed);
+                }
+                return;
+            }
+            Some(Waiting::Members(about, topic)) => {
+                let is_here = self.room.as_ref() == Some(&topic);
+                (self.asking, self.again) = (false, is_here && passes(code, retry_ms));
                 let Some(about) = about else { return };
                 about as i32
             }
@@ -126,10 +133,15 @@ impl Hawos {
         if is_room {
             self.told = offset;
         }
+        let room_id = match is_room || topic == WORLD {
+            true => name_of(topic),
+            false if self.own.as_deref() == Some(topic) => "",
+            // Of a room that it has left: on its way then, or the session still hears it. Nobody pushed it to the user.
+            false => return exchange.drop_one(),
+        };
         let Ok(Stored { kind, text, event }) = serde_json::from_slice(body) else { return exchange.drop_one() };
         match (&*kind, text, event) {
             ("text", Some(msg), _) => {
-                let room_id = if is_room || topic == WORLD { name_of(topic) } else { "" };
                 let (uid, nickname) = (from.to_owned(), from.to_owned());
                 let chat = ChatMsg { uid, room_id: room_id.to_owned(), nickname, msg };
                 respond(exchange, Id::GlobalMsg, &chat);
@@ -152,8 +164,11 @@ impl Hawos {
         let Some(place) = self.places.get_mut(topic) else { return exchange.drop_one() };
         place.change(count, joined, left);
         if self.room.as_deref() == Some(topic) {
-            let about = self.entering.take().unwrap_or(Id::BroadcastRoomInfo);
-            respond(exchange, about, &place.info(topic));
+            let info = place.info(topic);
+            match std::mem::take(&mut self.entering) {
+                0 => respond(exchange, Id::BroadcastRoomInfo, &info),
+                times => (0..times).for_each(|_| respond(exchange, Id::EnterRoom, &info)),
+            }
         }
     }
 
@@ -175,7 +190,7 @@ pub(super) fn respond(exchange: &mut Exchange, about: Id, payload: &impl Message
     respond_with(exchange, about as i32, SUCCESS, payload.encode_to_vec());
 }
 
-fn respond_with(exchange: &mut Exchange, msg_id: i32, code: i32, payload: Vec<u8>) {
+pub(super) fn respond_with(exchange: &mut Exchange, msg_id: i32, code: i32, payload: Vec<u8>) {
     exchange.replies.push_back(Response { msg_id, code, payload }.encode_to_vec());
 }
 
@@ -196,6 +211,6 @@ fn error_code(code: Code) -> i32 {
 // The codes of `errcode.proto`.
 const SUCCESS: i32 = 200;
 const NO_HANDLES: i32 = 406;
-const INTERNAL_ERR: i32 = 1000;
+pub(super) const INTERNAL_ERR: i32 = 1000;
 const AUTH_ERR: i32 = 10_000;
 const INVALID_PARAM: i32 = 10_001;
