@@ -459,7 +459,7 @@ impl Reactor for Shard {
                     io.close(stream);
                 }
             }
-            StreamEvent::Accepted { .. } | StreamEvent::Sent { .. } => {}
+            StreamEvent::Accepted { .. } | StreamEvent::Sent { .. } | StreamEvent::Behind => {}
         }
     }
 
