@@ -171,8 +171,8 @@ fn who_never_reads_lags_and_is_closed_while_others_get_everything() {
         say(20);
         innocents.work();
         most = most.max(server.memory());
-        // The others have read everything: what is queued is queued for them, the rest of one message or two each.
-        assert!(server.metric("ringshard_queue_bytes{", "") < 96 << 10);
+        // The others have read everything, and what is queued is queued for them: the rest of one message or two each.
+        server.until("little is queued", |server| server.metric("ringshard_queue_bytes{", "") < 96 << 10);
     }
     assert!(server.metric("ringshard_lagging_total", "") >= 2);
     assert!(most < before + (32 << 20), "{} KiB more", (most - before) >> 10);
