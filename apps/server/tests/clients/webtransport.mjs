@@ -128,7 +128,7 @@ async function check() {
   }
   console.log(`${BROWSER}: WebTransport: a datagram, both ways, one way and back, closed with code and reason; ${ROUNDS} times`);
   // Chromium's own log has the capsule, its end, and its transport go from CONNECTED to CLOSED; the page is told "Connection
-  // lost" nevertheless at times, for what tells it and what disconnects it race within the browser. So it is asked again.
+  // lost" nevertheless at times: probably what tells it and what disconnects it race within the browser. So it is asked again.
   let ended;
   for (let tries = 0; tries < TRIES && !ended; tries++) {
     ended = await page.evaluate(misbehave, { url: `https://${SECURE}/wt`, hash }).catch((error) => {
