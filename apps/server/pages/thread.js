@@ -25,9 +25,11 @@ export class Thread {
   #recalled = new Set();
   #marks = new Map(); // user -> {delivered, read}
 
-  constructor(topic, me) {
+  constructor(topic, me, isGuest) {
     this.topic = topic;
     this.me = me;
+    /** A guest's name may be somebody else's, too. */
+    this.isGuest = isGuest;
     this.place = parseTopic(topic);
   }
 

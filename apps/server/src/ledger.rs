@@ -109,10 +109,11 @@ impl Ledger {
         let mut file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(&bytes)?;
         file.sync_all()?;
+        // What can fail comes first: behind the rename the old file is nobody's.
+        let folder = File::open(&self.folder)?;
         fs::rename(&new, &path)?;
-        File::open(&self.folder)?.sync_all()?;
-        (self.file, self.end, self.lines) = (file, bytes.len() as u64, records.len());
-        Ok(())
+        (self.file, self.end, self.lines, self.broken) = (file, bytes.len() as u64, records.len(), false);
+        folder.sync_all().inspect_err(|_| self.broken = true)
     }
 
     /// From here on it takes nothing: a descriptor that takes no bytes stands for a disk that takes none.

@@ -68,6 +68,8 @@ pub(crate) struct LoginBook {
     shown: Arc<Logins>,
     ttl_secs: u64,
     most: usize,
+    /// Something that has ended is not on disk.
+    unsaved: bool,
 }
 
 #[derive(Debug)]
@@ -121,7 +123,7 @@ impl LoginBook {
         })?;
         let (ttl_secs, most) = (auth.refresh_ttl.as_secs(), auth.logins_max);
         let (logins, by_user, by_end, left) = Default::default();
-        let mut book = Self { ledger, logins, by_user, by_end, left, shown, ttl_secs, most };
+        let mut book = Self { ledger, logins, by_user, by_end, left, shown, ttl_secs, most, unsaved: false };
         records.into_iter().for_each(|record| book.apply(record));
         book.expire(now);
         Ok(book)
@@ -164,7 +166,7 @@ impl LoginBook {
         if all {
             records.push(Record::Left { user: user.clone(), at: now });
         }
-        self.record(records).map_err(RenewError::Storage)?;
+        self.end(records);
         Ok((user.into(), ended))
     }
 
@@ -179,7 +181,7 @@ impl LoginBook {
             self.shown.change(|standing| _ = standing.left.remove(&user));
         }
         let kept = self.logins.len() + self.left.len();
-        if self.ledger.lines() > 2 * kept + STALE_MIN {
+        if self.unsaved || self.ledger.lines() > 2 * kept + STALE_MIN {
             let login = |(id, login): (&LoginId, &Login)| {
                 let (id, user, Login { generation, exp, .. }) = (*id, login.user.clone(), login);
                 Record::Login { id, user, generation: *generation, exp: *exp }
@@ -188,8 +190,9 @@ impl LoginBook {
             // By their ends, so that the order of each account's is the same again.
             let by_end = self.by_end.iter().filter_map(|(_, id)| self.logins.get_key_value(id));
             let records: Vec<Record> = by_end.map(login).chain(left).collect();
-            if let Err(error) = self.ledger.rewrite(&records) {
-                tracing::error!(%error, file = FILE, "is not written anew; it stays as it is");
+            match self.ledger.rewrite(&records) {
+                Ok(()) => self.unsaved = false,
+                Err(error) => tracing::error!(%error, file = FILE, "is not written anew; it stays as it is"),
             }
         }
     }
@@ -199,11 +202,20 @@ impl LoginBook {
         let login = self.logins.get(&refresh.login).filter(|login| login.exp > now).ok_or(RenewError::Unknown)?;
         let (newest, user) = (login.generation, login.user.to_string());
         if refresh.generation < newest {
-            self.record(vec![Record::Ended { id: refresh.login }]).map_err(RenewError::Storage)?;
+            self.end(vec![Record::Ended { id: refresh.login }]);
             return Err(RenewError::Reused { user });
         }
         // One of the future is of a server with the same secret and other data.
         self.logins.get(&refresh.login).filter(|_| refresh.generation == newest).ok_or(RenewError::Unknown)
+    }
+
+    /// What ends, ends here also if the disk does not take it: the file is written anew as soon as that is possible.
+    fn end(&mut self, records: Vec<Record>) {
+        if let Err(error) = self.ledger.append(&records) {
+            tracing::error!(%error, file = FILE, "does not have an end yet");
+            self.unsaved = true;
+        }
+        records.into_iter().for_each(|record| self.apply(record));
     }
 
     fn record(&mut self, records: Vec<Record>) -> Result<(), AccountError> {
@@ -313,6 +325,25 @@ mod tests {
         assert!(shown.allow(("ada", true), NOW, None) && shown.allow(("bob", false), NOW, None));
         book.expire(NOW + 5 + LEFT_SECS);
         assert!(shown.0.read().expect("read").left.is_empty() && book.left.is_empty(), "no token is so old");
+    }
+
+    #[test]
+    fn what_ends_while_the_disk_is_full_has_ended() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut book, shown) = open(&folder, NOW);
+        for n in 0..3 {
+            book.begin(NOW, "ada", id(n)).expect("begun");
+        }
+        book.renew(NOW, at(1, 0)).expect("renewed");
+        book.ledger.be_full();
+        assert_eq!(book.leave(NOW, at(0, 0), false), Ok(("ada".to_owned(), vec![id(0)])));
+        assert_eq!(book.renew(NOW, at(1, 0)), Err(RenewError::Reused { user: "ada".to_owned() }));
+        assert_eq!([0, 1, 2].map(|n| stands(&shown, n)), [false, false, true]);
+        // There is space again.
+        book.expire(NOW + 1);
+        drop(book);
+        let (_, shown) = open(&folder, NOW + 1);
+        assert_eq!([0, 1, 2].map(|n| stands(&shown, n)), [false, false, true]);
     }
 
     #[test]
