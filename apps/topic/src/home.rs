@@ -324,6 +324,12 @@ impl Home {
             self.tidy(desk, place);
             return taken.map(|()| None);
         }
+        // What rides is true only if the message gets a place.
+        let bytes = parcel.body().len();
+        if self.rider.is_some() && bytes > self.allowance(desk, place, bytes) {
+            self.tidy(desk, place);
+            return Err(NO_ROOM);
+        }
         if let Some(durable::Rider { name, changes, token }) = self.rider.take()
             && let Err(refusal) = self.record(&name, &changes, token)
         {

@@ -83,6 +83,9 @@ impl Home {
     pub(crate) fn start(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk) {
         if let Some(journal) = &mut self.journal {
             journal.start(cx);
+            // What was trimmed and is still in a segment goes before anybody reads it: facts about it may be gone.
+            self.trim_old(cx, desk);
+            self.crowd_out(desk);
             self.plan_retention(cx, desk);
         }
     }

@@ -184,10 +184,11 @@ impl Home {
         if !topic.audiences.is_empty() || topic.idle_since.is_some() || topic.in_flight > 0 {
             return;
         }
-        if topic.history.head() == 0 {
+        if topic.history.head() == 0 || self.may_sleep(place) {
             return self.remove(desk, place);
         }
         self.ticks += 1;
+        let topic = &mut self.topics[place];
         topic.used = self.ticks;
         topic.idle_since = Some(self.ticks);
         let (entry, level, name) = ((self.ticks, place), topic.level, topic.name.clone());

@@ -47,6 +47,18 @@ impl Home {
 
     /// The time to look at what may go.
     pub(crate) fn retain(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk) {
+        self.trim_old(cx, desk);
+        self.fall_asleep(desk);
+        self.forget_topics(desk);
+        self.forget_stale_marks();
+        self.let_segments_go(cx, desk);
+        self.compacted.retain(|number| self.journal.as_ref().is_some_and(|it| it.segments.contains_key(number)));
+        self.compact(cx);
+        self.plan_retention(cx, desk);
+    }
+
+    /// Batches go that are too old, or too many.
+    pub(super) fn trim_old(&mut self, cx: &Cx<'_, Mail>, desk: &mut Desk) {
         let places: Vec<usize> = self.topics.iter().map(|(place, _)| place).collect();
         let oldest_ms = cx.wall_ms.saturating_sub(desk.limits.retention_ms);
         let bytes_max = desk.limits.retention_bytes;
@@ -59,13 +71,6 @@ impl Home {
                 && self.trim(desk, *place)
             {}
         }
-        self.fall_asleep(desk);
-        self.forget_topics(desk);
-        self.forget_stale_marks();
-        self.let_segments_go(cx, desk);
-        self.compacted.retain(|number| self.journal.as_ref().is_some_and(|it| it.segments.contains_key(number)));
-        self.compact(cx);
-        self.plan_retention(cx, desk);
     }
 
     /// Lets the oldest segment go if it may. The next one follows when it is gone.
@@ -136,7 +141,7 @@ impl Home {
     }
 
     /// When the journal is too long, the oldest segment's messages go, whatever their age.
-    fn crowd_out(&mut self, desk: &mut Desk) {
+    pub(super) fn crowd_out(&mut self, desk: &mut Desk) {
         let Some(journal) = &self.journal else { return };
         let bytes: u64 = journal.segments.values().map(|segment| segment.length).sum();
         let Some((oldest, _)) = journal.segments.first_key_value() else { return };
