@@ -171,8 +171,8 @@ fn who_never_reads_lags_and_is_closed_while_others_get_everything() {
         say(20);
         innocents.work();
         most = most.max(server.memory());
-        // The others have read everything, and what is queued is queued for them: the rest of one message or two each.
-        server.until("little is queued", |server| server.metric("ringshard_queue_bytes{", "") < 96 << 10);
+        // A chunk or two for those who stall; the figure may be of a moment at which twenty messages were on their way to the reader.
+        assert!(server.metric("ringshard_queue_bytes{", "") < 1 << 20);
     }
     assert!(server.metric("ringshard_lagging_total", "") >= 2);
     assert!(most < before + (32 << 20), "{} KiB more", (most - before) >> 10);
