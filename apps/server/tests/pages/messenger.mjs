@@ -333,10 +333,14 @@ async function keyboard(ada) {
   await ada.page.keyboard.press("Enter");
   await ada.isOpen(first);
   await ada.page.waitForSelector("#messages .message");
-  await ada.page.focus("#scroller");
-  await ada.page.keyboard.press("ArrowUp");
-  await ada.page.keyboard.press("Enter");
-  check(await ada.page.isVisible("#menu"), "and through the messages, whose menu opens by Enter");
+  // While history comes the rows are made anew, and the one that had the focus is gone.
+  const opens = async () => {
+    await ada.page.focus("#scroller");
+    await ada.page.keyboard.press("ArrowUp");
+    await ada.page.keyboard.press("Enter");
+    return ada.page.isVisible("#menu");
+  };
+  check(await until(opens), "and through the messages, whose menu opens by Enter");
   await ada.page.keyboard.press("Escape");
   check(!(await ada.page.isVisible("#menu")), "and closes by Escape");
   await ada.page.focus("#text");
