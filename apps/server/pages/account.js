@@ -5,12 +5,8 @@ import { read, write } from "./outbox.js";
 const IDENTITY = "ringshard.identity";
 /** The newest identity of a user in this browser: a token to renew with is good once, so all tabs share it. */
 const NEWEST = "ringshard.identity.";
-/** So many characters of a token to renew with name its login. */
-const LOGIN_CHARS = 22;
 /** A token is renewed when this part of its time is over. */
 const RENEW_AT = 0.75;
-/** Not more often than this, whatever is remembered. */
-const RENEW_MS_MIN = 1_000;
 /** Timers of browsers count to 2^31 milliseconds. */
 const TIMER_MS_MAX = 2 ** 31 - 1;
 
@@ -38,9 +34,9 @@ export function forgetIdentity() {
 }
 
 /** When to renew a token, in milliseconds from now; null for one that cannot be. */
-export function renewIn({ refresh_token: refresh, life = 0, at = Date.now() }) {
+export function renewIn({ refresh_token: refresh, expires_at: expires, at = Date.now() }) {
   if (!refresh) return null;
-  return Math.min(TIMER_MS_MAX, Math.max(RENEW_MS_MIN, at + life * RENEW_AT - Date.now()));
+  return Math.min(TIMER_MS_MAX, Math.max(0, at + (expires * 1_000 - at) * RENEW_AT - Date.now()));
 }
 
 /** The same user with a new token; another tab may have it already. Rejects with a `status` of 401 if there is none. */
@@ -58,11 +54,7 @@ export async function renew(identity) {
 }
 
 /** Ends the login, or with `all` those of every device; what was signed in by it ends, too. */
-export async function signOut(identity, all = false) {
-  // Another tab may have renewed: an older token would end this login alone, as one that was stolen.
-  const newest = newer(identity);
-  const loginOf = ({ refresh_token: token }) => token?.slice(0, LOGIN_CHARS);
-  const { refresh_token: refresh } = loginOf(newest) === loginOf(identity) ? newest : identity;
+export async function signOut({ refresh_token: refresh }, all = false) {
   if (refresh) await post("logout", all ? { refresh_token: refresh, all } : { refresh_token: refresh });
 }
 
@@ -84,9 +76,7 @@ async function post(what, body) {
     keepalive: true, // signing out outlives the page
   });
   const answer = await response.json().catch(() => ({}));
-  // How long it lives is told by the server's clock alone: this one may be an hour off.
-  const now = Date.parse(response.headers.get("date")) || Date.now();
-  if (response.ok) return { ...answer, life: answer.expires_at * 1_000 - now };
+  if (response.ok) return answer;
   const error = new Error(answer.message ?? answer.error?.message ?? `The server answered ${response.status}.`);
   throw Object.assign(error, { status: response.status });
 }
