@@ -30,9 +30,9 @@ export function isShown(body) {
 }
 
 /** The nodes of a message's content. */
-export function content(body, { isOwn = false, isFetched = false } = {}) {
+export function content(body, { isOwn = false } = {}) {
   if (body.type === "recalled") return [element("em", "recalled", isOwn ? "You recalled this message" : "This message was recalled")];
-  const nodes = MEDIA.has(body.type) && body.file ? [card(body, isFetched)] : [];
+  const nodes = MEDIA.has(body.type) && body.file ? [card(body, isOwn)] : [];
   if (body.text) nodes.push(...linked(String(body.text), Array.isArray(body.mentions) ? body.mentions : []));
   if (nodes.length === 0) nodes.push(element("em", "recalled", "This page cannot show this message"));
   return nodes;
@@ -128,12 +128,12 @@ function nameOf(url) {
   return name.replace(/[/\\\p{C}]/gu, "_").slice(0, NAME_CHARS_MAX) || "file";
 }
 
-function card({ type, file }, isFetched) {
+function card({ type, file }, isOwnMessage) {
   const url = addressOf(String(file.url));
   const made = element("span", `card-file is-${type}`);
   const name = String(file.name ?? "file");
   if (!url || !["https:", "http:"].includes(url.protocol)) return element("span", "card-file", icon("file"), name);
-  if (type === "image") made.append(pictureOf(url, name, file, isFetched));
+  if (type === "image") made.append(pictureOf(url, name, file, isOwnMessage));
   const where = isOwn(url) ? "this server" : url.host;
   const size = file.bytes ? `${bytes(file.bytes)} · ` : "";
   const link = element("a", "file-link", icon(type), element("span", "", element("strong", "", name), element("small", "", `${size}${where}`)));
@@ -142,7 +142,7 @@ function card({ type, file }, isFetched) {
   return made;
 }
 
-function pictureOf(url, name, { width, height }, isFetched) {
+function pictureOf(url, name, { width, height }, isOwnMessage) {
   const frame = element("span", "picture");
   if (width && height) frame.style.aspectRatio = `${width} / ${height}`;
   const show = () => {
@@ -152,7 +152,7 @@ function pictureOf(url, name, { width, height }, isFetched) {
     image.src = url.href;
     frame.replaceChildren(image);
   };
-  if (isOwn(url) || isFetched || showsPictures()) show();
+  if (isOwn(url) || isOwnMessage || showsPictures()) show();
   else frame.append(button("quiet show-picture", "Show picture", show, { title: `Fetches it from ${url.host}` }));
   return frame;
 }

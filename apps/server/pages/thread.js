@@ -25,11 +25,9 @@ export class Thread {
   #recalled = new Set();
   #marks = new Map(); // user -> {delivered, read}
 
-  constructor(topic, me, isGuest) {
+  constructor(topic, me) {
     this.topic = topic;
     this.me = me;
-    /** A guest's name may be somebody else's, too. */
-    this.isGuest = isGuest;
     this.place = parseTopic(topic);
   }
 

@@ -224,7 +224,7 @@ export class Timeline {
   }
 
   #say(row, body, isOwn) {
-    row.querySelector(".text").replaceChildren(...content(body, { isOwn, isFetched: isOwn && !this.#thread.isGuest }));
+    row.querySelector(".text").replaceChildren(...content(body, { isOwn }));
     const quote = row.querySelector(".quote");
     quote.hidden = !body.reply_to;
     if (!body.reply_to) return;
