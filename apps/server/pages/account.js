@@ -7,6 +7,8 @@ const IDENTITY = "ringshard.identity";
 const NEWEST = "ringshard.identity.";
 /** A token is renewed when this part of its time is over. */
 const RENEW_AT = 0.75;
+/** By when all tabs see what one of them has stored, in milliseconds. */
+const STORED_MS = 500;
 /** Timers of browsers count to 2^31 milliseconds. */
 const TIMER_MS_MAX = 2 ** 31 - 1;
 
@@ -42,6 +44,8 @@ export function renewIn({ refresh_token: refresh, expires_at: expires, at = Date
 /** The same user with a new token; another tab may have it already. Rejects with a `status` of 401 if there is none. */
 export async function renew(identity) {
   const work = async () => {
+    // What another tab has stored may come here a little later than the lock that it held.
+    await new Promise((resolve) => setTimeout(resolve, STORED_MS));
     const newest = newer(identity);
     if (newest.token !== identity.token) return newest;
     const answer = await post("refresh", { refresh_token: identity.refresh_token });
