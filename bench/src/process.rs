@@ -160,9 +160,13 @@ mod tests {
         let process = Process::new(std::process::id());
         let before = process.usage().expect("/proc is mounted");
         let start = std::time::Instant::now();
-        while start.elapsed().as_millis() < 30 {}
-        let used = process.usage().expect("/proc is mounted").since(before);
-        assert!(used.cpu_ns > 1_000_000, "{used:?}");
+        loop {
+            let used = process.usage().expect("/proc is mounted").since(before);
+            if used.cpu_ns > 1_000_000 {
+                break;
+            }
+            assert!(start.elapsed().as_secs() < 10, "{used:?}");
+        }
         assert!(process.resident_bytes().expect("/proc is mounted") > 100_000);
     }
 
