@@ -1,0 +1,137 @@
+//! Logins on a real disk, at times that are given.
+
+use std::{fs, time::Duration};
+
+use super::*;
+
+const NOW: u64 = 1_800_000_000;
+const TTL: u64 = 1_000;
+
+fn auth() -> Auth {
+    Auth { refresh_ttl: Duration::from_secs(TTL), logins_max: 100, ..Auth::default() }
+}
+
+fn open(folder: &tempfile::TempDir, now: u64) -> (LoginBook, Arc<Logins>) {
+    let shown = Arc::<Logins>::default();
+    (LoginBook::open(folder.path(), &auth(), Arc::clone(&shown), now).expect("opened"), shown)
+}
+
+fn id(n: u8) -> LoginId {
+    LoginId([n; 16])
+}
+
+fn at(n: u8, generation: u64) -> Refresh {
+    Refresh { login: id(n), generation }
+}
+
+fn stands(shown: &Logins, n: u8) -> bool {
+    shown.allow(("ada", false), NOW, Some(id(n)))
+}
+
+#[test]
+fn a_refresh_token_is_good_once_and_its_second_use_ends_the_login_also_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut book, shown) = open(&folder, NOW);
+    assert_eq!(book.renew(NOW, at(1, 0)), Err(RenewError::Unknown));
+    let (first, ended) = book.begin(NOW, "ada", id(1)).expect("begun");
+    assert_eq!((first, ended), (Stands { refresh: at(1, 0), expires_at: NOW + TTL }, vec![]));
+    book.begin(NOW, "ada", id(2)).expect("begun");
+    let second = Stands { refresh: at(1, 1), expires_at: NOW + 10 + TTL };
+    assert_eq!(book.renew(NOW + 10, at(1, 0)), Ok(("ada".to_owned(), second)));
+    assert_eq!(book.renew(NOW, at(1, 9)), Err(RenewError::Unknown), "a token of the future");
+    drop(book);
+    let (mut book, again) = open(&folder, NOW + 11);
+    assert!(stands(&again, 1) && stands(&shown, 1));
+    assert_eq!(book.renew(NOW + 20, at(1, 0)), Err(RenewError::Reused { user: "ada".to_owned() }));
+    assert!(!stands(&again, 1) && stands(&again, 2));
+    assert_eq!(book.renew(NOW + 20, at(1, 1)), Err(RenewError::Unknown), "the good one is lost, too");
+    drop(book);
+    let (_, again) = open(&folder, NOW + 20);
+    assert!(!stands(&again, 1) && stands(&again, 2));
+}
+
+#[test]
+fn logging_out_ends_one_device_or_all_and_holds_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut book, shown) = open(&folder, NOW);
+    for (n, user) in [(1, "ada"), (2, "ada"), (3, "ada"), (4, "bob")] {
+        book.begin(NOW, user, id(n)).expect("begun");
+    }
+    assert_eq!(book.leave(NOW, at(1, 0), false), Ok(("ada".to_owned(), vec![id(1)])));
+    assert_eq!([1, 2, 3, 4].map(|n| stands(&shown, n)), [false, true, true, true]);
+    assert_eq!(book.leave(NOW, at(1, 0), true), Err(RenewError::Unknown));
+    assert!(shown.allow(("ada", false), NOW, None), "a token of a program");
+    assert_eq!(book.leave(NOW + 5, at(2, 0), true), Ok(("ada".to_owned(), vec![id(2), id(3)])));
+    drop(book);
+    let (mut book, shown) = open(&folder, NOW + 5);
+    assert_eq!([1, 2, 3, 4].map(|n| stands(&shown, n)), [false, false, false, true]);
+    assert!(!shown.allow(("ada", false), NOW + 5, None) && shown.allow(("ada", false), NOW + 6, None));
+    assert!(shown.allow(("ada", true), NOW, None) && shown.allow(("bob", false), NOW, None));
+    book.expire(NOW + 5 + LEFT_SECS);
+    assert!(shown.0.read().expect("read").left.is_empty() && book.left.is_empty(), "no token is so old");
+}
+
+#[test]
+fn what_ends_while_the_disk_is_full_has_ended() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut book, shown) = open(&folder, NOW);
+    for n in 0..3 {
+        book.begin(NOW, "ada", id(n)).expect("begun");
+    }
+    book.renew(NOW, at(1, 0)).expect("renewed");
+    book.ledger.be_full();
+    assert_eq!(book.leave(NOW, at(0, 0), false), Ok(("ada".to_owned(), vec![id(0)])));
+    assert_eq!(book.renew(NOW, at(1, 0)), Err(RenewError::Reused { user: "ada".to_owned() }));
+    assert_eq!([0, 1, 2].map(|n| stands(&shown, n)), [false, false, true]);
+    // There is space again.
+    book.expire(NOW + 1);
+    drop(book);
+    let (_, shown) = open(&folder, NOW + 1);
+    assert_eq!([0, 1, 2].map(|n| stands(&shown, n)), [false, false, true]);
+}
+
+#[test]
+fn logins_are_bounded_expire_and_leave_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut book, shown) = open(&folder, NOW);
+    for n in 0..40 {
+        let (_, ended) = book.begin(NOW + u64::from(n), "ada", id(n)).expect("begun");
+        let expected = n.checked_sub(32).map(id);
+        assert_eq!(ended, Vec::from_iter(expected), "the oldest goes");
+    }
+    assert!(!stands(&shown, 7) && stands(&shown, 8));
+    for n in 100..168 {
+        book.begin(NOW, &format!("user-{n}"), id(n)).expect("begun");
+    }
+    assert_eq!(book.begin(NOW, "late", id(200)), Err(AccountError::LoginsFull));
+    assert!(book.begin(NOW, "ada", id(201)).is_ok(), "one goes and one comes");
+    for generation in 0..2_000 {
+        book.renew(NOW, at(39, generation)).expect("renewed");
+    }
+    let size = || fs::metadata(folder.path().join(FILE)).expect("there").len();
+    let before = size();
+    book.expire(NOW + 1);
+    assert!(size() * 10 < before && book.ledger.lines() == 100, "{} of {before}", size());
+    drop(book);
+    let (mut book, shown) = open(&folder, NOW + 1);
+    assert_eq!((book.logins.len(), stands(&shown, 39), stands(&shown, 8)), (100, true, false));
+    assert_eq!(book.renew(NOW, at(39, 1_999)), Err(RenewError::Reused { user: "ada".to_owned() }));
+    book.expire(NOW + 100 + TTL);
+    assert!(book.logins.is_empty() && book.by_user.is_empty() && shown.0.read().expect("read").logins.is_empty());
+}
+
+#[test]
+fn nothing_in_the_file_opens_a_door() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut book, _) = open(&folder, NOW);
+    book.begin(NOW, "ada", id(1)).expect("begun");
+    let text = fs::read_to_string(folder.path().join(FILE)).expect("there");
+    let token = session::Keys::new(&[7; 32]).refresh_token(at(1, 0));
+    assert!(!text.contains(&token) && text.lines().count() == 1, "{text}");
+    fs::write(folder.path().join(FILE), format!("{text}{{\"login\":{{\"id\":\"00")).expect("written");
+    let (book, shown) = open(&folder, NOW);
+    assert!(stands(&shown, 1) && book.logins.len() == 1, "a torn last line is cut off");
+    fs::write(folder.path().join(FILE), format!("x\n{text}")).expect("written");
+    let damaged = LoginBook::open(folder.path(), &auth(), Arc::default(), NOW).map(|_| ());
+    assert!(matches!(damaged, Err(OpenError::Damaged { line: 1, .. })), "{damaged:?}");
+}
