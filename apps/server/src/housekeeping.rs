@@ -456,14 +456,18 @@ mod tests {
         let again = Job::Refresh { refresh: first, address: HERE };
         let second = login(desk.handle(now, UNIX_EPOCH, again));
         assert_eq!(second, Refresh { generation: 1, ..first });
+        let lost = desk.handle(now, UNIX_EPOCH, Job::Refresh { refresh: first, address: HERE });
+        assert_eq!((lost.ended.clone(), login(lost)), (None, second), "its answer was lost: the same one again");
+        let third = login(desk.handle(now, UNIX_EPOCH, Job::Refresh { refresh: second, address: HERE }));
+        assert_eq!(third, Refresh { generation: 2, ..first });
         let stolen = desk.handle(now, UNIX_EPOCH, Job::Refresh { refresh: first, address: HERE });
         let ended = Ended { logins: vec![first.login], user: "ada".into(), all: false, record: Some("refresh_reused") };
         assert_eq!((stolen.ended.clone(), code(stolen)), (Some(ended), Err((Code::Unauthenticated, false))));
-        let gone = desk.handle(now, UNIX_EPOCH, Job::Logout { refresh: second, all: false, address: HERE });
+        let gone = desk.handle(now, UNIX_EPOCH, Job::Logout { refresh: third, all: false, address: HERE });
         assert_eq!((gone.ended.clone(), gone.answer), (None, Ok(Done::Goodbye)), "it has ended already");
-        let third = login(desk.handle(now, UNIX_EPOCH, Job::Login(credentials("ada", "long enough"))));
-        let left = desk.handle(now, UNIX_EPOCH, Job::Logout { refresh: third, all: true, address: HERE });
-        let ended = Ended { logins: vec![third.login], user: "ada".into(), all: true, record: Some("logout_all") };
+        let other = login(desk.handle(now, UNIX_EPOCH, Job::Login(credentials("ada", "long enough"))));
+        let left = desk.handle(now, UNIX_EPOCH, Job::Logout { refresh: other, all: true, address: HERE });
+        let ended = Ended { logins: vec![other.login], user: "ada".into(), all: true, record: Some("logout_all") };
         assert_eq!((left.ended, left.answer), (Some(ended), Ok(Done::Goodbye)));
     }
 

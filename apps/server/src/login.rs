@@ -22,6 +22,12 @@ const FILE: &str = "logins.jsonl";
 /// Devices of one account that are logged in; another one logs out the one that renewed its token longest ago.
 pub const LOGINS_PER_USER_MAX: usize = 32;
 
+/// How long an answer to a renewal is given again to who shows the token before: an answer that got lost (a laptop sleeps,
+/// a network changes, a server is started anew) makes nobody a thief, who is found out as soon as this is over (RFC 9700
+/// section 4.14.2). It covers some tries with growing pauses; somebody who copies a token has to follow its owner
+/// by less than this, every time, to stay unnoticed.
+pub const RENEWED_AGAIN_SECS: u64 = 60;
+
 /// How long it is remembered that an account logged out everywhere, for tokens without a login: as long as a token may be
 /// valid at most, a year.
 const LEFT_SECS: u64 = 365 * 24 * 3600;
@@ -77,6 +83,17 @@ struct Login {
     user: Box<str>,
     generation: u64,
     exp: u64,
+    /// When it came to this generation, in seconds since 1970; earlier versions have not written it.
+    since: Option<u64>,
+}
+
+impl Login {
+    /// Whether this is the generation before, whose renewal was so short a time ago that its answer may have been lost. The
+    /// wall clock may have been set back meanwhile.
+    fn was(&self, generation: u64, now: u64) -> bool {
+        let lost = self.since.is_some_and(|since| now.abs_diff(since) < RENEWED_AGAIN_SECS);
+        lost && generation.checked_add(1) == Some(self.generation)
+    }
 }
 
 /// A login that stands: what its next refresh token says, and until when that is good, in seconds since 1970.
@@ -93,7 +110,8 @@ pub struct Stands {
 pub(crate) enum RenewError {
     /// There is no such login, or not any longer.
     Unknown,
-    /// Somebody has renewed it with the same token before: one of the two is a thief. It has ended.
+    /// Somebody has renewed it with the same token before, and more than that or not just now: one of the two is a thief.
+    /// It has ended.
     Reused { user: String },
     /// The disk does not take it.
     Storage(AccountError),
@@ -103,7 +121,14 @@ pub(crate) enum RenewError {
 #[serde(rename_all = "snake_case")]
 enum Record {
     /// It stands.
-    Login { id: LoginId, user: Box<str>, generation: u64, exp: u64 },
+    Login {
+        id: LoginId,
+        user: Box<str>,
+        generation: u64,
+        exp: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<u64>,
+    },
     /// It has ended.
     Ended { id: LoginId },
     /// An account has logged out everywhere.
@@ -138,17 +163,23 @@ impl LoginBook {
         }
         let exp = now.saturating_add(self.ttl_secs);
         let mut records: Vec<Record> = ended.iter().map(|id| Record::Ended { id: *id }).collect();
-        records.push(Record::Login { id, user: user.into(), generation: 0, exp });
+        records.push(Record::Login { id, user: user.into(), generation: 0, exp, since: Some(now) });
         self.record(records)?;
         Ok((Stands { refresh: Refresh { login: id, generation: 0 }, expires_at: exp }, ended))
     }
 
-    /// Somebody shows a refresh token of ours. It is good once; shown again it ends its login.
+    /// Somebody shows a refresh token of ours. It is good once, and for [`RENEWED_AGAIN_SECS`] it gets the same answer again,
+    /// unless the next one was used meanwhile: then the answer has arrived. Shown after that it ends its login.
     pub(crate) fn renew(&mut self, now: u64, refresh: Refresh) -> Result<(String, Stands), RenewError> {
         let (id, login) = (refresh.login, self.find(now, refresh)?);
-        let (user, generation) = (login.user.clone(), login.generation + 1);
-        let exp = now.saturating_add(self.ttl_secs);
-        let record = Record::Login { id, user: user.clone(), generation, exp };
+        let user = login.user.clone();
+        if login.generation > refresh.generation {
+            // Nothing is written, so that the time runs from the first use on, also in the next run.
+            let newest = Refresh { login: id, generation: login.generation };
+            return Ok((user.into(), Stands { refresh: newest, expires_at: login.exp }));
+        }
+        let (generation, exp) = (login.generation + 1, now.saturating_add(self.ttl_secs));
+        let record = Record::Login { id, user: user.clone(), generation, exp, since: Some(now) };
         self.record(vec![record]).map_err(RenewError::Storage)?;
         Ok((user.into(), Stands { refresh: Refresh { login: id, generation }, expires_at: exp }))
     }
@@ -183,8 +214,8 @@ impl LoginBook {
         let kept = self.logins.len() + self.left.len();
         if self.unsaved || self.ledger.lines() > 2 * kept + STALE_MIN {
             let login = |(id, login): (&LoginId, &Login)| {
-                let (id, user, Login { generation, exp, .. }) = (*id, login.user.clone(), login);
-                Record::Login { id, user, generation: *generation, exp: *exp }
+                let Login { user, generation, exp, since } = login;
+                Record::Login { id: *id, user: user.clone(), generation: *generation, exp: *exp, since: *since }
             };
             let left = self.left.iter().map(|(user, at)| Record::Left { user: user.clone(), at: *at });
             // By their ends, so that the order of each account's is the same again.
@@ -197,16 +228,18 @@ impl LoginBook {
         }
     }
 
-    /// The login of a refresh token, if that is the newest one. The login of an older one ends.
+    /// The login of a refresh token, if that is the newest one, or the one before while its answer may be lost. The login of
+    /// an older one ends.
     fn find(&mut self, now: u64, refresh: Refresh) -> Result<&Login, RenewError> {
         let login = self.logins.get(&refresh.login).filter(|login| login.exp > now).ok_or(RenewError::Unknown)?;
-        let (newest, user) = (login.generation, login.user.to_string());
-        if refresh.generation < newest {
+        let newest = login.generation;
+        if refresh.generation < newest && !login.was(refresh.generation, now) {
+            let user = login.user.to_string();
             self.end(vec![Record::Ended { id: refresh.login }]);
             return Err(RenewError::Reused { user });
         }
         // One of the future is of a server with the same secret and other data.
-        self.logins.get(&refresh.login).filter(|_| refresh.generation == newest).ok_or(RenewError::Unknown)
+        self.logins.get(&refresh.login).filter(|_| refresh.generation <= newest).ok_or(RenewError::Unknown)
     }
 
     /// What ends, ends here also if the disk does not take it: the file is written anew as soon as that is possible.
@@ -226,11 +259,11 @@ impl LoginBook {
 
     fn apply(&mut self, record: Record) {
         match record {
-            Record::Login { id, user, generation, exp } => {
+            Record::Login { id, user, generation, exp, since } => {
                 self.remove(id);
                 self.by_user.entry(user.clone()).or_default().push(id);
                 self.by_end.insert((exp, id));
-                self.logins.insert(id, Login { user, generation, exp });
+                self.logins.insert(id, Login { user, generation, exp, since });
                 self.shown.change(|standing| _ = standing.logins.insert(id));
             }
             Record::Ended { id } => self.remove(id),

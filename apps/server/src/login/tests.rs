@@ -28,8 +28,12 @@ fn stands(shown: &Logins, n: u8) -> bool {
     shown.allow(("ada", false), NOW, Some(id(n)))
 }
 
+fn reused() -> Result<(String, Stands), RenewError> {
+    Err(RenewError::Reused { user: "ada".to_owned() })
+}
+
 #[test]
-fn a_refresh_token_is_good_once_and_its_second_use_ends_the_login_also_after_a_restart() {
+fn a_refresh_token_is_good_once_and_its_later_use_ends_the_login_also_after_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut book, shown) = open(&folder, NOW);
     assert_eq!(book.renew(NOW, at(1, 0)), Err(RenewError::Unknown));
@@ -42,12 +46,69 @@ fn a_refresh_token_is_good_once_and_its_second_use_ends_the_login_also_after_a_r
     drop(book);
     let (mut book, again) = open(&folder, NOW + 11);
     assert!(stands(&again, 1) && stands(&shown, 1));
-    assert_eq!(book.renew(NOW + 20, at(1, 0)), Err(RenewError::Reused { user: "ada".to_owned() }));
+    assert_eq!(book.renew(NOW + 10 + RENEWED_AGAIN_SECS, at(1, 0)), reused());
     assert!(!stands(&again, 1) && stands(&again, 2));
     assert_eq!(book.renew(NOW + 20, at(1, 1)), Err(RenewError::Unknown), "the good one is lost, too");
     drop(book);
     let (_, again) = open(&folder, NOW + 20);
     assert!(!stands(&again, 1) && stands(&again, 2));
+}
+
+#[test]
+fn an_answer_that_was_lost_is_given_again_for_a_short_time_also_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut book, shown) = open(&folder, NOW);
+    (1..=4).for_each(|n| _ = book.begin(NOW, "ada", id(n)).expect("begun"));
+    let second = |n| Ok(("ada".to_owned(), Stands { refresh: at(n, 1), expires_at: NOW + 10 + TTL }));
+    (1..=4).for_each(|n| assert_eq!(book.renew(NOW + 10, at(n, 0)), second(n)));
+    let lines = book.ledger.lines();
+    let last = NOW + 10 + RENEWED_AGAIN_SECS - 1;
+    assert_eq!(book.renew(NOW + 30, at(1, 0)), second(1));
+    assert_eq!(book.renew(last, at(1, 0)), second(1), "the same as often as it is asked");
+    // Somebody sets the wall clock: back by a little, and back by a lot.
+    assert_eq!(book.renew(NOW + 5, at(1, 0)), second(1));
+    assert_eq!(book.renew(NOW + 10 - RENEWED_AGAIN_SECS, at(2, 0)), reused());
+    assert_eq!(book.ledger.lines(), lines + 1, "only the end is written");
+    drop(book);
+    let (mut book, shown_again) = open(&folder, NOW + 40);
+    assert_eq!(book.renew(last, at(3, 0)), second(3));
+    // Also when the file was written anew.
+    book.unsaved = true;
+    book.expire(NOW + 50);
+    drop(book);
+    let (mut book, _) = open(&folder, NOW + 50);
+    assert_eq!(book.renew(last, at(3, 0)), second(3));
+    assert_eq!(book.renew(last + 1, at(3, 0)), reused(), "from the first use on, not from the last");
+    // The one who shows the newest has the answer: the one before it is no good any longer, and one before that never.
+    let third = Stands { refresh: at(4, 2), expires_at: NOW + 50 + TTL };
+    assert_eq!(book.renew(NOW + 50, at(4, 1)), Ok(("ada".to_owned(), third)));
+    assert_eq!(book.renew(NOW + 51, at(4, 1)), Ok(("ada".to_owned(), third)), "this one's may be lost now");
+    assert_eq!(book.renew(NOW + 51, at(4, 0)), reused());
+    assert_eq!(book.renew(NOW + 51, at(4, 2)), Err(RenewError::Unknown));
+    assert!(stands(&shown, 1) && stands(&shown_again, 1));
+}
+
+#[test]
+fn one_whose_answer_was_lost_can_log_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut book, shown) = open(&folder, NOW);
+    (1..=3).for_each(|n| _ = book.begin(NOW, "ada", id(n)).expect("begun"));
+    (1..=3).for_each(|n| _ = book.renew(NOW, at(n, 0)).expect("renewed"));
+    assert_eq!(book.leave(NOW + 1, at(1, 0), false), Ok(("ada".to_owned(), vec![id(1)])));
+    let late = book.leave(NOW + RENEWED_AGAIN_SECS, at(2, 0), true);
+    assert_eq!(late, Err(RenewError::Reused { user: "ada".to_owned() }), "of an old one only its login ends");
+    assert_eq!([1, 2, 3].map(|n| stands(&shown, n)), [false, false, true]);
+}
+
+#[test]
+fn lines_of_earlier_versions_are_read_and_give_no_answer_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let line =
+        format!("{{\"login\":{{\"id\":\"{}\",\"user\":\"ada\",\"generation\":1,\"exp\":{}}}}}\n", id(1), NOW + TTL);
+    fs::write(folder.path().join(FILE), line).expect("written");
+    let (mut book, shown) = open(&folder, NOW);
+    assert!(stands(&shown, 1));
+    assert_eq!(book.renew(NOW, at(1, 0)), reused());
 }
 
 #[test]
@@ -81,7 +142,7 @@ fn what_ends_while_the_disk_is_full_has_ended() {
     book.renew(NOW, at(1, 0)).expect("renewed");
     book.ledger.be_full();
     assert_eq!(book.leave(NOW, at(0, 0), false), Ok(("ada".to_owned(), vec![id(0)])));
-    assert_eq!(book.renew(NOW, at(1, 0)), Err(RenewError::Reused { user: "ada".to_owned() }));
+    assert_eq!(book.renew(NOW + RENEWED_AGAIN_SECS, at(1, 0)), reused());
     assert_eq!([0, 1, 2].map(|n| stands(&shown, n)), [false, false, true]);
     // There is space again.
     book.expire(NOW + 1);
@@ -115,7 +176,7 @@ fn logins_are_bounded_expire_and_leave_the_file() {
     drop(book);
     let (mut book, shown) = open(&folder, NOW + 1);
     assert_eq!((book.logins.len(), stands(&shown, 39), stands(&shown, 8)), (100, true, false));
-    assert_eq!(book.renew(NOW, at(39, 1_999)), Err(RenewError::Reused { user: "ada".to_owned() }));
+    assert_eq!(book.renew(NOW, at(39, 1_998)), reused());
     book.expire(NOW + 100 + TTL);
     assert!(book.logins.is_empty() && book.by_user.is_empty() && shown.0.read().expect("read").logins.is_empty());
 }

@@ -77,22 +77,53 @@ fn a_token_is_renewed_and_a_stolen_one_ends_the_login() {
     let (status, second) = refresh(&server, &first);
     assert_eq!((status, &second["user"]), (200, &json!("ada")));
     assert_ne!(second["refresh_token"], first["refresh_token"]);
+    let (status, third) = refresh(&server, &second);
+    assert_eq!(status, 200, "{third}");
     let other = login(&server, "ada");
-    let mut sessions = [enter(&server, Speech::Socket, &first), enter(&server, Speech::Socket, &second)];
+    let mut sessions = [&first, &second, &third].map(|of| enter(&server, Speech::Socket, of));
     let mut kept = enter(&server, Speech::Frames, &other);
-    sessions.iter_mut().for_each(|session| session.came_in().expect("both are good"));
-    // The thief, or the owner after the thief: nobody knows.
+    sessions.iter_mut().for_each(|session| session.came_in().expect("all are good"));
+    // The thief, or the owner after the thief: nobody knows. Who used the second one had the answer to the first.
     let (status, refused) = refresh(&server, &first);
     assert_eq!((status, &refused["code"]), (401, &json!("unauthenticated")));
     for session in &mut sessions {
         assert_eq!(session.end(), (REVOKED.0.to_owned(), Some(REVOKED.1)));
     }
-    assert_eq!(refresh(&server, &second).0, 401, "the newest one is no good either");
-    [&first, &second].into_iter().for_each(|login| is_refused(&server, login));
+    assert_eq!(refresh(&server, &third).0, 401, "the newest one is no good either");
+    [&first, &second, &third].into_iter().for_each(|login| is_refused(&server, login));
     kept.came_in().expect("another device");
     assert!(kept.ask("contact.list", &json!({})).is_ok(), "its session goes on");
     let record = auditor.hear("chat/audit");
     assert_eq!((&record["what"], &record["by"]), (&json!("refresh_reused"), &json!("ada")));
+}
+
+#[test]
+fn a_renewal_whose_answer_is_lost_is_answered_again_also_after_a_crash() {
+    let mut server = Server::start(&SETTINGS);
+    let first = register(&server, "ada");
+    let mut session = enter(&server, Speech::Socket, &first);
+    // It is answered, and nobody hears it.
+    let unheard = refresh(&server, &first).1;
+    let (status, second) = refresh(&server, &first);
+    assert_eq!((status, &second["user"]), (200, &json!("ada")));
+    let next = |of: &Value| [of["refresh_token"].clone(), of["refresh_expires_at"].clone()];
+    assert_eq!(next(&second), next(&unheard));
+    let renewed = session.ask("session.renew", &json!({"token": second["token"]})).expect("a good one");
+    assert_eq!(renewed["expires_at"], second["expires_at"]);
+    enter(&server, Speech::Frames, &second).came_in().expect("a good one");
+    server.signal("KILL");
+    server.ended(PATIENCE);
+    let server = server.next(&SETTINGS);
+    let (status, again) = refresh(&server, &first);
+    assert_eq!((status, next(&again)), (200, next(&unheard)));
+    let mut session = enter(&server, Speech::Socket, &again);
+    session.came_in().expect("a good one");
+    let (status, third) = refresh(&server, &again);
+    assert_eq!(status, 200, "{third}");
+    assert_ne!(third["refresh_token"], again["refresh_token"]);
+    assert_eq!(refresh(&server, &first).0, 401, "its answer was used, so it has arrived");
+    assert_eq!(session.end(), (REVOKED.0.to_owned(), Some(REVOKED.1)));
+    is_refused(&server, &third);
 }
 
 #[test]
@@ -197,9 +228,10 @@ fn what_is_no_refresh_token_gets_nowhere_and_nothing_secret_is_logged() {
     let with_all = json!({"refresh_token": ada["refresh_token"], "all": true});
     assert_eq!(call(&server, "refresh", &with_all).0, 400);
     let again = refresh(&server, &ada).1;
+    let newest = refresh(&server, &again).1;
     refresh(&server, &ada);
     server.until("the log tells", |server| server.log().contains("a refresh token was used a second time"));
-    for secret in [&ada["token"], &ada["refresh_token"], &again["token"], &again["refresh_token"]] {
+    for secret in [&ada, &again, &newest].into_iter().flat_map(|of| [&of["token"], &of["refresh_token"]]) {
         let secret = secret.as_str().expect("a token");
         assert!(!server.log().contains(secret));
         let stored = std::fs::read_to_string(server.data().join("logins.jsonl")).expect("a file");
