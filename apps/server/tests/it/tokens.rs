@@ -241,14 +241,13 @@ fn what_is_no_refresh_token_gets_nowhere_and_nothing_secret_is_logged() {
 
 #[test]
 fn renewals_have_a_rate_and_a_session_ends_with_its_token() {
-    let settings = [("RINGSHARD_AUTH_REFRESHES_PER_MIN_ADDRESS", "3"), ("RINGSHARD_AUTH_ACCESS_TTL", "10")];
+    let settings = [("RINGSHARD_AUTH_REFRESHES_PER_MIN_ADDRESS", "3")];
     let server = Server::start(&[&SETTINGS[..], &settings].concat());
     let mut login = register(&server, "ada");
-    let mut short = enter(&server, Speech::Socket, &login);
-    let mut long = enter(&server, Speech::Frames, &login);
-    short.came_in().expect("for ten seconds");
-    // Time itself has to pass, so that a newer token ends later.
-    std::thread::sleep(Duration::from_secs(4));
+    let brief = Person::token(Duration::from_secs(5), "ada", &[]);
+    let [mut short, mut long] =
+        [Speech::Socket, Speech::Frames].map(|of| Person::enter(&server, of, "ada", brief.clone()));
+    [&mut short, &mut long].into_iter().for_each(|session| session.came_in().expect("for five seconds"));
     for _ in 0..3 {
         let (status, next) = refresh(&server, &login);
         assert_eq!(status, 200, "{next}");
