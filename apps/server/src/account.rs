@@ -97,9 +97,6 @@ pub enum AccountError {
     /// No more accounts than auth.accounts_max.
     #[error("this server takes no more accounts")]
     Full,
-    /// No more logins than auth.logins_max.
-    #[error("too many devices are logged in")]
-    LoginsFull,
     /// The disk does not take it.
     #[error("accounts cannot be written: {0}")]
     Storage(String),
@@ -116,7 +113,7 @@ impl AccountError {
             Self::Name | Self::Password => Code::InvalidArgument,
             Self::Taken => Code::AlreadyExists,
             Self::Wrong => Code::Unauthenticated,
-            Self::Full | Self::LoginsFull => Code::ResourceExhausted,
+            Self::Full => Code::ResourceExhausted,
             Self::Storage(_) => Code::Unavailable,
             Self::Hash => Code::Internal,
         }

@@ -106,7 +106,7 @@ pub enum Done {
 pub struct Ended {
     /// Which.
     pub logins: Vec<LoginId>,
-    /// Whose.
+    /// Whose; of those that made room for a login, whose that is.
     pub user: String,
     /// Whether all tokens of the user end, also those without a login.
     pub all: bool,
@@ -157,8 +157,18 @@ pub struct Housekeeper {
 #[derive(Debug, Default)]
 struct About {
     accounts: AtomicU64,
+    logins: AtomicU64,
+    displaced: AtomicU64,
     done: AtomicU64,
     refused: AtomicU64,
+}
+
+impl About {
+    fn look(&self, desk: &Desk) {
+        self.accounts.store(desk.accounts.count() as u64, Ordering::Relaxed);
+        self.logins.store(desk.logins.count() as u64, Ordering::Relaxed);
+        self.displaced.store(desk.logins.displaced(), Ordering::Relaxed);
+    }
 }
 
 impl Housekeeper {
@@ -176,7 +186,7 @@ impl Housekeeper {
         let (sender, receiver) = bounded(JOBS_MAX);
         let about = Arc::new(About::default());
         let mut desk = Desk::new((accounts, logins), auth, shared, Instant::now(), StdRng::from_os_rng());
-        about.accounts.store(desk.accounts.count() as u64, Ordering::Relaxed);
+        about.look(&desk);
         let shared = Arc::clone(&about);
         let thread = thread::Builder::new().name("housekeeping".into());
         let thread = thread.spawn(move || run(&receiver, &mut desk, chores, &shared))?;
@@ -215,6 +225,12 @@ impl Housekeeper {
         self.about.accounts.load(Ordering::Relaxed)
     }
 
+    /// Logins that stand, and those that have ended in this run to make room for others.
+    #[must_use]
+    pub fn logins_and_displaced(&self) -> (u64, u64) {
+        (self.about.logins.load(Ordering::Relaxed), self.about.displaced.load(Ordering::Relaxed))
+    }
+
     /// Jobs done, and jobs refused because the queue was full.
     #[must_use]
     pub fn done_and_refused(&self) -> (u64, u64) {
@@ -233,9 +249,10 @@ fn run(jobs: &Receiver<(Job, Reply)>, desk: &mut Desk, mut chores: Vec<Chore>, a
     loop {
         match jobs.recv_deadline(next) {
             Ok((job, reply)) => {
-                reply(desk.handle(Instant::now(), SystemTime::now(), job));
+                let outcome = desk.handle(Instant::now(), SystemTime::now(), job);
+                about.look(desk);
+                reply(outcome);
                 about.done.fetch_add(1, Ordering::Relaxed);
-                about.accounts.store(desk.accounts.count() as u64, Ordering::Relaxed);
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
@@ -243,6 +260,7 @@ fn run(jobs: &Receiver<(Job, Reply)>, desk: &mut Desk, mut chores: Vec<Chore>, a
         if Instant::now() >= next {
             chores.iter_mut().for_each(|chore| chore(SystemTime::now()));
             desk.logins.expire(unix_secs(SystemTime::now()));
+            about.look(desk);
             next = Instant::now() + TICK;
         }
     }

@@ -32,6 +32,10 @@ pub const RENEWED_AGAIN_SECS: u64 = 60;
 /// valid at most, a year.
 const LEFT_SECS: u64 = 365 * 24 * 3600;
 
+/// Logins that end at most so that another one fits. More than one fits only where `auth.logins_max` is lower than in an
+/// earlier run: this many bring the number down with every login, and nobody waits for more work than that.
+const DISPLACED_MAX: usize = 2;
+
 /// Lines of the file that are not worth writing it anew.
 const STALE_MIN: usize = 1024;
 
@@ -74,6 +78,8 @@ pub(crate) struct LoginBook {
     shown: Arc<Logins>,
     ttl_secs: u64,
     most: usize,
+    /// How many have ended to make room for others.
+    displaced: u64,
     /// Something that has ended is not on disk.
     unsaved: bool,
 }
@@ -148,24 +154,38 @@ impl LoginBook {
         })?;
         let (ttl_secs, most) = (auth.refresh_ttl.as_secs(), auth.logins_max);
         let (logins, by_user, by_end, left) = Default::default();
-        let mut book = Self { ledger, logins, by_user, by_end, left, shown, ttl_secs, most, unsaved: false };
+        let (displaced, unsaved) = (0, false);
+        let mut book = Self { ledger, logins, by_user, by_end, left, shown, ttl_secs, most, displaced, unsaved };
         records.into_iter().for_each(|record| book.apply(record));
         book.expire(now);
         Ok(book)
     }
 
-    /// Somebody has logged in. Gives the logins that had to end for it.
+    /// Somebody has logged in. Gives the logins that had to end for it: the account's own one too many, or of all logins
+    /// those that have gone longest without renewal.
     pub(crate) fn begin(&mut self, now: u64, user: &str, id: LoginId) -> Result<(Stands, Vec<LoginId>), AccountError> {
         let own = self.by_user.get(user).map_or(&[][..], Vec::as_slice);
-        let ended = own[..own.len().saturating_sub(LOGINS_PER_USER_MAX - 1)].to_vec();
-        if self.logins.len() - ended.len() >= self.most {
-            return Err(AccountError::LoginsFull);
-        }
+        let mut ended = own[..own.len().saturating_sub(LOGINS_PER_USER_MAX - 1)].to_vec();
+        let over = (self.logins.len() + 1).saturating_sub(self.most + ended.len()).min(DISPLACED_MAX);
+        let oldest = self.by_end.iter().map(|(_, id)| *id).filter(|id| !ended.contains(id)).take(over);
+        let displaced: Vec<LoginId> = oldest.collect();
+        ended.extend(&displaced);
         let exp = now.saturating_add(self.ttl_secs);
         let mut records: Vec<Record> = ended.iter().map(|id| Record::Ended { id: *id }).collect();
         records.push(Record::Login { id, user: user.into(), generation: 0, exp, since: Some(now) });
         self.record(records)?;
+        self.displaced += displaced.len() as u64;
         Ok((Stands { refresh: Refresh { login: id, generation: 0 }, expires_at: exp }, ended))
+    }
+
+    /// How many stand.
+    pub(crate) fn count(&self) -> usize {
+        self.logins.len()
+    }
+
+    /// How many have ended in this run to make room for others.
+    pub(crate) fn displaced(&self) -> u64 {
+        self.displaced
     }
 
     /// Somebody shows a refresh token of ours. It is good once, and for [`RENEWED_AGAIN_SECS`] it gets the same answer again,
@@ -261,6 +281,9 @@ impl LoginBook {
         match record {
             Record::Login { id, user, generation, exp, since } => {
                 self.remove(id);
+                // One of a run with a longer time ends as if it had been renewed with the time of this one, as the setting
+                // says. So those that end first are those that have gone longest without renewal.
+                let exp = since.map_or(exp, |since| exp.min(since.saturating_add(self.ttl_secs)));
                 self.by_user.entry(user.clone()).or_default().push(id);
                 self.by_end.insert((exp, id));
                 self.logins.insert(id, Login { user, generation, exp, since });

@@ -162,10 +162,10 @@ fn logins_are_bounded_expire_and_leave_the_file() {
     }
     assert!(!stands(&shown, 7) && stands(&shown, 8));
     for n in 100..168 {
-        book.begin(NOW, &format!("user-{n}"), id(n)).expect("begun");
+        book.begin(NOW + 40, &format!("user-{n}"), id(n)).expect("begun");
     }
-    assert_eq!(book.begin(NOW, "late", id(200)), Err(AccountError::LoginsFull));
-    assert!(book.begin(NOW, "ada", id(201)).is_ok(), "one goes and one comes");
+    let (_, ended) = book.begin(NOW + 40, "ada", id(201)).expect("begun");
+    assert_eq!((ended, book.displaced()), (vec![id(8)], 0), "one goes and one comes");
     for generation in 0..2_000 {
         book.renew(NOW, at(39, generation)).expect("renewed");
     }
@@ -175,10 +175,78 @@ fn logins_are_bounded_expire_and_leave_the_file() {
     assert!(size() * 10 < before && book.ledger.lines() == 100, "{} of {before}", size());
     drop(book);
     let (mut book, shown) = open(&folder, NOW + 1);
-    assert_eq!((book.logins.len(), stands(&shown, 39), stands(&shown, 8)), (100, true, false));
+    assert_eq!((book.count(), stands(&shown, 39), stands(&shown, 8)), (100, true, false));
     assert_eq!(book.renew(NOW, at(39, 1_998)), reused());
     book.expire(NOW + 100 + TTL);
     assert!(book.logins.is_empty() && book.by_user.is_empty() && shown.0.read().expect("read").logins.is_empty());
+}
+
+#[test]
+fn a_full_table_makes_room_for_somebody_by_ending_what_went_longest_without_renewal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut book, shown) = open(&folder, NOW);
+    for n in 0..100 {
+        book.begin(NOW + u64::from(n), &format!("user-{n}"), id(n)).expect("begun");
+    }
+    // The oldest one has renewed its token, so that it is the newest.
+    book.renew(NOW + 100, at(0, 0)).expect("renewed");
+    book.ledger.be_full();
+    assert!(matches!(book.begin(NOW + 101, "late", id(200)), Err(AccountError::Storage(_))));
+    assert!(stands(&shown, 1) && book.displaced() == 0, "for nothing nobody goes");
+    drop(book);
+    let (mut book, shown) = open(&folder, NOW + 101);
+    for (n, ends) in (200..).zip(1..=50) {
+        let (_, ended) = book.begin(NOW + 101, "late", id(n)).expect("begun");
+        // Of its own only what is beyond its limit.
+        let own = u8::checked_sub(n, 232).map(|n| id(200 + n));
+        assert_eq!(ended, [own.unwrap_or(id(ends))]);
+    }
+    assert_eq!((book.count(), book.displaced()), (100, 32));
+    assert_eq!([0, 32, 33].map(|n| stands(&shown, n)), [true, false, true]);
+    let (_, ended) = book.begin(NOW + 101, "user-33", id(1)).expect("begun");
+    assert_eq!(ended, [id(33)], "its own, if that is the oldest");
+    drop(book);
+    let (book, shown) = open(&folder, NOW + 101);
+    assert_eq!((book.count(), [0, 32, 34].map(|n| stands(&shown, n))), (100, [true, false, true]));
+}
+
+#[test]
+fn a_lower_limit_is_reached_login_by_login() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut book, _) = open(&folder, NOW);
+    for n in 0..20 {
+        book.begin(NOW + u64::from(n), &format!("user-{n}"), id(n)).expect("begun");
+    }
+    drop(book);
+    let auth = Auth { logins_max: 10, ..auth() };
+    let mut book = LoginBook::open(folder.path(), &auth, Arc::default(), NOW + 20).expect("opened");
+    assert_eq!(book.count(), 20, "nobody is logged out by a start");
+    for n in 0..15 {
+        let (_, ended) = book.begin(NOW + 20, &format!("user-{n}"), id(100 + n)).expect("begun");
+        let expected = if n < 10 { vec![id(2 * n), id(2 * n + 1)] } else { vec![id(90 + n)] };
+        assert_eq!(ended, expected, "{n}");
+    }
+    assert_eq!(book.count(), 10);
+}
+
+#[test]
+fn a_shorter_time_holds_for_all_and_a_longer_one_for_new_ones() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut book, _) = open(&folder, NOW);
+    book.begin(NOW, "ada", id(1)).expect("begun");
+    book.begin(NOW + 50, "ada", id(2)).expect("begun");
+    drop(book);
+    let reopen = |secs: u64, now| {
+        let auth = Auth { refresh_ttl: Duration::from_secs(secs), ..auth() };
+        LoginBook::open(folder.path(), &auth, Arc::default(), now).expect("opened")
+    };
+    let ends = |book: &LoginBook| Vec::from_iter(book.by_end.iter().copied());
+    let book = reopen(2 * TTL, NOW + 60);
+    assert_eq!(ends(&book), [(NOW + TTL, id(1)), (NOW + 50 + TTL, id(2))]);
+    drop(book);
+    let mut book = reopen(100, NOW + 60);
+    book.begin(NOW + 60, "ada", id(3)).expect("begun");
+    assert_eq!(ends(&book), [(NOW + 100, id(1)), (NOW + 150, id(2)), (NOW + 160, id(3))], "as they were renewed");
 }
 
 #[test]

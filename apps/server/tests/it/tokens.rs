@@ -14,11 +14,12 @@ use crate::{
 };
 
 /// Hashing a password is not what these tests are about, and one address does all of it.
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 6] = [
     ("RINGSHARD_AUTH_ARGON2_KIB", "8"),
     ("RINGSHARD_AUTH_ARGON2_PASSES", "1"),
-    ("RINGSHARD_AUTH_LOGINS_PER_MIN", "1000"),
+    ("RINGSHARD_AUTH_LOGINS_PER_MIN", "100000"),
     ("RINGSHARD_AUTH_LOGINS_PER_MIN_ADDRESS", "1000"),
+    ("RINGSHARD_AUTH_REFRESHES_PER_MIN_ADDRESS", "100000"),
     ("RINGSHARD_LOG_LEVEL", "trace"),
 ];
 
@@ -206,6 +207,31 @@ fn logging_out_everywhere_holds_after_a_crash_and_is_recorded() {
     let mut auditor = Person::program(&server, "auditor", &["chat/audit"]);
     auditor.subscribe("chat/audit", Some(0)).expect("may");
     assert_eq!(auditor.hear("chat/audit")["what"], "logout_all");
+}
+
+#[test]
+fn a_full_server_logs_out_who_has_not_renewed_for_longest_and_nobody_is_locked_out() {
+    let server = Server::start(&[&SETTINGS[..], &[("RINGSHARD_AUTH_LOGINS_MAX", "2")]].concat());
+    let [ada, bob] = ["ada", "bob"].map(|name| register(&server, name));
+    // Ada has come first, and renews a second later.
+    let later = |of: &Value| of["refresh_expires_at"].as_u64() > bob["refresh_expires_at"].as_u64();
+    let mut newest = ada;
+    server.until("renewed in another second", |server| {
+        newest = refresh(server, &newest).1;
+        later(&newest)
+    });
+    let mut sessions = [&newest, &bob].map(|of| enter(&server, Speech::Socket, of));
+    sessions.iter_mut().for_each(|session| session.came_in().expect("good"));
+    assert_eq!(server.metric("ringshard_logins ", ""), 2);
+    let carol = register(&server, "carol");
+    let [mut kept, mut displaced] = sessions;
+    assert_eq!(displaced.end(), (REVOKED.0.to_owned(), Some(REVOKED.1)));
+    assert_eq!(refresh(&server, &bob).0, 401);
+    is_refused(&server, &bob);
+    assert!(kept.ask("contact.list", &json!({})).is_ok());
+    assert_eq!([&newest, &carol].map(|of| refresh(&server, of).0), [200, 200]);
+    assert_eq!(server.metric("ringshard_logins_displaced_total", ""), 1);
+    assert_eq!(login(&server, "bob")["user"], "bob", "whose turn it is now");
 }
 
 #[test]
