@@ -1,4 +1,7 @@
 //! Accounts: names and argon2id hashes of passwords in an append-only file, safe on disk before anybody hears of them.
+//!
+//! The file is read at a start and then only written. An operator removes an account by removing its line while no server
+//! runs; the next start ends its logins.
 
 use std::{
     collections::BTreeMap,
@@ -172,6 +175,12 @@ impl Accounts {
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.by_key.contains_key(&key(name))
+    }
+
+    /// Whether that is the name of an account, as it was registered.
+    #[must_use]
+    pub fn is_name(&self, name: &str) -> bool {
+        self.by_key.get(&key(name)).is_some_and(|account| *account.name == *name)
     }
 
     /// Adds an account; it is on disk when this returns.

@@ -443,8 +443,10 @@ mod tests {
     }
 
     fn books(folder: &tempfile::TempDir, auth: &Auth) -> (Accounts, LoginBook) {
-        let logins = LoginBook::open(folder.path(), auth, Arc::default(), 0).expect("opened");
-        (Accounts::open(folder.path(), auth).expect("opened"), logins)
+        let accounts = Accounts::open(folder.path(), auth).expect("opened");
+        let known = |user: &str| accounts.is_name(user);
+        let logins = LoginBook::open(folder.path(), auth, Arc::default(), 0, known).expect("opened");
+        (accounts, logins)
     }
 
     fn credentials(name: &str, password: &str) -> Credentials {

@@ -142,11 +142,18 @@ enum Record {
 }
 
 impl LoginBook {
-    /// Opens the logins of a data directory; those that have ended are not there any more.
+    /// Opens the logins of a data directory; those that have ended are not there any more, nor those of users that are not
+    /// `known`: the operator has removed their accounts.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub(crate) fn open(folder: &Path, auth: &Auth, shown: Arc<Logins>, now: u64) -> Result<Self, OpenError> {
+    pub(crate) fn open(
+        folder: &Path,
+        auth: &Auth,
+        shown: Arc<Logins>,
+        now: u64,
+        known: impl Fn(&str) -> bool,
+    ) -> Result<Self, OpenError> {
         let mut records = Vec::new();
         let ledger = Ledger::open(folder, FILE, |line| {
             records.push(serde_json::from_slice::<Record>(line).map_err(|error| error.to_string())?);
@@ -158,6 +165,7 @@ impl LoginBook {
         let mut book = Self { ledger, logins, by_user, by_end, left, shown, ttl_secs, most, displaced, unsaved };
         records.into_iter().for_each(|record| book.apply(record));
         book.expire(now);
+        book.forget_all_but(known);
         Ok(book)
     }
 
@@ -248,6 +256,17 @@ impl LoginBook {
         }
     }
 
+    /// Ends the logins of users that are not `known`. It is on disk before anybody can register such a name again, whose
+    /// account they would be logins of.
+    fn forget_all_but(&mut self, known: impl Fn(&str) -> bool) {
+        let lost = self.by_user.iter().filter(|(user, _)| !known(user));
+        let lost: Vec<_> = lost.flat_map(|(_, own)| own).map(|id| Record::Ended { id: *id }).collect();
+        if !lost.is_empty() {
+            tracing::info!(logins = lost.len(), "ended logins of accounts that are not there any more");
+            self.end(lost);
+        }
+    }
+
     /// The login of a refresh token, if that is the newest one, or the one before while its answer may be lost. The login of
     /// an older one ends.
     fn find(&mut self, now: u64, refresh: Refresh) -> Result<&Login, RenewError> {
@@ -262,7 +281,8 @@ impl LoginBook {
         self.logins.get(&refresh.login).filter(|_| refresh.generation <= newest).ok_or(RenewError::Unknown)
     }
 
-    /// What ends, ends here also if the disk does not take it: the file is written anew as soon as that is possible.
+    /// What ends, ends here also if the disk does not take it: the file is written anew as soon as that is possible, and
+    /// takes nothing else before.
     fn end(&mut self, records: Vec<Record>) {
         if let Err(error) = self.ledger.append(&records) {
             tracing::error!(%error, file = FILE, "does not have an end yet");
@@ -272,6 +292,9 @@ impl LoginBook {
     }
 
     fn record(&mut self, records: Vec<Record>) -> Result<(), AccountError> {
+        if self.unsaved {
+            return Err(AccountError::Storage("what has ended is not on disk yet".into()));
+        }
         self.ledger.append(&records)?;
         records.into_iter().for_each(|record| self.apply(record));
         Ok(())

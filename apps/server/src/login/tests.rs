@@ -13,7 +13,7 @@ fn auth() -> Auth {
 
 fn open(folder: &tempfile::TempDir, now: u64) -> (LoginBook, Arc<Logins>) {
     let shown = Arc::<Logins>::default();
-    (LoginBook::open(folder.path(), &auth(), Arc::clone(&shown), now).expect("opened"), shown)
+    (LoginBook::open(folder.path(), &auth(), Arc::clone(&shown), now, |_| true).expect("opened"), shown)
 }
 
 fn id(n: u8) -> LoginId {
@@ -144,11 +144,15 @@ fn what_ends_while_the_disk_is_full_has_ended() {
     assert_eq!(book.leave(NOW, at(0, 0), false), Ok(("ada".to_owned(), vec![id(0)])));
     assert_eq!(book.renew(NOW + RENEWED_AGAIN_SECS, at(1, 0)), reused());
     assert_eq!([0, 1, 2].map(|n| stands(&shown, n)), [false, false, true]);
-    // There is space again.
+    // There is space again, and what has ended goes first.
+    book.ledger = Ledger::open(folder.path(), FILE, |_| Ok(())).expect("opened");
+    assert!(matches!(book.begin(NOW, "ada", id(3)), Err(AccountError::Storage(_))));
+    assert!(matches!(book.renew(NOW, at(2, 0)), Err(RenewError::Storage(_))));
     book.expire(NOW + 1);
+    book.begin(NOW + 1, "ada", id(3)).expect("begun");
     drop(book);
     let (_, shown) = open(&folder, NOW + 1);
-    assert_eq!([0, 1, 2].map(|n| stands(&shown, n)), [false, false, true]);
+    assert_eq!([0, 1, 2, 3].map(|n| stands(&shown, n)), [false, false, true, true]);
 }
 
 #[test]
@@ -219,7 +223,7 @@ fn a_lower_limit_is_reached_login_by_login() {
     }
     drop(book);
     let auth = Auth { logins_max: 10, ..auth() };
-    let mut book = LoginBook::open(folder.path(), &auth, Arc::default(), NOW + 20).expect("opened");
+    let mut book = LoginBook::open(folder.path(), &auth, Arc::default(), NOW + 20, |_| true).expect("opened");
     assert_eq!(book.count(), 20, "nobody is logged out by a start");
     for n in 0..15 {
         let (_, ended) = book.begin(NOW + 20, &format!("user-{n}"), id(100 + n)).expect("begun");
@@ -238,7 +242,7 @@ fn a_shorter_time_holds_for_all_and_a_longer_one_for_new_ones() {
     drop(book);
     let reopen = |secs: u64, now| {
         let auth = Auth { refresh_ttl: Duration::from_secs(secs), ..auth() };
-        LoginBook::open(folder.path(), &auth, Arc::default(), now).expect("opened")
+        LoginBook::open(folder.path(), &auth, Arc::default(), now, |_| true).expect("opened")
     };
     let ends = |book: &LoginBook| Vec::from_iter(book.by_end.iter().copied());
     let book = reopen(2 * TTL, NOW + 60);
@@ -247,6 +251,26 @@ fn a_shorter_time_holds_for_all_and_a_longer_one_for_new_ones() {
     let mut book = reopen(100, NOW + 60);
     book.begin(NOW + 60, "ada", id(3)).expect("begun");
     assert_eq!(ends(&book), [(NOW + 100, id(1)), (NOW + 150, id(2)), (NOW + 160, id(3))], "as they were renewed");
+}
+
+#[test]
+fn logins_of_accounts_that_were_removed_end_for_good() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut book, _) = open(&folder, NOW);
+    for (n, user) in [(1, "ada"), (2, "bob"), (3, "ada"), (4, "Ada")] {
+        book.begin(NOW, user, id(n)).expect("begun");
+    }
+    drop(book);
+    let shown = Arc::<Logins>::default();
+    let known = |user: &str| user != "ada";
+    let mut book = LoginBook::open(folder.path(), &auth(), Arc::clone(&shown), NOW, known).expect("opened");
+    assert_eq!([1, 2, 3, 4].map(|n| stands(&shown, n)), [false, true, false, true]);
+    assert_eq!(book.renew(NOW, at(1, 0)), Err(RenewError::Unknown));
+    // Somebody else takes the name, and the server goes down before it had a quiet second.
+    book.begin(NOW, "ada", id(5)).expect("begun");
+    drop(book);
+    let (_, shown) = open(&folder, NOW);
+    assert_eq!([1, 2, 3, 4, 5].map(|n| stands(&shown, n)), [false, true, false, true, true]);
 }
 
 #[test]
@@ -261,6 +285,6 @@ fn nothing_in_the_file_opens_a_door() {
     let (book, shown) = open(&folder, NOW);
     assert!(stands(&shown, 1) && book.logins.len() == 1, "a torn last line is cut off");
     fs::write(folder.path().join(FILE), format!("x\n{text}")).expect("written");
-    let damaged = LoginBook::open(folder.path(), &auth(), Arc::default(), NOW).map(|_| ());
+    let damaged = LoginBook::open(folder.path(), &auth(), Arc::default(), NOW, |_| true).map(|_| ());
     assert!(matches!(damaged, Err(OpenError::Damaged { line: 1, .. })), "{damaged:?}");
 }

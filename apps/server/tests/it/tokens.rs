@@ -235,6 +235,31 @@ fn a_full_server_logs_out_who_has_not_renewed_for_longest_and_nobody_is_locked_o
 }
 
 #[test]
+fn an_account_that_the_operator_removes_takes_its_logins_with_it() {
+    let mut server = Server::start(&SETTINGS);
+    let [ada, bob] = ["ada", "bob"].map(|name| register(&server, name));
+    let (session, ticket) = enter(&server, Speech::Socket, &ada).ticket();
+    server.signal("TERM");
+    server.ended(PATIENCE);
+    let accounts = server.data().join("accounts.jsonl");
+    let text = std::fs::read_to_string(&accounts).expect("a file");
+    let (gone, kept): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.contains("\"ada\""));
+    assert_eq!((gone.len(), kept.len()), (1, 1));
+    std::fs::write(&accounts, format!("{}\n", kept[0])).expect("written");
+    let server = server.next(&SETTINGS);
+    // Somebody else takes the name: what was of the one before is not theirs.
+    let other = register(&server, "ada");
+    is_refused(&server, &ada);
+    let resumed = Person::enter(&server, Speech::Socket, "ada", format!("{session} {ticket}")).came_in();
+    assert_eq!(resumed.expect_err("refused").0, "unauthenticated");
+    assert_eq!(refresh(&server, &ada).0, 401);
+    for of in [&other, &bob] {
+        enter(&server, Speech::Socket, of).came_in().expect("as it was");
+        assert_eq!(refresh(&server, of).0, 200);
+    }
+}
+
+#[test]
 fn what_is_no_refresh_token_gets_nowhere_and_nothing_secret_is_logged() {
     let server = Server::start(&SETTINGS);
     let ada = register(&server, "ada");
