@@ -49,6 +49,9 @@ struct Account {
     hash: Box<str>,
 }
 
+/// An account that is not there yet.
+pub struct NewAccount(Account);
+
 #[derive(Serialize, Deserialize)]
 struct Record<'a> {
     name: std::borrow::Cow<'a, str>,
@@ -183,17 +186,11 @@ impl Accounts {
         self.by_key.get(&key(name)).is_some_and(|account| *account.name == *name)
     }
 
-    /// Adds an account; it is on disk when this returns.
+    /// Makes an account that can be added: its name is free, its password is hashed.
     ///
     /// # Errors
-    /// See [`AccountError`]; then there is no new account.
-    pub fn register(
-        &mut self,
-        name: &str,
-        password: &str,
-        at_ms: u64,
-        rng: &mut impl CryptoRng,
-    ) -> Result<(), AccountError> {
+    /// See [`AccountError`].
+    pub fn prepare(&self, name: &str, password: &str, rng: &mut impl CryptoRng) -> Result<NewAccount, AccountError> {
         check_name(name)?;
         check_password(password)?;
         if self.has(name) {
@@ -205,9 +202,25 @@ impl Accounts {
         let mut salt = [0; SALT_BYTES];
         rng.fill_bytes(&mut salt);
         let hash = hash(&self.hasher, password, &salt).ok_or(AccountError::Hash)?;
-        self.ledger.append(&[Record { name: name.into(), hash: hash.as_str().into(), at_ms }])?;
-        self.by_key.insert(key(name), Account { name: name.into(), hash: hash.into() });
+        Ok(NewAccount(Account { name: name.into(), hash: hash.into() }))
+    }
+
+    /// Adds an account that was just prepared; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// [`AccountError::Storage`]; then there is no new account. Only of one whose sync failed nobody knows whether the next
+    /// start finds it.
+    pub fn add(&mut self, NewAccount(account): NewAccount, at_ms: u64) -> Result<(), AccountError> {
+        let (name, hash) = ((&*account.name).into(), (&*account.hash).into());
+        self.ledger.append(&[Record { name, hash, at_ms }])?;
+        self.by_key.insert(key(&account.name), account);
         Ok(())
+    }
+
+    /// From here on its disk is full.
+    #[cfg(test)]
+    pub(crate) fn be_full(&mut self) {
+        self.ledger.be_full();
     }
 
     /// The name as it was registered, if the password is right. Unknown names take as long as known ones.
@@ -231,6 +244,12 @@ impl Accounts {
 impl std::fmt::Debug for Accounts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Accounts").field("count", &self.count()).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for NewAccount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("NewAccount").field(&self.0.name).finish()
     }
 }
 
@@ -273,7 +292,8 @@ mod tests {
     }
 
     fn register(accounts: &mut Accounts, name: &str, password: &str) -> Result<(), AccountError> {
-        accounts.register(name, password, 1, &mut StdRng::seed_from_u64(7))
+        let new = accounts.prepare(name, password, &mut StdRng::seed_from_u64(7))?;
+        accounts.add(new, 1)
     }
 
     #[test]
@@ -367,8 +387,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut accounts = open(&folder);
         register(&mut accounts, "alice", "long enough").expect("registered");
-        // A descriptor that takes no bytes stands for a disk that takes none.
-        accounts.ledger.be_full();
+        accounts.be_full();
         assert!(matches!(register(&mut accounts, "bob", "long enough"), Err(AccountError::Storage(_))));
         assert!(!accounts.has("bob") && accounts.has("alice"));
         assert!(matches!(register(&mut accounts, "bob", "long enough"), Err(AccountError::Storage(_))));

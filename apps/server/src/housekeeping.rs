@@ -322,13 +322,18 @@ impl Desk {
         Outcome { answer, ended: self.ended.take() }
     }
 
+    /// Makes an account and its first login. The login is stored first: as long as there is no account of that name it is
+    /// nobody's, and ends with the next start. So a name is taken only by a registration that has gone all the way, also
+    /// when a disk is full or the server ends in between.
     fn register(&mut self, now: Instant, wall: SystemTime, new: &Credentials) -> Result<Identity, Refusal> {
         self.by_address.take(now, network(new.address)).map_err(throttled)?;
         let at_ms = wall.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0));
-        self.accounts.register(&new.name, &new.password, at_ms, &mut self.rng)?;
+        let account = self.accounts.prepare(&new.name, &new.password, &mut self.rng)?;
+        let identity = self.begin(wall, new.name.clone())?;
+        self.accounts.add(account, at_ms).inspect_err(|_| self.withdraw(&identity))?;
         self.shared.people.add(&new.name);
         tracing::info!(user = new.name, "registered");
-        self.begin(wall, new.name.clone())
+        Ok(identity)
     }
 
     fn login(&mut self, now: Instant, wall: SystemTime, login: &Credentials) -> Result<Identity, Refusal> {
@@ -350,6 +355,13 @@ impl Desk {
             self.ended = Some(Ended { logins, user: user.clone(), all: false, record: None });
         }
         Ok(Identity { user, guest: false, login: Some(stands) })
+    }
+
+    /// Nobody was told of this login, and nobody will be.
+    fn withdraw(&mut self, identity: &Identity) {
+        if let Some(Stands { refresh, .. }) = identity.login {
+            self.logins.withdraw(refresh.login);
+        }
     }
 
     fn refresh(
@@ -513,6 +525,37 @@ mod tests {
         assert_eq!(ask(guest("alice")), Err((Code::AlreadyExists, false)));
         assert_eq!(ask(guest("<script>")), Err((Code::InvalidArgument, false)));
         assert_eq!(ask(Job::Login(credentials("alice", "long enough"))), Ok(("Alice".into(), false)));
+    }
+
+    #[test]
+    fn a_registration_that_fails_leaves_the_name_free() {
+        let failures: [fn(&mut Desk); 2] = [|desk| desk.logins.be_full(), |desk| desk.accounts.be_full()];
+        for fail in failures {
+            let (folder, mut desk, now) = desk(&auth());
+            fail(&mut desk);
+            let outcome = desk.handle(now, UNIX_EPOCH, Job::Register(credentials("ada", "long enough")));
+            assert_eq!(code(outcome), Err((Code::Unavailable, false)));
+            assert!(!desk.accounts.has("ada") && desk.logins.count() == 0);
+            assert_eq!(code(desk.handle(now, UNIX_EPOCH, guest("ada"))), Ok(("ada".into(), true)));
+            // There is space again, and somebody takes it.
+            let mut desk = Desk::new(books(&folder, &auth()), &auth(), Arc::default(), now, StdRng::seed_from_u64(8));
+            assert_eq!(desk.logins.count(), 0);
+            let ours = Job::Register(credentials("ada", "another one"));
+            assert_eq!(code(desk.handle(now, UNIX_EPOCH, ours)), Ok(("ada".into(), false)));
+        }
+    }
+
+    #[test]
+    fn a_registration_that_a_crash_cuts_off_leaves_the_name_free_and_no_login() {
+        let (folder, mut desk, now) = desk(&auth());
+        // As far as it comes before the account is on disk.
+        desk.begin(UNIX_EPOCH, "ada".into()).expect("stored");
+        drop(desk);
+        let mut desk = Desk::new(books(&folder, &auth()), &auth(), Arc::default(), now, StdRng::seed_from_u64(8));
+        assert!(!desk.accounts.has("ada") && desk.logins.count() == 0);
+        let again = Job::Register(credentials("ada", "long enough"));
+        assert_eq!(code(desk.handle(now, UNIX_EPOCH, again)), Ok(("ada".into(), false)));
+        assert_eq!(desk.logins.count(), 1);
     }
 
     #[test]

@@ -186,6 +186,11 @@ impl LoginBook {
         Ok((Stands { refresh: Refresh { login: id, generation: 0 }, expires_at: exp }, ended))
     }
 
+    /// Takes back a login that nobody was told of.
+    pub(crate) fn withdraw(&mut self, id: LoginId) {
+        self.end(vec![Record::Ended { id }]);
+    }
+
     /// How many stand.
     pub(crate) fn count(&self) -> usize {
         self.logins.len()
@@ -318,6 +323,12 @@ impl LoginBook {
                 self.left.insert(user, at);
             }
         }
+    }
+
+    /// From here on its disk is full.
+    #[cfg(test)]
+    pub(crate) fn be_full(&mut self) {
+        self.ledger.be_full();
     }
 
     fn remove(&mut self, id: LoginId) {

@@ -140,7 +140,7 @@ fn what_ends_while_the_disk_is_full_has_ended() {
         book.begin(NOW, "ada", id(n)).expect("begun");
     }
     book.renew(NOW, at(1, 0)).expect("renewed");
-    book.ledger.be_full();
+    book.be_full();
     assert_eq!(book.leave(NOW, at(0, 0), false), Ok(("ada".to_owned(), vec![id(0)])));
     assert_eq!(book.renew(NOW + RENEWED_AGAIN_SECS, at(1, 0)), reused());
     assert_eq!([0, 1, 2].map(|n| stands(&shown, n)), [false, false, true]);
@@ -194,7 +194,7 @@ fn a_full_table_makes_room_for_somebody_by_ending_what_went_longest_without_rene
     }
     // The oldest one has renewed its token, so that it is the newest.
     book.renew(NOW + 100, at(0, 0)).expect("renewed");
-    book.ledger.be_full();
+    book.be_full();
     assert!(matches!(book.begin(NOW + 101, "late", id(200)), Err(AccountError::Storage(_))));
     assert!(stands(&shown, 1) && book.displaced() == 0, "for nothing nobody goes");
     drop(book);
