@@ -7,7 +7,7 @@ use handler::{Code, Peer, PeerInfo, Push};
 use rand::Rng;
 use simnet::{CrashPlan, Disk};
 use topic::{
-    Change, Limits,
+    Change, FACT_VALUE_BYTES_MAX, Limits,
     journal::{BLOCK_BYTES, Record, RecoverError, name_of, number_of, walk},
 };
 
@@ -491,6 +491,26 @@ fn a_first_reader_during_a_compaction_reads_what_it_means() {
         compacted += story.machine.shards[0].topics.stats().compacted;
     }
     assert!(met > 5 && compacted > 600, "{met} met one of {compacted} compactions");
+}
+
+/// Batches that are longer than what a compaction reads at once are copied like others.
+#[test]
+fn a_segment_with_long_batches_is_written_anew() {
+    println!("seed 1");
+    let mut story = Story::new(1, 1, Limits { segment_bytes: 2 * 1024 * 1024, ..limits() }, false);
+    story.machine.start(false).expect("an empty disk");
+    for round in 0..12 {
+        // Half of them are replaced by the next ones, the other half are needed.
+        let key = |n: usize| if n.is_multiple_of(2) { format!("f/{n}") } else { format!("f/{round}-{n}") };
+        let value = Bytes::from(vec![b'y'; FACT_VALUE_BYTES_MAX]);
+        let of = |n| Change { key: key(n), value: Some(value.clone()) };
+        let changes: Vec<Change> = (0..400_000 / FACT_VALUE_BYTES_MAX).map(of).collect();
+        story.record_as("room/x", &changes);
+        story.pass(Duration::from_millis(50));
+    }
+    story.pass(Duration::from_secs(10));
+    assert!(story.machine.shards[0].topics.stats().compacted > 1);
+    end(story);
 }
 
 /// Too many open files are waited out like a full disk.
