@@ -78,6 +78,13 @@ impl History {
         self.first += 1;
     }
 
+    /// Records before `first` go.
+    pub(crate) fn trim_to(&mut self, first: u64) {
+        while self.first < first && !self.records.is_empty() {
+            self.trim();
+        }
+    }
+
     /// Bytes allocated for bodies.
     pub(crate) fn body_bytes(&self) -> usize {
         self.bytes

@@ -14,8 +14,10 @@
 //! A durable topic whose last message has gone leaves memory: a fact says how far it came, so that it goes on from there.
 //! A shard knows four times as many topics as it has places for; beyond three quarters of those it forgets topics without
 //! messages, the oldest first, once no segment can have a message of them. What is forgotten begins anew, with another
-//! epoch. What has facts of the app is never forgotten.
+//! epoch. Facts of the app about single messages go with it in one record, see [`Topics::speak_of_messages`]; what has other
+//! facts of the app is never forgotten.
 
+mod about;
 mod arrival;
 mod chain;
 mod desk;
@@ -24,7 +26,6 @@ mod ephemeral;
 mod facts;
 mod history;
 mod home;
-mod instead;
 pub mod journal;
 mod limit;
 mod listening;

@@ -23,11 +23,13 @@ pub(crate) enum Mutant {
     NoBlank,
     /// A topic is forgotten although a segment may have messages of it.
     HastyForgetting,
+    /// What facts spoke of that are gone is shown again.
+    NoFloor,
 }
 
 #[cfg(feature = "simulation")]
 impl Mutant {
-    const ALL: [(&'static str, Mutant); 9] = [
+    const ALL: [(&'static str, Mutant); 10] = [
         ("ack_before_sync", Mutant::AckBeforeSync),
         ("no_crc", Mutant::NoCrc),
         ("truncate_too_much", Mutant::TruncateTooMuch),
@@ -37,6 +39,7 @@ impl Mutant {
         ("no_sync_at_start", Mutant::NoSyncAtStart),
         ("no_blank", Mutant::NoBlank),
         ("hasty_forgetting", Mutant::HastyForgetting),
+        ("no_floor", Mutant::NoFloor),
     ];
 
     /// Whether this fault is in this process.

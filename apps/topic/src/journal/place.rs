@@ -67,6 +67,18 @@ impl Index {
         Some(place)
     }
 
+    /// Nothing before `first`, which is there, is there any more; gives the batches that had nothing else.
+    pub(crate) fn begin_at(&mut self, first: u64) -> Vec<Place> {
+        let mut gone = Vec::new();
+        while self.places.get(1).is_some_and(|next| next.first <= first) {
+            gone.extend(self.drop_oldest());
+        }
+        if let Some(oldest) = self.places.front_mut() {
+            oldest.first = oldest.first.max(first);
+        }
+        gone
+    }
+
     /// All goes.
     pub(crate) fn clear(&mut self) -> impl Iterator<Item = Place> + use<> {
         self.bytes = 0;
