@@ -321,8 +321,8 @@ impl Story {
             ledger.check(&shard.topics, &NAMES);
         }
         self.learn_heads();
-        // Marks that a disk in trouble did not take are lost: they rise again.
-        self.check_marks(!self.troubled);
+        // Those that a disk did not take before it failed for good are lost: they rise again.
+        self.check_marks(!failed);
         // What retention took is there again after a new start, as far as its segment is.
         self.live_bytes = (!failed && !self.oracle.trims).then(|| self.count_live_bytes());
     }
