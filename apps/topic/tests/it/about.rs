@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use handler::{Message, Peer, PeerInfo, Push};
 use rand::Rng;
-use simnet::CrashPlan;
+use simnet::{CrashPlan, DiskConfig, Latency};
 use topic::{Limits, Stats};
 
-use crate::disk::{Heard, Machine, Stop};
+use crate::disk::{Heard, Machine, Stop, disk_config};
 
 const TOPIC: &str = "room/a";
 const PEER: Peer = Peer { index: 7, generation: 0 };
@@ -216,4 +216,30 @@ fn what_was_trimmed_is_gone_before_the_first_reader_comes() {
         assert!(stats(&machine).trimmed_batches > 0);
         assert_eq!(found[0].0, machine.shards[0].topics.oldest(TOPIC));
     }
+}
+
+/// Messages that were trimmed while their segment was written anew are in one batch with those that were not: pages end
+/// before them.
+#[test]
+fn a_page_ends_where_the_topic_begins_in_the_middle_of_a_batch() {
+    let limits = Limits { segment_bytes: 32 * 1024, history_records_max: 2, retention_ms: 8_000, ..Limits::default() };
+    let mut machine = begin(1, limits);
+    for n in 1..=12 {
+        if n == 4 {
+            machine.pass(Duration::from_secs(3));
+        }
+        publish(&mut machine, &format!("number {n}"));
+        machine.pass(Duration::from_millis(20));
+    }
+    // It is begun with the first look for what may go, and not over when the second one trims.
+    let slow = Latency { min: Duration::from_secs(4), max: Duration::from_secs(4) };
+    machine.shards[0].disk.configure(DiskConfig { write_latency: slow, ..disk_config() });
+    machine.pass(Duration::from_secs(7) + Duration::from_millis(500));
+    assert_eq!((stats(&machine).trimmed_batches, stats(&machine).compacted), (3, 0));
+    machine.pass(Duration::from_millis(3_000));
+    assert_eq!(stats(&machine).trimmed_batches, 3);
+    assert!(stats(&machine).compacted > 0);
+    let offsets = |found: Vec<(u64, String)>| found.iter().map(|(offset, _)| *offset).collect::<Vec<_>>();
+    assert_eq!(offsets(page(&mut machine, Some(7))), [4, 5, 6]);
+    assert_eq!(offsets(read(&mut machine)), (4..=12).collect::<Vec<_>>());
 }
