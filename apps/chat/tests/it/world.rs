@@ -433,7 +433,7 @@ impl Disk {
                 Outcome::Read(Bytes::copy_from_slice(&content[(offset as usize).min(end)..end]))
             }
             DiskOperation::Write { .. } if self.full => Outcome::Failed(io::ErrorKind::StorageFull.into()),
-            DiskOperation::Write { file, offset, bytes } => {
+            DiskOperation::Write { file, offset, bytes } | DiskOperation::Fill { file, offset, bytes } => {
                 let (content, end) = (self.content(file), offset as usize + bytes.len());
                 let length = content.len().max(end);
                 content.resize(length, 0);

@@ -250,7 +250,7 @@ impl Home {
     }
 
     fn committed(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk, flight: Flight) {
-        let Flight { batch, segment, block, blocks } = flight;
+        let Flight { batch, segment, block, blocks, .. } = flight;
         for waiting in batch.waiting {
             match waiting {
                 Waiting::Message(message) => self.publish_committed(cx, desk, (segment, block, blocks), *message),

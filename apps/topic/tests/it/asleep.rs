@@ -77,6 +77,8 @@ fn topics_without_messages_leave_memory_and_go_on_where_they_were() {
         story.stop(POWER);
         run(&mut story);
         story.check_recovered();
+        // Of some the last segment had old messages, which go first.
+        story.pass(AGE);
         assert_eq!((size(&story).topics, size(&story).asleep), (0, rooms.len()), "also after a new start");
     }
     let before = story.mark_of(READER, "room/0").expect("it has read that");

@@ -364,7 +364,10 @@ impl Shard {
 fn kind(operation: &DiskOperation) -> DiskKind {
     match operation {
         DiskOperation::Open { .. } | DiskOperation::Read { .. } | DiskOperation::Close { .. } => DiskKind::Read,
-        DiskOperation::Allocate { .. } | DiskOperation::Write { .. } | DiskOperation::Remove { .. } => DiskKind::Write,
+        DiskOperation::Allocate { .. }
+        | DiskOperation::Write { .. }
+        | DiskOperation::Fill { .. }
+        | DiskOperation::Remove { .. } => DiskKind::Write,
         DiskOperation::Rename { .. } => DiskKind::Sync,
     }
 }
@@ -388,6 +391,7 @@ fn perform(disk: &mut Disk, operation: &DiskOperation, second_half: bool) -> Res
         }
         DiskOperation::Remove { name } if !second_half => return disk.remove(name).map(|()| None),
         DiskOperation::Allocate { file, bytes } => disk.allocate(simnet::FileId(file.0), *bytes)?,
+        DiskOperation::Fill { file, offset, bytes } => disk.write(simnet::FileId(file.0), *offset, bytes)?,
         DiskOperation::Write { file, .. } => disk.sync(simnet::FileId(file.0))?,
         DiskOperation::Close { file } => disk.close(simnet::FileId(file.0))?,
         DiskOperation::Rename { from, to } => disk.rename(from, to)?,
