@@ -223,6 +223,11 @@ fn a_room_that_begins_anew_is_told_nothing_of_the_one_before() {
         }
         let said = world.facts_about("chat/room-");
         assert!(said <= 3 * 4, "{said} facts about rooms of which three shards hold four each");
+        // The next run has fewer places.
+        world.limits.topics_max = 1;
+        world.restart();
+        let said = world.facts_about("chat/room-");
+        assert!((1..=3).contains(&said), "{said} facts about rooms of which three shards hold one each");
     }
 }
 

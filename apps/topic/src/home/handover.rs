@@ -51,7 +51,9 @@ impl Home {
         let is_known = self.facts.range(section.name, "", None).next().is_some();
         let name = Arc::from(section.name);
         for (key, value) in section.facts() {
-            if is_known && !self.is_kept_in_memory(&name, key) {
+            // Of topics that found no room nothing is said.
+            let is_of_none = self.kind_of(key).is_some() && self.epoch_of(&name).is_none();
+            if is_of_none || (is_known && !self.is_kept_in_memory(&name, key)) {
                 continue;
             }
             let change = Change { key: key.to_owned(), value: Some(Bytes::copy_from_slice(value)) };
