@@ -289,6 +289,16 @@ mod tests {
                 }
                 assert!(history.get(history.first() - 1).is_none());
             }
+            // What retention takes.
+            for _ in 0..3 {
+                let first = rng.random_range(history.first()..=history.head() + 1);
+                history.trim_to(first);
+                assert_eq!((history.first(), history.head()), (first, model.len() as u64));
+                assert_eq!(history.body_bytes(), allocated(&history));
+                let held =
+                    (first..=history.head()).all(|at| history.get(at).expect("held").body == model[at as usize - 1]);
+                assert!(held && history.get(first - 1).is_none());
+            }
         }
     }
 

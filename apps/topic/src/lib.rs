@@ -7,6 +7,9 @@
 //! the head comes after every letter it contains and before every letter it does not: the switch leaves no gap and
 //! repeats nothing. A reader that is too slow goes back from live to pulling, and costs no queue meanwhile.
 //!
+//! What retention takes may come back with a run that keeps messages for longer, as far as it lies in a segment; what facts
+//! spoke of that are gone does not.
+//!
 //! With a [`journal`] an acknowledgement says [`handler::Level::Durable`]: the message is on disk, and only then does any
 //! reader see it. Topics that were excepted are in memory; a server that is asked to stop hands them to the next run, see
 //! [`snapshot`].

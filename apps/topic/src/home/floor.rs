@@ -35,15 +35,13 @@ impl Home {
         for (name, Floor { epoch, first }) in floors {
             let Some(place) = self.find(&name).filter(|_| !Mutant::NoFloor.is_in()) else { continue };
             let topic = &mut self.topics[place];
-            let head = topic.history.head();
             if topic.epoch != epoch || first <= topic.first() {
                 continue;
             }
-            if first > head {
+            if first > topic.history.head() {
                 topic.index.clear().for_each(|place| gone(&place));
                 self.history_bytes -= topic.history.body_bytes();
-                topic.history = History::resumed(head + 1);
-                topic.seen = Seen::new(desk.hasher.clone());
+                (topic.history, topic.seen) = (History::resumed(first), Seen::new(desk.hasher.clone()));
                 continue;
             }
             topic.index.begin_at(first).iter().for_each(&mut gone);

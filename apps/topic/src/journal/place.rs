@@ -149,6 +149,20 @@ mod tests {
     }
 
     #[test]
+    fn it_begins_where_it_is_told_to_also_within_a_batch() {
+        let mut index = Index::default();
+        for (first, segment, block) in [(5, 1, 1), (6, 2, 1), (7, 2, 1), (8, 2, 1), (9, 3, 1)] {
+            index.add(place(first, segment, block));
+        }
+        let firsts = |gone: Vec<Place>| gone.iter().map(|place| place.first).collect::<Vec<_>>();
+        assert_eq!((firsts(index.begin_at(4)), index.first()), (vec![], Some(5)));
+        assert_eq!((firsts(index.begin_at(7)), index.first(), index.bytes()), (vec![5], Some(7), 40));
+        assert_eq!(index.find(6), None);
+        assert_eq!(index.find(8).map(|place| (place.segment, place.first)), Some((2, 7)));
+        assert_eq!((firsts(index.begin_at(9)), index.first(), index.bytes()), (vec![7], Some(9), 10));
+    }
+
+    #[test]
     fn the_oldest_goes_first() {
         let mut index = Index::default();
         for (first, segment, block) in [(5, 1, 1), (6, 2, 1), (7, 2, 2), (8, 3, 1)] {
