@@ -49,6 +49,7 @@ impl Chat {
     pub fn new(limits: Limits, settings: Settings, shared: Arc<Shared>, seed: u64) -> Self {
         let (mut topics, home) = (Topics::new(limits, seed), Home::new(settings.day_offset_min));
         topics.reserve(FOR_ACCOUNTS);
+        topics.speak_of_messages(home::KINDS);
         Self {
             topics,
             home,

@@ -29,11 +29,13 @@ pub(crate) enum Mutant {
     AnyTail,
     /// A topic is forgotten although a segment may have messages of it.
     HastyForgetting,
+    /// What facts spoke of that are gone is shown again.
+    NoFloor,
 }
 
 #[cfg(feature = "simulation")]
 impl Mutant {
-    const ALL: [(&'static str, Mutant); 12] = [
+    const ALL: [(&'static str, Mutant); 13] = [
         ("ack_before_sync", Mutant::AckBeforeSync),
         ("no_crc", Mutant::NoCrc),
         ("truncate_too_much", Mutant::TruncateTooMuch),
@@ -46,6 +48,7 @@ impl Mutant {
         ("believe_the_rest", Mutant::BelieveTheRest),
         ("any_tail", Mutant::AnyTail),
         ("hasty_forgetting", Mutant::HastyForgetting),
+        ("no_floor", Mutant::NoFloor),
     ];
 
     /// Whether this fault is in this process.

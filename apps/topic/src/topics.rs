@@ -9,7 +9,7 @@ use crate::{
     desk::Desk,
     due::{Chore, TIMER},
     facts::Change,
-    home::{Home, NO_PEER, NOBODY},
+    home::{Home, NO_PEER, is_own},
     journal::{RecoverError, Recovered, Segments},
     limit::Limits,
     local::Local,
@@ -88,7 +88,7 @@ impl Topics {
     pub fn settled(&mut self) -> impl Iterator<Item = (u64, Result<(), (Code, &'static str)>)> {
         let refused = |refusal: Refusal| (refusal.code, refusal.message);
         let settled = self.home.take_settled().into_iter();
-        settled.filter(|settled| settled.token != NOBODY).map(move |it| (it.token, it.outcome.map_err(refused)))
+        settled.filter(|settled| !is_own(settled.token)).map(move |it| (it.token, it.outcome.map_err(refused)))
     }
 
     /// A fact about something that is at home here.

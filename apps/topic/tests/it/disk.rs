@@ -26,6 +26,12 @@ pub(crate) const ORIGIN: u64 = 0x05ee_d0fa_d15c;
 /// When the first run starts, in milliseconds since 1970.
 const EPOCH_MS: u64 = 1_000_000;
 
+/// The kinds of facts about messages that there are beside those that replace them.
+const KINDS: &[&str] = &["edits/"];
+
+/// The token of changes that no story waits for.
+pub(crate) const NOBODY: u64 = u64::MAX;
+
 /// Too many open files, as Linux says it.
 const EMFILE: i32 = 24;
 
@@ -150,6 +156,7 @@ impl Machine {
             }
             shard.topics = Topics::new(self.limits, self.rng.random());
             shard.topics.reserve(self.reserved);
+            shard.topics.speak_of_messages(KINDS);
             let mut folder = Folder { disk: &mut shard.disk, fuse };
             let found = shard.topics.recover((ShardId(number as u16), ORIGIN), vec!["memory/*".into()], &mut folder)?;
             sum.segments += found.segments;
@@ -261,7 +268,7 @@ impl Machine {
     }
 
     /// One turn of a shard, and all mail that comes of it.
-    fn call<R>(&mut self, shard: usize, work: impl FnOnce(&mut Topics, &mut Cx<'_, Mail>) -> R) -> R {
+    pub(crate) fn call<R>(&mut self, shard: usize, work: impl FnOnce(&mut Topics, &mut Cx<'_, Mail>) -> R) -> R {
         let result = self.turn(shard, work);
         while let Some((from, to, mail)) = self.mail.pop_front() {
             let to = usize::from(to.0);
