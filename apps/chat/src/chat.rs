@@ -68,6 +68,11 @@ impl Chat {
         &self.topics
     }
 
+    /// The run ends: what is written now and then is written now.
+    pub fn finish(&mut self, cx: &mut Cx<'_, Mail>) {
+        self.topics.finish(cx);
+    }
+
     /// All rooms that are at home here, for the next run. From here on nothing is published but what is repeated.
     #[must_use]
     pub fn hand_over(&mut self) -> Share {

@@ -221,6 +221,12 @@ impl Topics {
         desk.due.arm(cx);
     }
 
+    /// The run ends: marks that have risen are written before their time. [`Topics::is_settled`] tells when they are on disk.
+    pub fn finish(&mut self, cx: &mut Cx<'_, Mail>) {
+        self.home.write_marks(cx, &mut self.desk);
+        self.desk.due.arm(cx);
+    }
+
     /// All topics that are at home here, for the next run. From here on publications are refused, but for repeats.
     #[must_use]
     pub fn hand_over(&mut self) -> Share {
