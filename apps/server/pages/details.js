@@ -33,11 +33,14 @@ export class Details {
     const { thread, session } = this.#page;
     const kind = thread.place?.kind;
     const isSame = this.#topic === thread.topic && this.#session === session;
-    if (!isSame) $("about").replaceChildren(); // nobody should act on the one before
+    if (!isSame) {
+      this.#group?.close();
+      this.#group = kind === "group" ? new Group(this.#page, $("about")) : null;
+      $("about").replaceChildren(); // nobody should act on the one before
+    }
     [this.#topic, this.#session] = [thread.topic, session];
     $("people-part").hidden = kind !== "room";
     $("about").hidden = kind === "room";
-    if (!isSame) this.#group = kind === "group" ? new Group(this.#page, $("about")) : null;
     if (kind === "group") this.#group.load();
     else if (kind === "direct") this.direct();
   }

@@ -3,7 +3,7 @@
 import { Picker } from "./chats.js";
 import { $, arrowKeys, avatar, button, copy, counted, element, toast } from "./dom.js";
 import { lineActions } from "./line.js";
-import { redraw } from "./redraw.js";
+import { lasting, redraw } from "./redraw.js";
 import { Rules } from "./rules.js";
 
 const PAGE = 50;
@@ -29,6 +29,7 @@ export class Group {
   #inviting = null;
   #isLoading = false;
   #isStale = false;
+  #isClosed = false;
 
   constructor(page, root) {
     this.#page = page;
@@ -60,6 +61,11 @@ export class Group {
     }
   }
 
+  /** Another conversation has its place: what is still under way is not shown. */
+  close() {
+    this.#isClosed = true;
+  }
+
   async #askAll() {
     const info = await this.#ask("chat.info");
     const role = info.you?.role;
@@ -80,7 +86,7 @@ export class Group {
   }
 
   get #isOpen() {
-    return this.#page.thread?.topic === this.topic;
+    return !this.#isClosed && this.#page.thread?.topic === this.topic;
   }
 
   async #askMembers() {
@@ -137,7 +143,7 @@ export class Group {
   }
 
   #newInviting() {
-    const part = element("section", "inviting", element("h2", "", "Invite"));
+    const part = lasting(element("section", "inviting", element("h2", "", "Invite")));
     const root = element("div", "picker");
     const picker = new Picker(this.#page.session, root);
     const invite = async () => {

@@ -1,10 +1,19 @@
 // Drawing anew in place: an element that is still meant stays, and with it the focus, the caret, what was typed, and a click
 // that was pressed before and is let go after.
 
+/** Elements that are themselves, whatever is drawn around them. */
+const lasts = new WeakSet();
+
+/** Makes an element one that is never turned into another one, nor another one into it: what is typed there is kept by it. */
+export function lasting(node) {
+  lasts.add(node);
+  return node;
+}
+
 /**
  * Makes `fresh` the children of `root`; what is no node or text in it is left out. An element becomes the one of the same
  * tag and key (`data-key`, `-user`, `-topic` or `-act`) with its attributes, its `onclick` and its children; other listeners
- * stay those of the old one. A node that is given again itself is not touched.
+ * stay those of the old one. A node that is there already is not touched.
  */
 export function redraw(root, ...fresh) {
   const focused = root.contains(document.activeElement) ? document.activeElement : null;
@@ -39,7 +48,8 @@ function place(root, parts) {
 
 /** Takes the one of the old nodes that a fresh one can be, if there is one. */
 function take(old, fresh) {
-  const index = old.findIndex((node) => node.nodeName === fresh.nodeName && keyOf(node) === keyOf(fresh));
+  if (lasts.has(fresh)) return null;
+  const index = old.findIndex((node) => !lasts.has(node) && node.nodeName === fresh.nodeName && keyOf(node) === keyOf(fresh));
   return index < 0 ? null : old.splice(index, 1)[0];
 }
 

@@ -1,6 +1,7 @@
 // The form of a group's name and rules, which goes on being edited while the group changes.
 
 import { button, element } from "./dom.js";
+import { lasting } from "./redraw.js";
 
 const NAME_MAX = 64;
 /** Times between two messages of one member that can be chosen, in seconds. */
@@ -29,9 +30,11 @@ export class Rules {
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
       const sent = Object.fromEntries(Object.entries(this.#fields).map(([key, { read }]) => [key, read()]));
-      if (await save(sent)) for (const [key, one] of Object.entries(this.#fields)) one.told = sent[key];
+      if (!(await save(sent))) return;
+      for (const [key, one] of Object.entries(this.#fields)) one.told = sent[key];
+      this.root.open = false;
     });
-    this.root = element("details", "settings", element("summary", "", "Settings"), form);
+    this.root = lasting(element("details", "settings", element("summary", "", "Settings"), form));
   }
 
   /** Shows what the group has now, except where somebody is editing. */
