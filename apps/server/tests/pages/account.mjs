@@ -8,9 +8,9 @@ const PIXEL = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQ
 export const PICTURES = "https://pictures.example";
 
 export class Account {
-  /** Signs in on a new device; `how` is "register", "login" or "guest". `options` are those of the browser's context. */
-  static async enter(how, name, options = {}, query = "") {
-    const page = await newPage(name, options);
+  /** Signs in on a new device; `how` is "register", "login" or "guest". `options` are those of the browser's context, `meddle` runs in the page first. */
+  static async enter(how, name, options = {}, query = "", meddle = null) {
+    const page = await newPage(name, options, meddle);
     const account = new Account(page, name);
     await page.context().route(`${PICTURES}/**`, (route) => {
       account.fetched += 1;
