@@ -47,13 +47,17 @@ export class Contacts {
     const fresh = { people: new Map(), after: new Map(), invitations: new Map() };
     const told = [];
     this.#told = told;
-    for (const list of LISTS) await this.#more(list, fresh);
-    const { invitations } = await this.#page.session.request("inbox.invitations", { limit: PAGE });
-    for (const { topic, ...invitation } of invitations) fresh.invitations.set(topic, invitation);
-    if (this.#told !== told) return; // another load has begun
-    [this.#people, this.#after, this.#invitations, this.#told] = [fresh.people, fresh.after, fresh.invitations, null];
-    for (const take of told) take();
-    this.show();
+    try {
+      for (const list of LISTS) await this.#more(list, fresh);
+      const { invitations } = await this.#page.session.request("inbox.invitations", { limit: PAGE });
+      for (const { topic, ...invitation } of invitations) fresh.invitations.set(topic, invitation);
+      if (this.#told !== told) return; // another load has begun
+      [this.#people, this.#after, this.#invitations] = [fresh.people, fresh.after, fresh.invitations];
+      for (const take of told) take();
+      this.show();
+    } finally {
+      if (this.#told === told) this.#told = null;
+    }
   }
 
   /** Somebody asks this user into a group, or does not any more. */

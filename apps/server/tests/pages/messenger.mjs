@@ -559,9 +559,17 @@ async function everywhere(bob) {
     const { renew } = await import("/assets/account.js");
     await renew(window.ringshard.session.identity);
   });
+  await tab.page.fill("#text", "half a thought");
   await bob.page.click("#open-me");
   await bob.page.click("#leave-all");
   for (const one of [tab, elsewhere]) check(await until(() => one.page.isVisible("#door")), "signing out everywhere ends the login of every device");
+  const typed = () => tab.page.inputValue("#text");
+  await tab.signIn("login");
+  check((await typed()) === "half a thought", "what was being written is there again for who comes back");
+  await tab.page.click("#leave");
+  tab.name = named("joe");
+  await tab.signIn("register");
+  check((await typed()) === "", "and not for anybody else");
 }
 
 async function goodbye(ada) {
