@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
     future::{Future, poll_fn},
     io,
     os::fd::{FromRawFd, IntoRawFd, OwnedFd},
@@ -35,13 +35,24 @@ struct Shared {
     devices: Devices,
     done: RefCell<VecDeque<(Ticket, Outcome)>>,
     pending: Cell<usize>,
-    // Changes of files that were started or wait: what is committed meanwhile must not overtake them.
-    changes: Cell<usize>,
+    // By file, its changes that were started or wait: what is written in whole blocks meanwhile must not overtake them.
+    changes: RefCell<BTreeMap<FileId, usize>>,
     waker: Cell<Option<Waker>>,
     woken: Cell<bool>,
 }
 
 impl Shared {
+    // A change of this file has ended.
+    fn changed(&self, file: Option<FileId>) {
+        let mut changes = self.changes.borrow_mut();
+        if let Some(Entry::Occupied(mut count)) = file.map(|file| changes.entry(file)) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
     fn wake(&self) {
         self.woken.set(true);
         if let Some(waker) = self.waker.take() {
@@ -61,10 +72,10 @@ pub(crate) struct Disk {
 impl Disk {
     /// Starts an operation, or queues it behind others.
     pub(crate) fn start(&mut self, net: &mut Net, ticket: Ticket, operation: DiskOperation) {
-        if let DiskOperation::Write { file, offset, bytes, sync: true } = &operation
-            && self.shared.changes.get() == 0
+        if let DiskOperation::Write { file, .. } | DiskOperation::Read { file, .. } = &operation
+            && !self.shared.changes.borrow().contains_key(file)
             && let Ok(open) = find(&self.shared, *file)
-            && net.commits.start(&mut net.ring, ticket, (*file, &open), (*offset, bytes))
+            && net.blocks.start(&mut net.ring, ticket, &open, &operation)
         {
             return;
         }
@@ -73,7 +84,9 @@ impl Disk {
     }
 
     fn queue(&mut self, ticket: Ticket, operation: DiskOperation) {
-        self.shared.changes.set(self.shared.changes.get() + usize::from(changes(&operation)));
+        if let Some(file) = changes(&operation) {
+            *self.shared.changes.borrow_mut().entry(file).or_default() += 1;
+        }
         self.waiting.push_back((ticket, operation));
     }
 
@@ -83,10 +96,10 @@ impl Disk {
             let shared = self.shared.clone();
             shared.pending.set(shared.pending.get() + 1);
             glommio::spawn_local(async move {
-                let changes = usize::from(changes(&operation));
+                let changes = changes(&operation);
                 let outcome = perform(&shared, operation).await.unwrap_or_else(Outcome::Failed);
                 shared.pending.set(shared.pending.get() - 1);
-                shared.changes.set(shared.changes.get() - changes);
+                shared.changed(changes);
                 shared.done.borrow_mut().push_back((ticket, outcome));
                 shared.wake();
             })
@@ -106,10 +119,10 @@ impl Disk {
 
     /// Hands out what has ended.
     pub(crate) fn deliver(&mut self, net: &mut Net, stats: &ShardStats, mut on_disk: impl FnMut(Ticket, Outcome)) {
-        while let Some((ticket, file, offset, bytes)) = net.commits.next_refused() {
-            self.queue(ticket, DiskOperation::Write { file, offset, bytes, sync: true });
+        while let Some((ticket, operation)) = net.blocks.next_refused() {
+            self.queue(ticket, operation);
         }
-        stats.disk_pending.set((self.shared.pending.get() + self.waiting.len() + net.commits.len()) as u64);
+        stats.disk_pending.set((self.shared.pending.get() + self.waiting.len() + net.blocks.len()) as u64);
         if !self.is_busy() && !self.has_outcomes() && self.waiting.is_empty() {
             return;
         }
@@ -157,15 +170,17 @@ impl Disk {
     }
 }
 
-/// Whether the order of this operation and a write to the same file matters.
-fn changes(operation: &DiskOperation) -> bool {
+/// The file of an operation whose order among writes to the same file matters.
+fn changes(operation: &DiskOperation) -> Option<FileId> {
     match operation {
-        DiskOperation::Write { .. } | DiskOperation::Allocate { .. } | DiskOperation::Sync { .. } => true,
+        DiskOperation::Write { file, .. } | DiskOperation::Allocate { file, .. } | DiskOperation::Sync { file } => {
+            Some(*file)
+        }
         DiskOperation::Open { .. }
         | DiskOperation::Read { .. }
         | DiskOperation::Close { .. }
         | DiskOperation::Rename { .. }
-        | DiskOperation::Remove { .. } => false,
+        | DiskOperation::Remove { .. } => None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeSet,
     fs, io,
+    ops::Range,
     os::{
         fd::{AsRawFd, RawFd},
         unix::fs::MetadataExt,
@@ -21,11 +22,16 @@ use glommio::{
 /// An open file.
 pub(crate) struct File {
     access: Access,
-    // Writes one after the other: two that share a block would each bring back the other's old bytes.
+    // Who writes parts of blocks writes alone: two that share a block would each bring back the other's old bytes.
+    // Writes of whole blocks do not mind each other if they do not meet: these are under way, from byte to byte.
     writes: Semaphore,
-    // Writes can sync themselves, for all that is known.
-    commits: Cell<bool>,
+    under_way: RefCell<Vec<Range<u64>>>,
+    // The kernel takes whole blocks from the shard's own ring, for all that is known.
+    blocks: Cell<bool>,
 }
+
+/// Writes of whole blocks at a time; all of these at once are a writer that is alone.
+const WRITERS_MAX: u64 = 64;
 
 enum Access {
     // The length that a reader sees; blocks are padded while they are written.
@@ -86,12 +92,11 @@ impl File {
     async fn open_with(path: &Path, create: bool, write: bool) -> io::Result<(Self, u64)> {
         let mut options = OpenOptions::new();
         options.read(true).write(write).create(create).mode(0o640);
-        let writes = Semaphore::new(1);
         match options.dma_open(path).await {
             Ok(file) => {
                 let len = file.file_size().await?;
                 let access = Access::Direct { file, len: Cell::new(len) };
-                Ok((Self { access, writes, commits: Cell::new(true) }, len))
+                Ok((Self::new(access, true), len))
             }
             Err(error) => {
                 let error = io::Error::from(error);
@@ -100,9 +105,14 @@ impl File {
                 }
                 let file = options.buffered_open(path).await?;
                 let len = file.file_size().await?;
-                Ok((Self { access: Access::Buffered(file), writes, commits: Cell::new(false) }, len))
+                Ok((Self::new(Access::Buffered(file), false), len))
             }
         }
+    }
+
+    fn new(access: Access, blocks: bool) -> Self {
+        let (writes, under_way) = (Semaphore::new(WRITERS_MAX), RefCell::default());
+        Self { access, writes, under_way, blocks: Cell::new(blocks) }
     }
 
     /// Reads up to `len` bytes.
@@ -122,7 +132,7 @@ impl File {
 
     /// Writes all bytes; with `sync` they are on disk afterwards.
     pub(crate) async fn write(&self, offset: u64, bytes: &[u8], sync: bool) -> io::Result<()> {
-        let _turn = self.writes.acquire_permit(1).await?;
+        let _turn = self.writes.acquire_permit(WRITERS_MAX).await?;
         match &self.access {
             Access::Direct { file, len } => write_direct(file, len, offset, bytes).await?,
             Access::Buffered(file) => {
@@ -138,7 +148,7 @@ impl File {
 
     /// Reserves room for the first `bytes`; what was not written reads as zeros.
     pub(crate) async fn allocate(&self, bytes: u64) -> io::Result<()> {
-        let _turn = self.writes.acquire_permit(1).await?;
+        let _turn = self.writes.acquire_permit(WRITERS_MAX).await?;
         match &self.access {
             Access::Direct { file, len } => {
                 file.pre_allocate(bytes, false).await?;
@@ -149,26 +159,41 @@ impl File {
         Ok(())
     }
 
-    /// Begins a write that the caller does on its own and ends with [`File::end_commit`]. Only whole blocks can be
-    /// written so, to a file that is written directly, and only while nobody else writes.
-    pub(crate) fn begin_commit(&self, offset: u64, len: usize) -> bool {
+    /// Whether so many bytes are whole blocks that can be read or written at once by whoever has the descriptor.
+    pub(crate) fn takes_blocks(&self, offset: u64, len: usize) -> bool {
         let Access::Direct { file, .. } = &self.access else { return false };
         let is_whole = |bytes: u64| bytes.is_multiple_of(file.alignment());
-        let fits = is_whole(offset) && is_whole(len as u64) && u32::try_from(len).is_ok();
-        fits && self.commits.get() && self.writes.try_acquire(1).unwrap_or(false)
+        self.blocks.get() && len > 0 && u32::try_from(len).is_ok() && is_whole(offset) && is_whole(len as u64)
     }
 
-    /// What was begun is written up to `end`, or failed.
-    pub(crate) fn end_commit(&self, end: u64) {
+    /// Begins a write of whole blocks that the caller does on its own and ends with [`File::end_write`]; not while
+    /// somebody writes parts of blocks, or one of these blocks.
+    pub(crate) fn begin_write(&self, offset: u64, len: usize) -> bool {
+        let range = offset..offset.saturating_add(len as u64);
+        let mut under_way = self.under_way.borrow_mut();
+        let meets = |other: &Range<u64>| other.start < range.end && range.start < other.end;
+        if !self.takes_blocks(offset, len)
+            || under_way.iter().any(meets)
+            || !self.writes.try_acquire(1).unwrap_or(false)
+        {
+            return false;
+        }
+        under_way.push(range);
+        true
+    }
+
+    /// What was begun at `offset` has come to its end, or failed, after `written` bytes.
+    pub(crate) fn end_write(&self, offset: u64, written: usize) {
+        self.under_way.borrow_mut().retain(|range| range.start != offset);
         if let Access::Direct { len, .. } = &self.access {
-            len.set(len.get().max(end));
+            len.set(len.get().max(offset + written as u64));
         }
         self.writes.signal(1);
     }
 
-    /// The file system has no writes that sync themselves.
-    pub(crate) fn refuses_commits(&self) {
-        self.commits.set(false);
+    /// The file system does not take blocks this way.
+    pub(crate) fn refuses_blocks(&self) {
+        self.blocks.set(false);
     }
 
     pub(crate) fn descriptor(&self) -> RawFd {
@@ -180,7 +205,7 @@ impl File {
 
     /// fdatasync, after the writes that were started before.
     pub(crate) async fn sync(&self) -> io::Result<()> {
-        let _turn = self.writes.acquire_permit(1).await?;
+        let _turn = self.writes.acquire_permit(WRITERS_MAX).await?;
         self.sync_now().await
     }
 

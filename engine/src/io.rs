@@ -19,7 +19,7 @@ use crate::{
 pub const MAIL_WAITING_HIGH: usize = 65_536;
 
 /// An open file of one shard.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct FileId(pub u32);
 
 /// Where a train of datagrams goes.
@@ -33,8 +33,9 @@ pub struct Train {
     pub ecn: u8,
 }
 
-/// A disk operation; each ends in one `on_disk` with its ticket.
-#[derive(Debug)]
+/// A disk operation; each ends in one `on_disk` with its ticket. Of two writes to the same bytes the one that was started
+/// later counts, and a sync is after the writes that were started before it; anything else may come in any order.
+#[derive(Clone, Debug)]
 pub enum DiskOperation {
     /// Open, and create if `create`.
     Open {

@@ -9,13 +9,13 @@
 mod accept;
 #[allow(unsafe_code, reason = "socket addresses are unions in all but name")]
 mod address;
+#[allow(unsafe_code, reason = "reads and writes point to memory")]
+mod blocks;
 mod buffers;
 #[allow(unsafe_code, reason = "memory shared with the kernel")]
 mod bufring;
 #[allow(unsafe_code, reason = "clock_gettime for the thread's CPU time")]
 mod clock;
-#[allow(unsafe_code, reason = "writes point to memory")]
-mod commit;
 mod config;
 #[allow(unsafe_code, reason = "connects read addresses out of memory of ours")]
 mod connect;

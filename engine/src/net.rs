@@ -10,8 +10,8 @@ use io_uring::{opcode, types};
 
 use crate::{
     accept::Acceptor,
+    blocks::Blocks,
     bufring::BufferRing,
-    commit::Commits,
     config::Config,
     error::EngineError,
     ring::{COMPLETIONS_MAX, Completion, Ring},
@@ -31,7 +31,7 @@ pub(crate) struct Net {
     pub(crate) ring: Ring,
     pub(crate) tcp: Tcp,
     pub(crate) udp: Udp,
-    pub(crate) commits: Commits,
+    pub(crate) blocks: Blocks,
     stats: Arc<ShardStats>,
     control_bell: Box<ControlBell>,
     taken: Box<[Completion; COMPLETIONS_MAX]>,
@@ -61,7 +61,7 @@ impl Net {
         let udp = Udp::new(&ring, sockets, stats.clone())?;
         let control_bell = Box::new(ControlBell { eventfd, count: 0 });
         let taken = Box::new([Completion { tag: 0, result: 0, flags: 0 }; COMPLETIONS_MAX]);
-        Ok(Self { ring, tcp, udp, commits: Commits::default(), stats, control_bell, taken })
+        Ok(Self { ring, tcp, udp, blocks: Blocks::default(), stats, control_bell, taken })
     }
 
     /// Receives from now on.
@@ -114,7 +114,7 @@ impl Net {
             Operation::Connect => self.tcp.on_connected(ring, done, index, sink),
             Operation::ReceiveTrain => self.udp.on_received(ring, done, index, sink),
             Operation::SendTrain => self.udp.on_sent(ring, now, done, index),
-            Operation::Commit => self.commits.on_written(ring, &self.stats, done, index, sink),
+            Operation::Blocks => self.blocks.on_done(ring, &self.stats, done, index, sink),
         }
     }
 

@@ -177,7 +177,7 @@ impl<R: Reactor> Shard<R> {
 
     // Until when the shard may sleep: not at all when something waits, for ever (`None`) when nothing is due.
     fn due(&self, now: Instant) -> Option<Instant> {
-        let on_disk = self.disk.has_outcomes() || self.net.commits.has_refused();
+        let on_disk = self.disk.has_outcomes() || self.net.blocks.has_refused();
         if !self.post.is_empty() || self.net.tcp.has_backlog() || on_disk {
             return Some(now);
         }

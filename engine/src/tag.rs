@@ -21,7 +21,7 @@ pub(crate) enum Operation {
     Connect,
     ReceiveTrain,
     SendTrain,
-    Commit,
+    Blocks,
 }
 
 const OPERATIONS: [Operation; 14] = [
@@ -38,7 +38,7 @@ const OPERATIONS: [Operation; 14] = [
     Operation::Connect,
     Operation::ReceiveTrain,
     Operation::SendTrain,
-    Operation::Commit,
+    Operation::Blocks,
 ];
 
 /// The tag of an operation on slot `index` of its table.

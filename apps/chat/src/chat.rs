@@ -49,6 +49,7 @@ impl Chat {
     pub fn new(limits: Limits, settings: Settings, shared: Arc<Shared>, seed: u64) -> Self {
         let (mut topics, home) = (Topics::new(limits, seed), Home::new(settings.day_offset_min));
         topics.reserve(FOR_ACCOUNTS);
+        topics.speak_of_messages(home::KINDS);
         Self {
             topics,
             home,
@@ -65,6 +66,11 @@ impl Chat {
     #[must_use]
     pub fn topics(&self) -> &Topics {
         &self.topics
+    }
+
+    /// The run ends: what is written now and then is written now.
+    pub fn finish(&mut self, cx: &mut Cx<'_, Mail>) {
+        self.topics.finish(cx);
     }
 
     /// All rooms that are at home here, for the next run. From here on nothing is published but what is repeated.

@@ -24,7 +24,7 @@ use crate::{
     shared::Shared,
 };
 
-pub(crate) use self::{gate::AMENDS, outbox::RETRY};
+pub(crate) use self::{amend::KINDS, gate::AMENDS, outbox::RETRY};
 
 /// All that waits at this home.
 #[derive(Default, Debug)]

@@ -48,6 +48,15 @@ pub enum DiskOperation {
         /// What to write.
         bytes: Bytes,
     },
+    /// Write all bytes at `offset`, which come to disk some time: for what nobody is told of.
+    Fill {
+        /// To where.
+        file: FileId,
+        /// The first byte.
+        offset: u64,
+        /// What to write.
+        bytes: Bytes,
+    },
     /// Close.
     Close {
         /// Which file.

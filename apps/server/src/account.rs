@@ -1,4 +1,7 @@
 //! Accounts: names and argon2id hashes of passwords in an append-only file, safe on disk before anybody hears of them.
+//!
+//! The file is read at a start and then only written. An operator removes an account by removing its line while no server
+//! runs; the next start ends its logins.
 
 use std::{
     collections::BTreeMap,
@@ -45,6 +48,9 @@ struct Account {
     name: Box<str>,
     hash: Box<str>,
 }
+
+/// An account that is not there yet.
+pub struct NewAccount(Account);
 
 #[derive(Serialize, Deserialize)]
 struct Record<'a> {
@@ -97,9 +103,6 @@ pub enum AccountError {
     /// No more accounts than auth.accounts_max.
     #[error("this server takes no more accounts")]
     Full,
-    /// No more logins than auth.logins_max.
-    #[error("too many devices are logged in")]
-    LoginsFull,
     /// The disk does not take it.
     #[error("accounts cannot be written: {0}")]
     Storage(String),
@@ -116,7 +119,7 @@ impl AccountError {
             Self::Name | Self::Password => Code::InvalidArgument,
             Self::Taken => Code::AlreadyExists,
             Self::Wrong => Code::Unauthenticated,
-            Self::Full | Self::LoginsFull => Code::ResourceExhausted,
+            Self::Full => Code::ResourceExhausted,
             Self::Storage(_) => Code::Unavailable,
             Self::Hash => Code::Internal,
         }
@@ -177,17 +180,17 @@ impl Accounts {
         self.by_key.contains_key(&key(name))
     }
 
-    /// Adds an account; it is on disk when this returns.
+    /// Whether that is the name of an account, as it was registered.
+    #[must_use]
+    pub fn is_name(&self, name: &str) -> bool {
+        self.by_key.get(&key(name)).is_some_and(|account| *account.name == *name)
+    }
+
+    /// Makes an account that can be added: its name is free, its password is hashed.
     ///
     /// # Errors
-    /// See [`AccountError`]; then there is no new account.
-    pub fn register(
-        &mut self,
-        name: &str,
-        password: &str,
-        at_ms: u64,
-        rng: &mut impl CryptoRng,
-    ) -> Result<(), AccountError> {
+    /// See [`AccountError`].
+    pub fn prepare(&self, name: &str, password: &str, rng: &mut impl CryptoRng) -> Result<NewAccount, AccountError> {
         check_name(name)?;
         check_password(password)?;
         if self.has(name) {
@@ -199,9 +202,25 @@ impl Accounts {
         let mut salt = [0; SALT_BYTES];
         rng.fill_bytes(&mut salt);
         let hash = hash(&self.hasher, password, &salt).ok_or(AccountError::Hash)?;
-        self.ledger.append(&[Record { name: name.into(), hash: hash.as_str().into(), at_ms }])?;
-        self.by_key.insert(key(name), Account { name: name.into(), hash: hash.into() });
+        Ok(NewAccount(Account { name: name.into(), hash: hash.into() }))
+    }
+
+    /// Adds an account that was just prepared; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// [`AccountError::Storage`]; then there is no new account. Only of one whose sync failed nobody knows whether the next
+    /// start finds it.
+    pub fn add(&mut self, NewAccount(account): NewAccount, at_ms: u64) -> Result<(), AccountError> {
+        let (name, hash) = ((&*account.name).into(), (&*account.hash).into());
+        self.ledger.append(&[Record { name, hash, at_ms }])?;
+        self.by_key.insert(key(&account.name), account);
         Ok(())
+    }
+
+    /// From here on its disk is full.
+    #[cfg(test)]
+    pub(crate) fn be_full(&mut self) {
+        self.ledger.be_full();
     }
 
     /// The name as it was registered, if the password is right. Unknown names take as long as known ones.
@@ -225,6 +244,12 @@ impl Accounts {
 impl std::fmt::Debug for Accounts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Accounts").field("count", &self.count()).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for NewAccount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("NewAccount").field(&self.0.name).finish()
     }
 }
 
@@ -267,7 +292,8 @@ mod tests {
     }
 
     fn register(accounts: &mut Accounts, name: &str, password: &str) -> Result<(), AccountError> {
-        accounts.register(name, password, 1, &mut StdRng::seed_from_u64(7))
+        let new = accounts.prepare(name, password, &mut StdRng::seed_from_u64(7))?;
+        accounts.add(new, 1)
     }
 
     #[test]
@@ -361,8 +387,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut accounts = open(&folder);
         register(&mut accounts, "alice", "long enough").expect("registered");
-        // A descriptor that takes no bytes stands for a disk that takes none.
-        accounts.ledger.be_full();
+        accounts.be_full();
         assert!(matches!(register(&mut accounts, "bob", "long enough"), Err(AccountError::Storage(_))));
         assert!(!accounts.has("bob") && accounts.has("alice"));
         assert!(matches!(register(&mut accounts, "bob", "long enough"), Err(AccountError::Storage(_))));

@@ -87,9 +87,12 @@ impl State {
     /// Brings the figures of the process up to date.
     fn refresh(&self) {
         let (done, refused) = self.housekeeper.done_and_refused();
+        let (logins, displaced) = self.housekeeper.logins_and_displaced();
         let figures = &self.stats.figures;
         for (figure, value) in [
             (&figures.accounts, self.housekeeper.accounts()),
+            (&figures.logins, logins),
+            (&figures.logins_displaced, displaced),
             (&figures.jobs_waiting, self.housekeeper.waiting() as u64),
             (&figures.jobs_done, done),
             (&figures.jobs_refused, refused),

@@ -14,6 +14,9 @@ pub(crate) fn operation(operation: DiskOperation, path: impl Fn(&str) -> PathBuf
         DiskOperation::Write { file, offset, bytes } => {
             engine::DiskOperation::Write { file: id(file), offset, bytes, sync: true }
         }
+        DiskOperation::Fill { file, offset, bytes } => {
+            engine::DiskOperation::Write { file: id(file), offset, bytes, sync: false }
+        }
         DiskOperation::Close { file } => engine::DiskOperation::Close { file: id(file) },
         DiskOperation::Rename { from, to } => engine::DiskOperation::Rename { from: path(&from), to: path(&to) },
         DiskOperation::Remove { name } => engine::DiskOperation::Remove { path: path(&name) },

@@ -25,6 +25,8 @@ pub(crate) struct Drain {
     /// When sessions are told to go at the latest, so that they hear it.
     hurry: Instant,
     pub(crate) told: bool,
+    /// What waited for its time to be written has been.
+    finished: bool,
     handed_over: bool,
     done: bool,
 }
@@ -45,7 +47,8 @@ impl Shard {
             return;
         }
         let arrived = std::mem::take(&mut self.ground.early_barriers);
-        self.ground.drain = Some(Drain { until, hurry, arrived, told: false, handed_over: false, done: false });
+        self.ground.drain =
+            Some(Drain { until, hurry, arrived, told: false, finished: false, handed_over: false, done: false });
         io.stop_accepting();
         self.drain_quantum(io);
         self.drain_quic();
@@ -110,6 +113,9 @@ impl Shard {
         let home = drain.arrived[Round::Home as usize] == others;
         let reader = drain.arrived[Round::Reader as usize] == others;
         if home && !self.ground.passed_home {
+            if !std::mem::replace(&mut drain.finished, true) {
+                self.ground.chat(io, |chat, cx| chat.finish(cx));
+            }
             // Effects of the mail before the barrier go out before ours, and so does what is shown once it is on disk.
             self.apply(io);
             if self.ground.chat.topics().is_settled() {

@@ -22,9 +22,19 @@ const FILE: &str = "logins.jsonl";
 /// Devices of one account that are logged in; another one logs out the one that renewed its token longest ago.
 pub const LOGINS_PER_USER_MAX: usize = 32;
 
+/// How long an answer to a renewal is given again to who shows the token before: an answer that got lost (a laptop sleeps,
+/// a network changes, a server is started anew) makes nobody a thief, who is found out as soon as this is over (RFC 9700
+/// section 4.14.2). It covers some tries with growing pauses; somebody who copies a token has to follow its owner
+/// by less than this, every time, to stay unnoticed.
+pub const RENEWED_AGAIN_SECS: u64 = 60;
+
 /// How long it is remembered that an account logged out everywhere, for tokens without a login: as long as a token may be
 /// valid at most, a year.
 const LEFT_SECS: u64 = 365 * 24 * 3600;
+
+/// Logins that end at most so that another one fits. More than one fits only where `auth.logins_max` is lower than in an
+/// earlier run: this many bring the number down with every login, and nobody waits for more work than that.
+const DISPLACED_MAX: usize = 2;
 
 /// Lines of the file that are not worth writing it anew.
 const STALE_MIN: usize = 1024;
@@ -68,6 +78,8 @@ pub(crate) struct LoginBook {
     shown: Arc<Logins>,
     ttl_secs: u64,
     most: usize,
+    /// How many have ended to make room for others.
+    displaced: u64,
     /// Something that has ended is not on disk.
     unsaved: bool,
 }
@@ -77,6 +89,17 @@ struct Login {
     user: Box<str>,
     generation: u64,
     exp: u64,
+    /// When it came to this generation, in seconds since 1970; earlier versions have not written it.
+    since: Option<u64>,
+}
+
+impl Login {
+    /// Whether this is the generation before, whose renewal was so short a time ago that its answer may have been lost. The
+    /// wall clock may have been set back meanwhile.
+    fn was(&self, generation: u64, now: u64) -> bool {
+        let lost = self.since.is_some_and(|since| now.abs_diff(since) < RENEWED_AGAIN_SECS);
+        lost && generation.checked_add(1) == Some(self.generation)
+    }
 }
 
 /// A login that stands: what its next refresh token says, and until when that is good, in seconds since 1970.
@@ -93,7 +116,8 @@ pub struct Stands {
 pub(crate) enum RenewError {
     /// There is no such login, or not any longer.
     Unknown,
-    /// Somebody has renewed it with the same token before: one of the two is a thief. It has ended.
+    /// Somebody has renewed it with the same token before, and more than that or not just now: one of the two is a thief.
+    /// It has ended.
     Reused { user: String },
     /// The disk does not take it.
     Storage(AccountError),
@@ -103,7 +127,14 @@ pub(crate) enum RenewError {
 #[serde(rename_all = "snake_case")]
 enum Record {
     /// It stands.
-    Login { id: LoginId, user: Box<str>, generation: u64, exp: u64 },
+    Login {
+        id: LoginId,
+        user: Box<str>,
+        generation: u64,
+        exp: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<u64>,
+    },
     /// It has ended.
     Ended { id: LoginId },
     /// An account has logged out everywhere.
@@ -111,11 +142,18 @@ enum Record {
 }
 
 impl LoginBook {
-    /// Opens the logins of a data directory; those that have ended are not there any more.
+    /// Opens the logins of a data directory; those that have ended are not there any more, nor those of users that are not
+    /// `known`: the operator has removed their accounts.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub(crate) fn open(folder: &Path, auth: &Auth, shown: Arc<Logins>, now: u64) -> Result<Self, OpenError> {
+    pub(crate) fn open(
+        folder: &Path,
+        auth: &Auth,
+        shown: Arc<Logins>,
+        now: u64,
+        known: impl Fn(&str) -> bool,
+    ) -> Result<Self, OpenError> {
         let mut records = Vec::new();
         let ledger = Ledger::open(folder, FILE, |line| {
             records.push(serde_json::from_slice::<Record>(line).map_err(|error| error.to_string())?);
@@ -123,32 +161,58 @@ impl LoginBook {
         })?;
         let (ttl_secs, most) = (auth.refresh_ttl.as_secs(), auth.logins_max);
         let (logins, by_user, by_end, left) = Default::default();
-        let mut book = Self { ledger, logins, by_user, by_end, left, shown, ttl_secs, most, unsaved: false };
+        let (displaced, unsaved) = (0, false);
+        let mut book = Self { ledger, logins, by_user, by_end, left, shown, ttl_secs, most, displaced, unsaved };
         records.into_iter().for_each(|record| book.apply(record));
         book.expire(now);
+        book.forget_all_but(known);
         Ok(book)
     }
 
-    /// Somebody has logged in. Gives the logins that had to end for it.
+    /// Somebody has logged in. Gives the logins that had to end for it: the account's own one too many, or of all logins
+    /// those that have gone longest without renewal.
     pub(crate) fn begin(&mut self, now: u64, user: &str, id: LoginId) -> Result<(Stands, Vec<LoginId>), AccountError> {
         let own = self.by_user.get(user).map_or(&[][..], Vec::as_slice);
-        let ended = own[..own.len().saturating_sub(LOGINS_PER_USER_MAX - 1)].to_vec();
-        if self.logins.len() - ended.len() >= self.most {
-            return Err(AccountError::LoginsFull);
-        }
+        let mut ended = own[..own.len().saturating_sub(LOGINS_PER_USER_MAX - 1)].to_vec();
+        let over = (self.logins.len() + 1).saturating_sub(self.most + ended.len()).min(DISPLACED_MAX);
+        let oldest = self.by_end.iter().map(|(_, id)| *id).filter(|id| !ended.contains(id)).take(over);
+        let displaced: Vec<LoginId> = oldest.collect();
+        ended.extend(&displaced);
         let exp = now.saturating_add(self.ttl_secs);
         let mut records: Vec<Record> = ended.iter().map(|id| Record::Ended { id: *id }).collect();
-        records.push(Record::Login { id, user: user.into(), generation: 0, exp });
+        records.push(Record::Login { id, user: user.into(), generation: 0, exp, since: Some(now) });
         self.record(records)?;
+        self.displaced += displaced.len() as u64;
         Ok((Stands { refresh: Refresh { login: id, generation: 0 }, expires_at: exp }, ended))
     }
 
-    /// Somebody shows a refresh token of ours. It is good once; shown again it ends its login.
+    /// Takes back a login that nobody was told of.
+    pub(crate) fn withdraw(&mut self, id: LoginId) {
+        self.end(vec![Record::Ended { id }]);
+    }
+
+    /// How many stand.
+    pub(crate) fn count(&self) -> usize {
+        self.logins.len()
+    }
+
+    /// How many have ended in this run to make room for others.
+    pub(crate) fn displaced(&self) -> u64 {
+        self.displaced
+    }
+
+    /// Somebody shows a refresh token of ours. It is good once, and for [`RENEWED_AGAIN_SECS`] it gets the same answer again,
+    /// unless the next one was used meanwhile: then the answer has arrived. Shown after that it ends its login.
     pub(crate) fn renew(&mut self, now: u64, refresh: Refresh) -> Result<(String, Stands), RenewError> {
         let (id, login) = (refresh.login, self.find(now, refresh)?);
-        let (user, generation) = (login.user.clone(), login.generation + 1);
-        let exp = now.saturating_add(self.ttl_secs);
-        let record = Record::Login { id, user: user.clone(), generation, exp };
+        let user = login.user.clone();
+        if login.generation > refresh.generation {
+            // Nothing is written, so that the time runs from the first use on, also in the next run.
+            let newest = Refresh { login: id, generation: login.generation };
+            return Ok((user.into(), Stands { refresh: newest, expires_at: login.exp }));
+        }
+        let (generation, exp) = (login.generation + 1, now.saturating_add(self.ttl_secs));
+        let record = Record::Login { id, user: user.clone(), generation, exp, since: Some(now) };
         self.record(vec![record]).map_err(RenewError::Storage)?;
         Ok((user.into(), Stands { refresh: Refresh { login: id, generation }, expires_at: exp }))
     }
@@ -183,8 +247,8 @@ impl LoginBook {
         let kept = self.logins.len() + self.left.len();
         if self.unsaved || self.ledger.lines() > 2 * kept + STALE_MIN {
             let login = |(id, login): (&LoginId, &Login)| {
-                let (id, user, Login { generation, exp, .. }) = (*id, login.user.clone(), login);
-                Record::Login { id, user, generation: *generation, exp: *exp }
+                let Login { user, generation, exp, since } = login;
+                Record::Login { id: *id, user: user.clone(), generation: *generation, exp: *exp, since: *since }
             };
             let left = self.left.iter().map(|(user, at)| Record::Left { user: user.clone(), at: *at });
             // By their ends, so that the order of each account's is the same again.
@@ -197,19 +261,33 @@ impl LoginBook {
         }
     }
 
-    /// The login of a refresh token, if that is the newest one. The login of an older one ends.
+    /// Ends the logins of users that are not `known`. It is on disk before anybody can register such a name again, whose
+    /// account they would be logins of.
+    fn forget_all_but(&mut self, known: impl Fn(&str) -> bool) {
+        let lost = self.by_user.iter().filter(|(user, _)| !known(user));
+        let lost: Vec<_> = lost.flat_map(|(_, own)| own).map(|id| Record::Ended { id: *id }).collect();
+        if !lost.is_empty() {
+            tracing::info!(logins = lost.len(), "ended logins of accounts that are not there any more");
+            self.end(lost);
+        }
+    }
+
+    /// The login of a refresh token, if that is the newest one, or the one before while its answer may be lost. The login of
+    /// an older one ends.
     fn find(&mut self, now: u64, refresh: Refresh) -> Result<&Login, RenewError> {
         let login = self.logins.get(&refresh.login).filter(|login| login.exp > now).ok_or(RenewError::Unknown)?;
-        let (newest, user) = (login.generation, login.user.to_string());
-        if refresh.generation < newest {
+        let newest = login.generation;
+        if refresh.generation < newest && !login.was(refresh.generation, now) {
+            let user = login.user.to_string();
             self.end(vec![Record::Ended { id: refresh.login }]);
             return Err(RenewError::Reused { user });
         }
         // One of the future is of a server with the same secret and other data.
-        self.logins.get(&refresh.login).filter(|_| refresh.generation == newest).ok_or(RenewError::Unknown)
+        self.logins.get(&refresh.login).filter(|_| refresh.generation <= newest).ok_or(RenewError::Unknown)
     }
 
-    /// What ends, ends here also if the disk does not take it: the file is written anew as soon as that is possible.
+    /// What ends, ends here also if the disk does not take it: the file is written anew as soon as that is possible, and
+    /// takes nothing else before.
     fn end(&mut self, records: Vec<Record>) {
         if let Err(error) = self.ledger.append(&records) {
             tracing::error!(%error, file = FILE, "does not have an end yet");
@@ -219,6 +297,9 @@ impl LoginBook {
     }
 
     fn record(&mut self, records: Vec<Record>) -> Result<(), AccountError> {
+        if self.unsaved {
+            return Err(AccountError::Storage("what has ended is not on disk yet".into()));
+        }
         self.ledger.append(&records)?;
         records.into_iter().for_each(|record| self.apply(record));
         Ok(())
@@ -226,11 +307,14 @@ impl LoginBook {
 
     fn apply(&mut self, record: Record) {
         match record {
-            Record::Login { id, user, generation, exp } => {
+            Record::Login { id, user, generation, exp, since } => {
                 self.remove(id);
+                // One of a run with a longer time ends as if it had been renewed with the time of this one, as the setting
+                // says. So those that end first are those that have gone longest without renewal.
+                let exp = since.map_or(exp, |since| exp.min(since.saturating_add(self.ttl_secs)));
                 self.by_user.entry(user.clone()).or_default().push(id);
                 self.by_end.insert((exp, id));
-                self.logins.insert(id, Login { user, generation, exp });
+                self.logins.insert(id, Login { user, generation, exp, since });
                 self.shown.change(|standing| _ = standing.logins.insert(id));
             }
             Record::Ended { id } => self.remove(id),
@@ -239,6 +323,12 @@ impl LoginBook {
                 self.left.insert(user, at);
             }
         }
+    }
+
+    /// From here on its disk is full.
+    #[cfg(test)]
+    pub(crate) fn be_full(&mut self) {
+        self.ledger.be_full();
     }
 
     fn remove(&mut self, id: LoginId) {
@@ -255,140 +345,4 @@ impl LoginBook {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, time::Duration};
-
-    use super::*;
-
-    const NOW: u64 = 1_800_000_000;
-    const TTL: u64 = 1_000;
-
-    fn auth() -> Auth {
-        Auth { refresh_ttl: Duration::from_secs(TTL), logins_max: 100, ..Auth::default() }
-    }
-
-    fn open(folder: &tempfile::TempDir, now: u64) -> (LoginBook, Arc<Logins>) {
-        let shown = Arc::<Logins>::default();
-        (LoginBook::open(folder.path(), &auth(), Arc::clone(&shown), now).expect("opened"), shown)
-    }
-
-    fn id(n: u8) -> LoginId {
-        LoginId([n; 16])
-    }
-
-    fn at(n: u8, generation: u64) -> Refresh {
-        Refresh { login: id(n), generation }
-    }
-
-    fn stands(shown: &Logins, n: u8) -> bool {
-        shown.allow(("ada", false), NOW, Some(id(n)))
-    }
-
-    #[test]
-    fn a_refresh_token_is_good_once_and_its_second_use_ends_the_login_also_after_a_restart() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (mut book, shown) = open(&folder, NOW);
-        assert_eq!(book.renew(NOW, at(1, 0)), Err(RenewError::Unknown));
-        let (first, ended) = book.begin(NOW, "ada", id(1)).expect("begun");
-        assert_eq!((first, ended), (Stands { refresh: at(1, 0), expires_at: NOW + TTL }, vec![]));
-        book.begin(NOW, "ada", id(2)).expect("begun");
-        let second = Stands { refresh: at(1, 1), expires_at: NOW + 10 + TTL };
-        assert_eq!(book.renew(NOW + 10, at(1, 0)), Ok(("ada".to_owned(), second)));
-        assert_eq!(book.renew(NOW, at(1, 9)), Err(RenewError::Unknown), "a token of the future");
-        drop(book);
-        let (mut book, again) = open(&folder, NOW + 11);
-        assert!(stands(&again, 1) && stands(&shown, 1));
-        assert_eq!(book.renew(NOW + 20, at(1, 0)), Err(RenewError::Reused { user: "ada".to_owned() }));
-        assert!(!stands(&again, 1) && stands(&again, 2));
-        assert_eq!(book.renew(NOW + 20, at(1, 1)), Err(RenewError::Unknown), "the good one is lost, too");
-        drop(book);
-        let (_, again) = open(&folder, NOW + 20);
-        assert!(!stands(&again, 1) && stands(&again, 2));
-    }
-
-    #[test]
-    fn logging_out_ends_one_device_or_all_and_holds_after_a_restart() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (mut book, shown) = open(&folder, NOW);
-        for (n, user) in [(1, "ada"), (2, "ada"), (3, "ada"), (4, "bob")] {
-            book.begin(NOW, user, id(n)).expect("begun");
-        }
-        assert_eq!(book.leave(NOW, at(1, 0), false), Ok(("ada".to_owned(), vec![id(1)])));
-        assert_eq!([1, 2, 3, 4].map(|n| stands(&shown, n)), [false, true, true, true]);
-        assert_eq!(book.leave(NOW, at(1, 0), true), Err(RenewError::Unknown));
-        assert!(shown.allow(("ada", false), NOW, None), "a token of a program");
-        assert_eq!(book.leave(NOW + 5, at(2, 0), true), Ok(("ada".to_owned(), vec![id(2), id(3)])));
-        drop(book);
-        let (mut book, shown) = open(&folder, NOW + 5);
-        assert_eq!([1, 2, 3, 4].map(|n| stands(&shown, n)), [false, false, false, true]);
-        assert!(!shown.allow(("ada", false), NOW + 5, None) && shown.allow(("ada", false), NOW + 6, None));
-        assert!(shown.allow(("ada", true), NOW, None) && shown.allow(("bob", false), NOW, None));
-        book.expire(NOW + 5 + LEFT_SECS);
-        assert!(shown.0.read().expect("read").left.is_empty() && book.left.is_empty(), "no token is so old");
-    }
-
-    #[test]
-    fn what_ends_while_the_disk_is_full_has_ended() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (mut book, shown) = open(&folder, NOW);
-        for n in 0..3 {
-            book.begin(NOW, "ada", id(n)).expect("begun");
-        }
-        book.renew(NOW, at(1, 0)).expect("renewed");
-        book.ledger.be_full();
-        assert_eq!(book.leave(NOW, at(0, 0), false), Ok(("ada".to_owned(), vec![id(0)])));
-        assert_eq!(book.renew(NOW, at(1, 0)), Err(RenewError::Reused { user: "ada".to_owned() }));
-        assert_eq!([0, 1, 2].map(|n| stands(&shown, n)), [false, false, true]);
-        // There is space again.
-        book.expire(NOW + 1);
-        drop(book);
-        let (_, shown) = open(&folder, NOW + 1);
-        assert_eq!([0, 1, 2].map(|n| stands(&shown, n)), [false, false, true]);
-    }
-
-    #[test]
-    fn logins_are_bounded_expire_and_leave_the_file() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (mut book, shown) = open(&folder, NOW);
-        for n in 0..40 {
-            let (_, ended) = book.begin(NOW + u64::from(n), "ada", id(n)).expect("begun");
-            let expected = n.checked_sub(32).map(id);
-            assert_eq!(ended, Vec::from_iter(expected), "the oldest goes");
-        }
-        assert!(!stands(&shown, 7) && stands(&shown, 8));
-        for n in 100..168 {
-            book.begin(NOW, &format!("user-{n}"), id(n)).expect("begun");
-        }
-        assert_eq!(book.begin(NOW, "late", id(200)), Err(AccountError::LoginsFull));
-        assert!(book.begin(NOW, "ada", id(201)).is_ok(), "one goes and one comes");
-        for generation in 0..2_000 {
-            book.renew(NOW, at(39, generation)).expect("renewed");
-        }
-        let size = || fs::metadata(folder.path().join(FILE)).expect("there").len();
-        let before = size();
-        book.expire(NOW + 1);
-        assert!(size() * 10 < before && book.ledger.lines() == 100, "{} of {before}", size());
-        drop(book);
-        let (mut book, shown) = open(&folder, NOW + 1);
-        assert_eq!((book.logins.len(), stands(&shown, 39), stands(&shown, 8)), (100, true, false));
-        assert_eq!(book.renew(NOW, at(39, 1_999)), Err(RenewError::Reused { user: "ada".to_owned() }));
-        book.expire(NOW + 100 + TTL);
-        assert!(book.logins.is_empty() && book.by_user.is_empty() && shown.0.read().expect("read").logins.is_empty());
-    }
-
-    #[test]
-    fn nothing_in_the_file_opens_a_door() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (mut book, _) = open(&folder, NOW);
-        book.begin(NOW, "ada", id(1)).expect("begun");
-        let text = fs::read_to_string(folder.path().join(FILE)).expect("there");
-        let token = session::Keys::new(&[7; 32]).refresh_token(at(1, 0));
-        assert!(!text.contains(&token) && text.lines().count() == 1, "{text}");
-        fs::write(folder.path().join(FILE), format!("{text}{{\"login\":{{\"id\":\"00")).expect("written");
-        let (book, shown) = open(&folder, NOW);
-        assert!(stands(&shown, 1) && book.logins.len() == 1, "a torn last line is cut off");
-        fs::write(folder.path().join(FILE), format!("x\n{text}")).expect("written");
-        let damaged = LoginBook::open(folder.path(), &auth(), Arc::default(), NOW).map(|_| ());
-        assert!(matches!(damaged, Err(OpenError::Damaged { line: 1, .. })), "{damaged:?}");
-    }
-}
+mod tests;

@@ -48,6 +48,10 @@ pub struct Figures {
     pub certificate_not_after: AtomicU64,
     /// Accounts.
     pub accounts: AtomicU64,
+    /// Logins that stand.
+    pub logins: AtomicU64,
+    /// Logins that ended to make room for others.
+    pub logins_displaced: AtomicU64,
     /// Jobs that wait for the housekeeping thread.
     pub jobs_waiting: AtomicU64,
     /// Jobs done by the housekeeping thread.

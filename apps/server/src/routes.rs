@@ -3,9 +3,12 @@
 //! | `POST /api/v1/..` | body | answer |
 //! |---|---|---|
 //! | `register`, `login` | `{name, password}` | `{token, user, expires_at, refresh_token, refresh_expires_at}` |
-//! | `refresh` | `{refresh_token}` | the same; the old refresh token is used up, and shown again it ends the login |
+//! | `refresh` | `{refresh_token}` | the same; the old refresh token is used up (see below) |
 //! | `logout` | `{refresh_token, all?}` | `{}`; this device or all, whose sessions end with 4401 on a WebSocket, 5 elsewhere |
 //! | `guest` | `{name}` | `{token, user, expires_at}` |
+//!
+//! A refresh token that is shown again gets the same next one, with a fresh access token, for 60 s and as long as that next
+//! one was not used: the first answer may have been lost. After that, and if it is an even older one, it ends the login.
 //!
 //! Times are in seconds since 1970. Errors are `{code, message}`: 400 `invalid_argument`, 401 `unauthenticated` (log in
 //! again), 409 `already_exists`, 429 `resource_exhausted` with `Retry-After`, 503 `unavailable`.

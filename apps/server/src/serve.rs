@@ -137,7 +137,7 @@ impl Server {
         .map_err(start_error("the signal thread"))?;
 
         let (now, shown) = (unix_ms(SystemTime::now()) / 1000, Arc::clone(&setup.logins));
-        let logins = LoginBook::open(data.path(), &config.auth, shown, now)?;
+        let logins = LoginBook::open(data.path(), &config.auth, shown, now, |user| accounts.is_name(user))?;
         let running = start_shards(bound, &data, &setup)?;
         let views = setup.stats.iter().zip(running.stats());
         let views = views.map(|(server, engine)| ShardView { server: Arc::clone(server), engine: Arc::clone(engine) });

@@ -36,6 +36,10 @@ impl<T> Chain<T> {
         self.pieces.front()?.front()
     }
 
+    pub(crate) fn front_mut(&mut self) -> Option<&mut T> {
+        self.pieces.front_mut()?.front_mut()
+    }
+
     pub(crate) fn back(&self) -> Option<&T> {
         self.pieces.back()?.back()
     }

@@ -16,11 +16,11 @@ pub const FACT_VALUE_BYTES_MAX: usize = 16 * 1024;
 /// What the keys of marks begin with.
 pub(crate) const MARK: &str = "mark/";
 
-/// What comes behind all keys of marks.
-pub(crate) const BEHIND_MARKS: &str = "mark0";
-
 /// The fact that says how far a topic had come when its last message went.
 pub(crate) const HEAD: &str = "~head";
+
+/// The fact that says which message of a topic is the first that may ever be shown again.
+pub(crate) const FLOOR: &str = "~floor";
 
 /// How far a topic has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,6 +52,26 @@ impl Head {
     }
 }
 
+/// The first message of a topic that may be shown, whatever lies in segments.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Floor {
+    pub(crate) epoch: u64,
+    pub(crate) first: u64,
+}
+
+impl Floor {
+    /// As the value of a fact: two numbers, little endian.
+    pub(crate) fn write(&self) -> Bytes {
+        [self.epoch, self.first].map(u64::to_le_bytes).concat().into()
+    }
+
+    /// Reads the value of a fact.
+    pub(crate) fn read(value: &[u8]) -> Option<Self> {
+        let (&[epoch, first], []) = value.as_chunks::<8>() else { return None };
+        Some(Self { epoch: u64::from_le_bytes(epoch), first: u64::from_le_bytes(first) })
+    }
+}
+
 /// A change of a fact.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Change {
@@ -65,9 +85,21 @@ pub struct Change {
 #[derive(Clone, Debug)]
 pub(crate) struct Fact {
     pub(crate) value: Bytes,
-    /// The segment and the bytes of its record in it; segment 0: on its way to disk.
+    /// The segment and the bytes of its record in it; segment 0: on its way to disk, or in memory only if there is no record.
     pub(crate) segment: u64,
     pub(crate) bytes: u32,
+}
+
+impl Fact {
+    /// One that no journal has.
+    pub(crate) fn in_memory(value: Bytes) -> Self {
+        Self { value, segment: 0, bytes: 0 }
+    }
+
+    /// Whether no journal has it.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        (self.segment, self.bytes) == (0, 0)
+    }
 }
 
 /// Some facts, each as the change that makes it true, and the last one that was looked at if there are more.
@@ -107,6 +139,19 @@ impl Facts {
             .map(move |(key, fact)| (&key[skip..], &*fact.value))
     }
 
+    /// The first key of a thing that is not before `from`.
+    pub(crate) fn first_from(&self, name: &str, from: &str) -> Option<&str> {
+        let (key, _) = self.map.range::<str, _>((Bound::Included(&*full(name, from)), Bound::Unbounded)).next()?;
+        parts(key).filter(|(of, _)| *of == name).map(|(_, key)| key)
+    }
+
+    /// Whether facts of a thing whose keys begin with `prefix` are on their way to disk.
+    pub(crate) fn is_changing(&self, name: &str, prefix: &str) -> bool {
+        let begin = full(name, prefix);
+        let next = self.changing.range::<str, _>((Bound::Included(&*begin), Bound::Unbounded)).next();
+        next.is_some_and(|(key, _)| key.starts_with(&*begin))
+    }
+
     /// Changes a fact; gives what it was.
     pub(crate) fn set(&mut self, full: &Arc<str>, fact: Option<Fact>) -> Option<Fact> {
         let is_there = fact.is_some();
@@ -120,6 +165,14 @@ impl Facts {
         before
     }
 
+    /// Removes a fact that no journal has.
+    pub(crate) fn remove_from_memory(&mut self, name: &str, key: &str) {
+        let full = full(name, key);
+        if self.map.get(&full).is_some_and(Fact::is_in_memory) {
+            self.set(&full, None);
+        }
+    }
+
     /// How many facts are marks.
     pub(crate) fn marks(&self) -> usize {
         self.marks
@@ -129,7 +182,7 @@ impl Facts {
     pub(crate) fn on_disk(&self, full: &str) -> Option<&Fact> {
         match self.changing.get(full) {
             Some((_, on_disk)) => on_disk.as_ref(),
-            None => self.map.get(full),
+            None => self.map.get(full).filter(|fact| !fact.is_in_memory()),
         }
     }
 
@@ -189,11 +242,18 @@ impl Facts {
 
     /// Name, key and value of all.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str, &Bytes)> {
-        self.map.iter().filter_map(|(full, fact)| {
-            let (name, key) = parts(full)?;
-            Some((name, key, &fact.value))
-        })
+        self.map.iter().filter_map(|(full, fact)| line(full, fact))
     }
+
+    /// Name, key and value of those that no journal has.
+    pub(crate) fn in_memory(&self) -> impl Iterator<Item = (&str, &str, &Bytes)> {
+        self.map.iter().filter(|(_, fact)| fact.is_in_memory()).filter_map(|(full, fact)| line(full, fact))
+    }
+}
+
+fn line<'a>(full: &'a str, fact: &'a Fact) -> Option<(&'a str, &'a str, &'a Bytes)> {
+    let (name, key) = parts(full)?;
+    Some((name, key, &fact.value))
 }
 
 /// Name and key.

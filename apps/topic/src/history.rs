@@ -78,6 +78,13 @@ impl History {
         self.first += 1;
     }
 
+    /// Records before `first` go.
+    pub(crate) fn trim_to(&mut self, first: u64) {
+        while self.first < first && !self.records.is_empty() {
+            self.trim();
+        }
+    }
+
     /// Bytes allocated for bodies.
     pub(crate) fn body_bytes(&self) -> usize {
         self.bytes
@@ -281,6 +288,16 @@ mod tests {
                     assert_eq!(record.body, model[offset as usize - 1]);
                 }
                 assert!(history.get(history.first() - 1).is_none());
+            }
+            // What retention takes.
+            for _ in 0..3 {
+                let first = rng.random_range(history.first()..=history.head() + 1);
+                history.trim_to(first);
+                assert_eq!((history.first(), history.head()), (first, model.len() as u64));
+                assert_eq!(history.body_bytes(), allocated(&history));
+                let held =
+                    (first..=history.head()).all(|at| history.get(at).expect("held").body == model[at as usize - 1]);
+                assert!(held && history.get(first - 1).is_none());
             }
         }
     }

@@ -3,6 +3,7 @@
 mod compact;
 mod cover;
 mod durable;
+mod floor;
 mod forget;
 mod gather;
 mod handover;
@@ -33,7 +34,7 @@ use crate::{
 };
 
 pub use own::NO_PEER;
-pub(crate) use retain::NOBODY;
+pub(crate) use {marks::is_own, retain::NOBODY};
 
 /// All topics of this home.
 #[derive(Debug)]
@@ -56,16 +57,20 @@ pub(crate) struct Home {
     history_bytes: usize,
     /// The topics were handed over: nothing gets an offset any more.
     closed: bool,
-    journal: Option<Box<Journal>>,
+    pub(crate) journal: Option<Box<Journal>>,
     /// Topics whose messages are acknowledged from memory although there is a journal.
     in_memory: Vec<String>,
-    facts: Facts,
+    pub(crate) facts: Facts,
+    /// What the keys of the app's facts about messages begin with.
+    pub(crate) kinds: &'static [&'static str],
     reads: Reads,
     settled: Vec<Settled>,
     /// Facts that come with the next publication.
     rider: Option<durable::Rider>,
     /// Topics and users whose marks have risen since they were written.
     risen: BTreeMap<(Arc<str>, Arc<str>), Rank>,
+    /// Those of durable topics that have risen and are neither on disk nor on their way.
+    unwritten: BTreeMap<(Arc<str>, Arc<str>), Rank>,
     /// Marks of histories that are gone: name and key.
     stale: VecDeque<(Arc<str>, String)>,
     /// Facts of the oldest segment on their way to the newest one.
@@ -97,10 +102,12 @@ impl Home {
             journal: None,
             in_memory: Vec::new(),
             facts: Facts::default(),
+            kinds: &[],
             reads: Reads::default(),
             settled: Vec::new(),
             rider: None,
             risen: BTreeMap::new(),
+            unwritten: BTreeMap::new(),
             stale: VecDeque::new(),
             carry: None,
             compaction: None,

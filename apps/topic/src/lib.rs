@@ -7,6 +7,9 @@
 //! the head comes after every letter it contains and before every letter it does not: the switch leaves no gap and
 //! repeats nothing. A reader that is too slow goes back from live to pulling, and costs no queue meanwhile.
 //!
+//! What retention takes may come back with a run that keeps messages for longer, as far as it lies in a segment; what facts
+//! spoke of that are gone does not.
+//!
 //! With a [`journal`] an acknowledgement says [`handler::Level::Durable`]: the message is on disk, and only then does any
 //! reader see it. Topics that were excepted are in memory; a server that is asked to stop hands them to the next run, see
 //! [`snapshot`].
@@ -14,8 +17,10 @@
 //! A durable topic whose last message has gone leaves memory: a fact says how far it came, so that it goes on from there.
 //! A shard knows four times as many topics as it has places for; beyond three quarters of those it forgets topics without
 //! messages, the oldest first, once no segment can have a message of them. What is forgotten begins anew, with another
-//! epoch. What has facts of the app is never forgotten.
+//! epoch. Facts of the app about single messages go with it in one record, see [`Topics::speak_of_messages`]; what has other
+//! facts of the app is never forgotten.
 
+mod about;
 mod arrival;
 mod chain;
 mod desk;
@@ -24,7 +29,6 @@ mod ephemeral;
 mod facts;
 mod history;
 mod home;
-mod instead;
 pub mod journal;
 mod limit;
 mod listening;

@@ -58,6 +58,10 @@ pub(crate) const MARKS_PER_PLACE: usize = 4;
 /// Topics that are forgotten at one look, and marks: what fits a batch.
 pub(crate) const FORGET_AT_ONCE: usize = 512;
 
+/// Bytes of facts about messages that are taken back at one look, as topics are forgotten: two batches, and a record of so
+/// many is one batch that is read at once.
+pub(crate) const FORGET_FACT_BYTES: usize = 256 * 1024;
+
 /// Names kept although nobody uses them right now, so that a user who publishes now and then costs no allocation.
 pub(crate) const NAMES_IDLE_MAX: usize = 4_096;
 

@@ -21,13 +21,21 @@ pub(crate) enum Mutant {
     NoSyncAtStart,
     /// A batch that failed is left for the next run to find.
     NoBlank,
+    /// A batch counts although the one before it is not on disk.
+    OutOfOrder,
+    /// A batch is believed to be on disk when another one that was under way with it has failed.
+    BelieveTheRest,
+    /// A batch that follows what is none is taken for one that was under way, whatever it says.
+    AnyTail,
     /// A topic is forgotten although a segment may have messages of it.
     HastyForgetting,
+    /// What facts spoke of that are gone is shown again.
+    NoFloor,
 }
 
 #[cfg(feature = "simulation")]
 impl Mutant {
-    const ALL: [(&'static str, Mutant); 9] = [
+    const ALL: [(&'static str, Mutant); 13] = [
         ("ack_before_sync", Mutant::AckBeforeSync),
         ("no_crc", Mutant::NoCrc),
         ("truncate_too_much", Mutant::TruncateTooMuch),
@@ -36,7 +44,11 @@ impl Mutant {
         ("hasty_removal", Mutant::HastyRemoval),
         ("no_sync_at_start", Mutant::NoSyncAtStart),
         ("no_blank", Mutant::NoBlank),
+        ("out_of_order", Mutant::OutOfOrder),
+        ("believe_the_rest", Mutant::BelieveTheRest),
+        ("any_tail", Mutant::AnyTail),
         ("hasty_forgetting", Mutant::HastyForgetting),
+        ("no_floor", Mutant::NoFloor),
     ];
 
     /// Whether this fault is in this process.

@@ -1,6 +1,6 @@
 //! The topics of a server that stops, as bytes that the next run takes up again: names, epochs, offsets, histories, and
 //! under which device's counter each message was published. Who listens and how far readers have come is not in it:
-//! they say so themselves when they come back. Facts are in it when there is no journal that has them.
+//! they say so themselves when they come back. Facts are in it that no journal has.
 //!
 //! All numbers are little endian.
 //!

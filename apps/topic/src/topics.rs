@@ -9,7 +9,7 @@ use crate::{
     desk::Desk,
     due::{Chore, TIMER},
     facts::Change,
-    home::{Home, NO_PEER, NOBODY},
+    home::{Home, NO_PEER, is_own},
     journal::{RecoverError, Recovered, Segments},
     limit::Limits,
     local::Local,
@@ -88,7 +88,7 @@ impl Topics {
     pub fn settled(&mut self) -> impl Iterator<Item = (u64, Result<(), (Code, &'static str)>)> {
         let refused = |refusal: Refusal| (refusal.code, refusal.message);
         let settled = self.home.take_settled().into_iter();
-        settled.filter(|settled| settled.token != NOBODY).map(move |it| (it.token, it.outcome.map_err(refused)))
+        settled.filter(|settled| !is_own(settled.token)).map(move |it| (it.token, it.outcome.map_err(refused)))
     }
 
     /// A fact about something that is at home here.
@@ -219,6 +219,12 @@ impl Topics {
             }
         }
         desk.due.arm(cx);
+    }
+
+    /// The run ends: marks that have risen are written before their time. [`Topics::is_settled`] tells when they are on disk.
+    pub fn finish(&mut self, cx: &mut Cx<'_, Mail>) {
+        self.home.write_marks(cx, &mut self.desk);
+        self.desk.due.arm(cx);
     }
 
     /// All topics that are at home here, for the next run. From here on publications are refused, but for repeats.

@@ -49,7 +49,19 @@ fn odd_offsets_and_lengths_read_back_what_was_written() {
         assert_eq!(perform(&world, 2, write).0, "done");
         assert!(fs::read(&path).expect("readable") == model, "after write {n}");
     }
-    for (offset, len) in [(0, 20_000), (1, 1), (4095, 2), (16_383, 10), (16_384, 10), (50_000, 10)] {
+    for (offset, len) in [
+        (0, 20_000),
+        (1, 1),
+        (4095, 2),
+        (16_383, 10),
+        (16_384, 10),
+        (50_000, 10),
+        // Whole blocks.
+        (0, 8_192),
+        (12_288, 8_192),
+        (16_384, 4_096),
+        (409_600, 4_096),
+    ] {
         let (text, bytes) = perform(&world, 3, DiskOperation::Read { file: FILE, offset, len });
         let from = (offset as usize).min(model.len());
         assert_eq!((text.as_str(), &bytes[..]), ("read", &model[from..(from + len).min(model.len())]));

@@ -10,7 +10,7 @@ use super::{Home, View};
 use crate::{
     body::{self, Amend, Original, tombstone},
     conversation::Role,
-    facts::{Change, Facts, Refusal, Who, read},
+    facts::{Change, Facts, Refusal, Who, json, parse},
     shared::Settings,
 };
 
@@ -23,8 +23,11 @@ const EDITS_MAX: usize = 100;
 /// Facts about messages that are gone, taken away with each new one.
 const SWEEP: usize = 4;
 
-/// What the keys of facts begin with that say where the edits of a message are.
+/// The kind of facts that say where the edits of a message are.
 const EDITS: &str = "edits/";
+
+/// All kinds of facts about messages.
+pub(crate) const KINDS: &[&str] = &[EDITS];
 
 /// Publications that wait for the messages that they change.
 #[derive(Default, Debug)]
@@ -84,11 +87,13 @@ pub(super) fn target(view: &View<'_>, offset: u64, fetched: Option<&Page>) -> Re
     if view.topics.replacement(view.name, offset).is_some() {
         return Err(Refusal::new(Code::FailedPrecondition, "that message was recalled"));
     }
+    let is_held = offset >= view.topics.oldest(view.name);
     let record = match (view.topics.peek(view.name, offset), fetched) {
         (Some(record), _) => Some(record),
+        // It was trimmed, perhaps while it was on its way from the disk.
+        (None, _) if !is_held => None,
         (None, Some(page)) => page.records().find(|record| record.offset == offset),
-        (None, None) if offset >= view.topics.oldest(view.name) => return Ok(None),
-        (None, None) => None,
+        (None, None) => return Ok(None),
     };
     let gone = || Refusal::new(Code::FailedPrecondition, "that message is too old to be changed");
     let record = record.ok_or_else(gone)?;
@@ -106,15 +111,15 @@ pub(super) fn amend(
 ) -> Result<Vec<Change>, Refusal> {
     let original = Original { from: &target.from, at_ms: target.at_ms, body: &target.body };
     body::may_amend(&settings.amend, amend, &original, who, role, now_ms)?;
-    let mut edits = read::<Vec<u64>>(view, &edits_key(offset))?.unwrap_or_default();
-    let mut changes = sweep(view, offset);
+    let mut edits = edits(view, offset)?;
+    let mut changes = sweep(view);
     match amend {
         Amend::Edit if edits.len() >= EDITS_MAX => {
             return Err(Refusal::new(Code::FailedPrecondition, "that message was edited too often"));
         }
         Amend::Edit => {
             edits.push(own);
-            changes.push(Change::put(edits_key(offset), &edits));
+            changes.extend(view.topics.say_of(view.name, (EDITS, offset), &json(&edits)).map(of_chat));
         }
         Amend::Recall => {
             let of = |offset: &u64| {
@@ -122,7 +127,7 @@ pub(super) fn amend(
                 view.topics.instead(view.name, *offset, &body)
             };
             let instead = std::iter::once(&offset).chain(&edits).filter_map(of);
-            changes.extend(instead.map(|topic::Change { key, value }| Change { key, value }));
+            changes.extend(instead.map(of_chat));
             if !edits.is_empty() {
                 changes.push(Change::delete(edits_key(offset)));
             }
@@ -131,17 +136,25 @@ pub(super) fn amend(
     Ok(changes)
 }
 
-/// Takes away a few facts about messages that the topic holds no more.
-fn sweep(view: &View<'_>, except: u64) -> Vec<Change> {
-    let stale = view.topics.stale_replacements(view.name, SWEEP).into_iter();
-    let mut changes: Vec<Change> = stale.map(|topic::Change { key, value }| Change { key, value }).collect();
-    let end = edits_key(view.topics.oldest(view.name).min(except));
-    let edits = view.range(EDITS, None).take(SWEEP).take_while(|(key, _)| *key < end.as_str());
-    changes.extend(edits.map(|(key, _)| Change::delete(key.to_owned())));
-    changes
+/// Where the edits of a message are.
+fn edits(view: &View<'_>, offset: u64) -> Result<Vec<u64>, Refusal> {
+    if let Some(edits) = view.topics.said_of(view.name, (EDITS, offset)) {
+        return parse(edits);
+    }
+    // Such facts once began with no epoch. One of another history is no list.
+    let old = view.get(&edits_key(offset)).and_then(|value| serde_json::from_slice(value).ok());
+    Ok(old.unwrap_or_default())
 }
 
-/// Numbers of one length are in order as texts.
+/// Takes away a few facts about messages that the topic holds no more.
+fn sweep(view: &View<'_>) -> Vec<Change> {
+    view.topics.stale_facts(view.name, SWEEP).into_iter().map(of_chat).collect()
+}
+
+fn of_chat(topic::Change { key, value }: topic::Change) -> Change {
+    Change { key, value }
+}
+
 fn edits_key(offset: u64) -> String {
     format!("{EDITS}{offset:016x}")
 }

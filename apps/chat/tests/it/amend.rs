@@ -1,7 +1,9 @@
 //! Messages that are edited and recalled, in memory and on disk: what was recalled is given to nobody again.
 
+use chat::{Settings, rate::Rates};
 use handler::Code;
 use serde_json::{Value, json};
+use topic::Limits;
 
 use crate::world::World;
 
@@ -151,5 +153,136 @@ fn an_edit_that_opens_a_new_day_is_found_again_when_its_message_is_recalled() {
         assert_eq!(pages, heard);
         let types: Vec<&Value> = pages.iter().map(|(_, body)| &body["type"]).collect();
         assert_eq!(types, ["system", "recalled", "system", "recalled", "recall"]);
+    }
+}
+
+/// A room that is acknowledged from memory on a server with disks: what was recalled stays so, whatever the disk takes.
+#[test]
+fn a_recall_in_memory_holds_for_as_long_as_the_messages_do() {
+    for seed in 0..20 {
+        println!("seed {seed}");
+        let mut world = World::in_memory(seed, &USERS, Limits::default(), &["chat/lobby"]);
+        let topic = "chat/lobby";
+        let [ada, bob] = USERS.map(|user| world.enter(user));
+        world.subscribe(ada, topic, None).expect("open");
+        assert_eq!(world.publish(bob, topic, text("secret")), Ok(1));
+        assert_eq!(world.publish(bob, topic, json!({"type": "edit", "offset": 1, "text": "secrets"})), Ok(2));
+        // The disk is full, which nobody has noticed, or everybody.
+        world.fill_disks(seed % 2 == 0);
+        if seed % 4 == 0 {
+            assert!(world.ask(bob, "contact.request", json!({"user": "ada"})).is_err());
+        }
+        assert_eq!(world.publish(bob, topic, json!({"type": "recall", "offset": 1})), Ok(3));
+        assert_eq!(world.heard(ada).len(), 3, "who listens is told of the recall");
+        world.later(5_000);
+        let check = |world: &mut World, when: &str| {
+            let [pages, heard] = histories(world, "ada", topic);
+            assert_eq!(pages, heard);
+            let types: Vec<&Value> = pages.iter().map(|(_, body)| &body["type"]).collect();
+            assert_eq!(types, ["recalled", "recalled", "recall"], "{when}");
+        };
+        check(&mut world, "while it runs");
+        world.fill_disks(false);
+        world.later(5_000);
+        check(&mut world, "when there is space again");
+        world.restart();
+        check(&mut world, "in the next run");
+        world.restart();
+        check(&mut world, "in the run after that");
+        // After a crash nothing is left of the room, and nothing is said of what it gets.
+        world.crash();
+        let [ada, bob] = USERS.map(|user| world.enter(user));
+        (1..=3).for_each(|n| assert_eq!(world.publish(ada, topic, text(&n.to_string())), Ok(n)));
+        assert_eq!(world.publish(ada, topic, json!({"type": "recall", "offset": 1})), Ok(4));
+        let [pages, heard] = histories(&mut world, "bob", topic);
+        assert_eq!(pages, heard);
+        assert_eq!(pages[1].1, text("2"), "an edit of the room before is not one of this one");
+        assert!(world.publish(bob, topic, text("hello")).is_ok());
+    }
+}
+
+/// Rooms in memory that make room for others take with them what was said of their messages.
+#[test]
+fn a_room_that_begins_anew_is_told_nothing_of_the_one_before() {
+    for (seed, durable) in (0..10).flat_map(|seed| [(seed, false), (seed, true)]) {
+        println!("seed {seed}, durable {durable}");
+        let limits = Limits { topics_max: 4, ..Limits::default() };
+        let settings = Settings { rates: Rates::OFF, ..Settings::default() };
+        let mut world = match durable {
+            true => World::in_memory(seed, &USERS, limits, &["chat/*"]),
+            false => World::with_limits(seed, false, &USERS, (settings, limits)),
+        };
+        let bob = world.enter("bob");
+        let write = |world: &mut World, topic: &str| {
+            assert_eq!(world.publish(bob, topic, text("x")), Ok(1));
+            assert_eq!(world.publish(bob, topic, json!({"type": "edit", "offset": 1, "text": "y"})), Ok(2));
+            assert_eq!(world.publish(bob, topic, text("z")), Ok(3));
+        };
+        for n in 0..40 {
+            write(&mut world, &format!("chat/room-{n}"));
+        }
+        let said = world.facts_about("chat/room-");
+        assert!(said <= 3 * 4, "{said} facts about rooms of which three shards hold four each");
+        // The next run has fewer places.
+        world.limits.topics_max = 1;
+        world.restart();
+        let said = world.facts_about("chat/room-");
+        assert!((1..=3).contains(&said), "{said} facts about rooms of which three shards hold one each");
+    }
+}
+
+/// An edit that finds no room in memory has not happened, and what gets its offset is somebody else's.
+#[test]
+fn an_edit_that_finds_no_room_leaves_nothing_behind() {
+    for seed in 0..10 {
+        println!("seed {seed}");
+        let limits = Limits { history_bytes_max: 2_048, ..Limits::default() };
+        let settings = Settings { rates: Rates::OFF, ..Settings::default() };
+        let mut world = World::with_limits(seed, false, &USERS, (settings, limits));
+        let topic = "chat/lobby";
+        let [ada, bob] = USERS.map(|user| world.enter(user));
+        assert_eq!(world.publish(bob, topic, text("secret")), Ok(1));
+        let long = json!({"type": "edit", "offset": 1, "text": "x".repeat(3_000)});
+        assert_eq!(world.publish(bob, topic, long).err(), Some(Code::ResourceExhausted));
+        assert_eq!(world.publish(ada, topic, text("hello")), Ok(2));
+        assert_eq!(world.publish(bob, topic, json!({"type": "recall", "offset": 1})), Ok(3));
+        let [pages, heard] = histories(&mut world, "ada", topic);
+        assert_eq!(pages, heard);
+        assert_eq!((&pages[0].1["type"], &pages[1].1), (&json!("recalled"), &text("hello")));
+    }
+}
+
+/// What was changed and is kept no longer does not come back when the operator keeps messages for longer: what was said of
+/// it is gone.
+#[test]
+fn what_was_changed_and_trimmed_stays_gone_when_messages_are_kept_for_longer() {
+    for (seed, recalls) in (0..10).flat_map(|seed| [(seed, false), (seed, true)]) {
+        println!("seed {seed}, recalls {recalls}");
+        let (short, long) = (30_000, 3_600_000);
+        let limits = Limits { retention_ms: short, ..Limits::default() };
+        let settings = Settings { rates: Rates::OFF, ..Settings::default() };
+        let mut world = World::with_limits(seed, true, &USERS, (settings, limits));
+        let topic = "chat/lobby";
+        let bob = world.enter("bob");
+        assert_eq!(world.publish(bob, topic, text("secret")), Ok(1));
+        assert_eq!(world.publish(bob, topic, json!({"type": "edit", "offset": 1, "text": "secrets"})), Ok(2));
+        if recalls {
+            assert_eq!(world.publish(bob, topic, json!({"type": "recall", "offset": 1})), Ok(3));
+        }
+        (0..5).for_each(|_| world.later(5_000));
+        let kept = world.publish(bob, topic, text("kept")).expect("open");
+        (0..3).for_each(|_| world.later(5_000));
+        assert!(world.facts_about(topic) > 0, "it is only trimmed");
+        let edit = json!({"type": "edit", "offset": kept, "text": "kept for longer"});
+        assert_eq!(world.publish(bob, topic, edit), Ok(kept + 1));
+        assert_eq!(world.facts_about(topic), 1, "what was said of what is gone went with it");
+        world.limits.retention_ms = long;
+        for _ in 0..2 {
+            world.crash();
+            let [pages, heard] = histories(&mut world, "ada", topic);
+            assert_eq!(pages, heard);
+            let offsets: Vec<u64> = pages.iter().map(|(offset, _)| *offset).collect();
+            assert_eq!(offsets, [kept, kept + 1]);
+        }
     }
 }

@@ -18,6 +18,7 @@ use serde_json::Value;
 use topic::{
     Limits, Mail,
     journal::{Segments, name_of, number_of},
+    snapshot::{self, Share, Snapshot},
 };
 
 pub(crate) const SHARDS: u16 = 3;
@@ -55,7 +56,9 @@ pub(crate) struct World {
     clients: Vec<Client>,
     pub(crate) shared: Arc<Shared>,
     settings: Settings,
-    limits: Limits,
+    pub(crate) limits: Limits,
+    /// Topics that are acknowledged from memory, whatever disks there are.
+    in_memory: Vec<String>,
     map: Map,
     now: Instant,
     pub(crate) wall_ms: u64,
@@ -87,7 +90,22 @@ impl World {
         Self::with_limits(seed, durable, users, (settings, Limits { topics_max, ..Limits::default() }))
     }
 
-    fn with_limits(seed: u64, durable: bool, users: &[&str], (settings, limits): (Settings, Limits)) -> Self {
+    /// With topics that are acknowledged from memory although there are disks.
+    pub(crate) fn in_memory(seed: u64, users: &[&str], limits: Limits, in_memory: &[&str]) -> Self {
+        let settings = Settings { rates: Rates::OFF, ..Settings::default() };
+        let mut world = Self::with_limits(seed, true, users, (settings, limits));
+        world.in_memory = in_memory.iter().map(|name| (*name).to_owned()).collect();
+        world.crash();
+        world.run();
+        world
+    }
+
+    pub(crate) fn with_limits(
+        seed: u64,
+        durable: bool,
+        users: &[&str],
+        (settings, limits): (Settings, Limits),
+    ) -> Self {
         let shared = Arc::new(Shared::default());
         users.iter().for_each(|user| shared.people.add(user));
         let mut world = Self {
@@ -97,6 +115,7 @@ impl World {
             shared,
             settings,
             limits,
+            in_memory: Vec::new(),
             map: Map::even(SHARDS),
             now: Instant::now(),
             wall_ms: 1_000_000,
@@ -115,7 +134,7 @@ impl World {
             let limits = Limits { segment_bytes: 64 * 1024, ..self.limits };
             let mut chat = Chat::new(limits, self.settings, Arc::clone(&self.shared), 7);
             if let Some(disk) = &mut disk {
-                chat.recover((ShardId(shard), 9), Vec::new(), disk).expect("what was written is whole");
+                chat.recover((ShardId(shard), 9), self.in_memory.clone(), disk).expect("what was written is whole");
             }
             let rng = StdRng::seed_from_u64(self.rng.random());
             let (out, timers) = (Out::default(), BTreeMap::new());
@@ -138,11 +157,35 @@ impl World {
         self.start(disks);
     }
 
+    /// The server stops in order and starts again: what is in memory is handed over.
+    pub(crate) fn restart(&mut self) {
+        let shares: Vec<Share> = self.nodes.iter_mut().map(|node| node.chat.hand_over()).collect();
+        self.run();
+        let mut bytes = snapshot::head(&shares).to_vec();
+        shares.iter().for_each(|share| bytes.extend_from_slice(share.bytes()));
+        let snapshot = Snapshot::read(bytes).expect("it was just written");
+        self.crash();
+        for (shard, node) in self.nodes.iter_mut().enumerate() {
+            let map = &self.map;
+            node.chat.take_up(&snapshot, |topic| usize::from(map.home(topic).0) == shard);
+        }
+        self.run();
+    }
+
     /// A shard's disk takes nothing more, or does again.
     pub(crate) fn fill_disk(&mut self, shard: usize, full: bool) {
         if let Some(disk) = &mut self.nodes[shard].disk {
             disk.full = full;
         }
+    }
+
+    /// How many facts there are about messages of topics whose names begin so.
+    pub(crate) fn facts_about(&self, beginning: &str) -> usize {
+        let of = |node: &Node| {
+            let named = ["instead/", "edits/"].into_iter().flat_map(|kind| node.chat.topics().named(kind));
+            named.filter(|(name, _)| name.starts_with(beginning)).count()
+        };
+        self.nodes.iter().map(of).sum()
     }
 
     /// The server is asked to stop: no message is taken any more.
@@ -390,7 +433,7 @@ impl Disk {
                 Outcome::Read(Bytes::copy_from_slice(&content[(offset as usize).min(end)..end]))
             }
             DiskOperation::Write { .. } if self.full => Outcome::Failed(io::ErrorKind::StorageFull.into()),
-            DiskOperation::Write { file, offset, bytes } => {
+            DiskOperation::Write { file, offset, bytes } | DiskOperation::Fill { file, offset, bytes } => {
                 let (content, end) = (self.content(file), offset as usize + bytes.len());
                 let length = content.len().max(end);
                 content.resize(length, 0);

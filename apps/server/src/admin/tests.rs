@@ -17,7 +17,7 @@ fn start() -> (TempDir, SocketAddr, Arc<State>) {
     let loaded = loaded.load().expect("valid");
     let auth = &loaded.config.auth;
     let accounts = Accounts::open(folder.path(), auth).expect("opened");
-    let logins = LoginBook::open(folder.path(), auth, Arc::default(), 0).expect("opened");
+    let logins = LoginBook::open(folder.path(), auth, Arc::default(), 0, |_| true).expect("opened");
     let (housekeeper, _) = Housekeeper::start(accounts, logins, auth, Arc::default(), Vec::new()).expect("started");
     let views = (0..2).map(|_| ShardView::default()).collect();
     let state = Arc::new(State {

@@ -297,7 +297,8 @@ schema! {
         access_ttl: Duration = secs(3600), secs(10) => secs(30 * 24 * 3600);
         /// How long a device stays logged in that does not renew its token.
         refresh_ttl: Duration = secs(30 * 24 * 3600), secs(10) => secs(365 * 24 * 3600);
-        /// Devices that are logged in, of all accounts together. 400,000 take about 100 MiB of memory.
+        /// Devices that are logged in, of all accounts together; another one logs out the one that has gone longest
+        /// without renewing its token. 400,000 take about 100 MiB of memory.
         logins_max: usize = 400_000, 1 => 100_000_000;
         /// Renewals and logouts per minute from one address.
         refreshes_per_min_address: u32 = 600, 1 => 1_000_000;

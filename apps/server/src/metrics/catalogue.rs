@@ -239,6 +239,13 @@ fn process_figures(out: &mut String, stats: &Stats) {
             Some(whole(load(&figures.certificate_not_after))),
         ),
         ("accounts", "Accounts registered.", Kind::Gauge, Some(whole(load(&figures.accounts)))),
+        ("logins", "Devices that are logged in.", Kind::Gauge, Some(whole(load(&figures.logins)))),
+        (
+            "logins_displaced_total",
+            "Logins that ended because auth.logins_max was reached.",
+            Kind::Counter,
+            Some(whole(load(&figures.logins_displaced))),
+        ),
         (
             "jobs_waiting",
             "Jobs that wait for the housekeeping thread.",

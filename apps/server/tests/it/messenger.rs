@@ -165,6 +165,21 @@ fn lists_and_contacts_survive_a_crash() {
 }
 
 #[test]
+fn what_was_read_just_before_a_stop_stays_read() {
+    let mut server = start(&[]);
+    let mut ada = Person::register(&server, Speech::Socket, "ada");
+    let mut bob = Person::register(&server, Speech::Socket, "bob");
+    let topic = create(&server, &mut ada, &mut bob);
+    (0..3).for_each(|n| assert!(ada.publish(&topic, &text(&n.to_string())).is_ok()));
+    server.until("listed", |_| bob.list().first().is_some_and(|line| line["unread"] == 4));
+    bob.ask("inbox.read", &json!({"topic": topic, "read": 3})).expect("read");
+    server.signal("TERM");
+    server.ended(crate::process::PATIENCE);
+    let server = server.next(&CHEAP);
+    assert_eq!(bob.again(&server, Speech::Socket).list()[0]["unread"], 1);
+}
+
+#[test]
 fn messages_are_edited_recalled_and_masked() {
     let folder = tempfile::tempdir().expect("a folder");
     let words = folder.path().join("words");

@@ -14,11 +14,12 @@ use crate::{
 };
 
 /// Hashing a password is not what these tests are about, and one address does all of it.
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 6] = [
     ("RINGSHARD_AUTH_ARGON2_KIB", "8"),
     ("RINGSHARD_AUTH_ARGON2_PASSES", "1"),
-    ("RINGSHARD_AUTH_LOGINS_PER_MIN", "1000"),
+    ("RINGSHARD_AUTH_LOGINS_PER_MIN", "100000"),
     ("RINGSHARD_AUTH_LOGINS_PER_MIN_ADDRESS", "1000"),
+    ("RINGSHARD_AUTH_REFRESHES_PER_MIN_ADDRESS", "100000"),
     ("RINGSHARD_LOG_LEVEL", "trace"),
 ];
 
@@ -77,22 +78,53 @@ fn a_token_is_renewed_and_a_stolen_one_ends_the_login() {
     let (status, second) = refresh(&server, &first);
     assert_eq!((status, &second["user"]), (200, &json!("ada")));
     assert_ne!(second["refresh_token"], first["refresh_token"]);
+    let (status, third) = refresh(&server, &second);
+    assert_eq!(status, 200, "{third}");
     let other = login(&server, "ada");
-    let mut sessions = [enter(&server, Speech::Socket, &first), enter(&server, Speech::Socket, &second)];
+    let mut sessions = [&first, &second, &third].map(|of| enter(&server, Speech::Socket, of));
     let mut kept = enter(&server, Speech::Frames, &other);
-    sessions.iter_mut().for_each(|session| session.came_in().expect("both are good"));
-    // The thief, or the owner after the thief: nobody knows.
+    sessions.iter_mut().for_each(|session| session.came_in().expect("all are good"));
+    // The thief, or the owner after the thief: nobody knows. Who used the second one had the answer to the first.
     let (status, refused) = refresh(&server, &first);
     assert_eq!((status, &refused["code"]), (401, &json!("unauthenticated")));
     for session in &mut sessions {
         assert_eq!(session.end(), (REVOKED.0.to_owned(), Some(REVOKED.1)));
     }
-    assert_eq!(refresh(&server, &second).0, 401, "the newest one is no good either");
-    [&first, &second].into_iter().for_each(|login| is_refused(&server, login));
+    assert_eq!(refresh(&server, &third).0, 401, "the newest one is no good either");
+    [&first, &second, &third].into_iter().for_each(|login| is_refused(&server, login));
     kept.came_in().expect("another device");
     assert!(kept.ask("contact.list", &json!({})).is_ok(), "its session goes on");
     let record = auditor.hear("chat/audit");
     assert_eq!((&record["what"], &record["by"]), (&json!("refresh_reused"), &json!("ada")));
+}
+
+#[test]
+fn a_renewal_whose_answer_is_lost_is_answered_again_also_after_a_crash() {
+    let mut server = Server::start(&SETTINGS);
+    let first = register(&server, "ada");
+    let mut session = enter(&server, Speech::Socket, &first);
+    // It is answered, and nobody hears it.
+    let unheard = refresh(&server, &first).1;
+    let (status, second) = refresh(&server, &first);
+    assert_eq!((status, &second["user"]), (200, &json!("ada")));
+    let next = |of: &Value| [of["refresh_token"].clone(), of["refresh_expires_at"].clone()];
+    assert_eq!(next(&second), next(&unheard));
+    let renewed = session.ask("session.renew", &json!({"token": second["token"]})).expect("a good one");
+    assert_eq!(renewed["expires_at"], second["expires_at"]);
+    enter(&server, Speech::Frames, &second).came_in().expect("a good one");
+    server.signal("KILL");
+    server.ended(PATIENCE);
+    let server = server.next(&SETTINGS);
+    let (status, again) = refresh(&server, &first);
+    assert_eq!((status, next(&again)), (200, next(&unheard)));
+    let mut session = enter(&server, Speech::Socket, &again);
+    session.came_in().expect("a good one");
+    let (status, third) = refresh(&server, &again);
+    assert_eq!(status, 200, "{third}");
+    assert_ne!(third["refresh_token"], again["refresh_token"]);
+    assert_eq!(refresh(&server, &first).0, 401, "its answer was used, so it has arrived");
+    assert_eq!(session.end(), (REVOKED.0.to_owned(), Some(REVOKED.1)));
+    is_refused(&server, &third);
 }
 
 #[test]
@@ -178,6 +210,56 @@ fn logging_out_everywhere_holds_after_a_crash_and_is_recorded() {
 }
 
 #[test]
+fn a_full_server_logs_out_who_has_not_renewed_for_longest_and_nobody_is_locked_out() {
+    let server = Server::start(&[&SETTINGS[..], &[("RINGSHARD_AUTH_LOGINS_MAX", "2")]].concat());
+    let [ada, bob] = ["ada", "bob"].map(|name| register(&server, name));
+    // Ada has come first, and renews a second later.
+    let later = |of: &Value| of["refresh_expires_at"].as_u64() > bob["refresh_expires_at"].as_u64();
+    let mut newest = ada;
+    server.until("renewed in another second", |server| {
+        newest = refresh(server, &newest).1;
+        later(&newest)
+    });
+    let mut sessions = [&newest, &bob].map(|of| enter(&server, Speech::Socket, of));
+    sessions.iter_mut().for_each(|session| session.came_in().expect("good"));
+    assert_eq!(server.metric("ringshard_logins ", ""), 2);
+    let carol = register(&server, "carol");
+    let [mut kept, mut displaced] = sessions;
+    assert_eq!(displaced.end(), (REVOKED.0.to_owned(), Some(REVOKED.1)));
+    assert_eq!(refresh(&server, &bob).0, 401);
+    is_refused(&server, &bob);
+    assert!(kept.ask("contact.list", &json!({})).is_ok());
+    assert_eq!([&newest, &carol].map(|of| refresh(&server, of).0), [200, 200]);
+    assert_eq!(server.metric("ringshard_logins_displaced_total", ""), 1);
+    assert_eq!(login(&server, "bob")["user"], "bob", "whose turn it is now");
+}
+
+#[test]
+fn an_account_that_the_operator_removes_takes_its_logins_with_it() {
+    let mut server = Server::start(&SETTINGS);
+    let [ada, bob] = ["ada", "bob"].map(|name| register(&server, name));
+    let (session, ticket) = enter(&server, Speech::Socket, &ada).ticket();
+    server.signal("TERM");
+    server.ended(PATIENCE);
+    let accounts = server.data().join("accounts.jsonl");
+    let text = std::fs::read_to_string(&accounts).expect("a file");
+    let (gone, kept): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.contains("\"ada\""));
+    assert_eq!((gone.len(), kept.len()), (1, 1));
+    std::fs::write(&accounts, format!("{}\n", kept[0])).expect("written");
+    let server = server.next(&SETTINGS);
+    // Somebody else takes the name: what was of the one before is not theirs.
+    let other = register(&server, "ada");
+    is_refused(&server, &ada);
+    let resumed = Person::enter(&server, Speech::Socket, "ada", format!("{session} {ticket}")).came_in();
+    assert_eq!(resumed.expect_err("refused").0, "unauthenticated");
+    assert_eq!(refresh(&server, &ada).0, 401);
+    for of in [&other, &bob] {
+        enter(&server, Speech::Socket, of).came_in().expect("as it was");
+        assert_eq!(refresh(&server, of).0, 200);
+    }
+}
+
+#[test]
 fn what_is_no_refresh_token_gets_nowhere_and_nothing_secret_is_logged() {
     let server = Server::start(&SETTINGS);
     let ada = register(&server, "ada");
@@ -197,9 +279,10 @@ fn what_is_no_refresh_token_gets_nowhere_and_nothing_secret_is_logged() {
     let with_all = json!({"refresh_token": ada["refresh_token"], "all": true});
     assert_eq!(call(&server, "refresh", &with_all).0, 400);
     let again = refresh(&server, &ada).1;
+    let newest = refresh(&server, &again).1;
     refresh(&server, &ada);
     server.until("the log tells", |server| server.log().contains("a refresh token was used a second time"));
-    for secret in [&ada["token"], &ada["refresh_token"], &again["token"], &again["refresh_token"]] {
+    for secret in [&ada, &again, &newest].into_iter().flat_map(|of| [&of["token"], &of["refresh_token"]]) {
         let secret = secret.as_str().expect("a token");
         assert!(!server.log().contains(secret));
         let stored = std::fs::read_to_string(server.data().join("logins.jsonl")).expect("a file");
@@ -209,14 +292,13 @@ fn what_is_no_refresh_token_gets_nowhere_and_nothing_secret_is_logged() {
 
 #[test]
 fn renewals_have_a_rate_and_a_session_ends_with_its_token() {
-    let settings = [("RINGSHARD_AUTH_REFRESHES_PER_MIN_ADDRESS", "3"), ("RINGSHARD_AUTH_ACCESS_TTL", "10")];
+    let settings = [("RINGSHARD_AUTH_REFRESHES_PER_MIN_ADDRESS", "3")];
     let server = Server::start(&[&SETTINGS[..], &settings].concat());
     let mut login = register(&server, "ada");
-    let mut short = enter(&server, Speech::Socket, &login);
-    let mut long = enter(&server, Speech::Frames, &login);
-    short.came_in().expect("for ten seconds");
-    // Time itself has to pass, so that a newer token ends later.
-    std::thread::sleep(Duration::from_secs(4));
+    let brief = Person::token(Duration::from_secs(5), "ada", &[]);
+    let [mut short, mut long] =
+        [Speech::Socket, Speech::Frames].map(|of| Person::enter(&server, of, "ada", brief.clone()));
+    [&mut short, &mut long].into_iter().for_each(|session| session.came_in().expect("for five seconds"));
     for _ in 0..3 {
         let (status, next) = refresh(&server, &login);
         assert_eq!(status, 200, "{next}");

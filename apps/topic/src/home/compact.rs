@@ -11,8 +11,11 @@ use crate::{
     mail::Mail,
 };
 
-/// Bytes that are read at once, and written: what a turn can take. A batch is never longer.
-const PIECE_BYTES: usize = 1024 * 1024;
+/// Bytes that are read at once: what nobody notices whose message comes meanwhile.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// The same where a batch is longer. None is longer than this.
+const LONG_PIECE_BYTES: usize = 1024 * 1024;
 
 /// A segment is worth it when this part of it is not needed.
 const EMPTY_PART: u64 = 2;
@@ -53,8 +56,9 @@ pub(super) struct Compaction {
     /// The file that it is written to until it takes the place of the old one.
     draft: String,
     step: Step,
-    /// The next byte to read, and where the next one is written.
+    /// The next byte to read, how many come with it, and where the next one is written.
     from: u64,
+    piece: usize,
     to: u64,
     copyist: Copyist,
 }
@@ -84,8 +88,9 @@ impl Home {
         };
         journal.compact(cx, DiskOperation::Open { name: name_of(segment), create: false });
         let copyist = Copyist::again(journal.header(segment));
-        let (from, draft) = (BLOCK_BYTES as u64, journal.draft_name(segment));
-        self.compaction = Some(Compaction { segment, length, draft, step: Step::OpenOld, from, to: from, copyist });
+        let (from, draft, step) = (BLOCK_BYTES as u64, journal.draft_name(segment), Step::OpenOld);
+        self.compaction =
+            Some(Compaction { segment, length, draft, step, from, piece: PIECE_BYTES, to: from, copyist });
     }
 
     /// One of its disk operations ended.
@@ -142,7 +147,7 @@ impl Home {
     }
 
     fn read_piece(&mut self, cx: &mut Cx<'_, Mail>, it: &Compaction, file: FileId) -> Option<()> {
-        let len = usize::try_from(it.length - it.from).ok()?.min(PIECE_BYTES);
+        let len = usize::try_from(it.length - it.from).ok()?.min(it.piece);
         self.journal.as_mut()?.compact(cx, DiskOperation::Read { file, offset: it.from, len });
         Some(())
     }
@@ -160,8 +165,11 @@ impl Home {
             }
         });
         // What cannot be read stays as it is, for whoever has to find out.
-        let read = read.ok().filter(|read| *read > 0)?;
-        it.from += read as u64;
+        match read {
+            Ok(read) if read > 0 => (it.from, it.piece) = (it.from + read as u64, PIECE_BYTES),
+            _ if it.piece < LONG_PIECE_BYTES && !is_last => it.piece = LONG_PIECE_BYTES,
+            _ => return None,
+        }
         Some(())
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use handler::{Code, Cx, Level, Outcome, Peer, ShardId, Ticket};
 
-use super::{Home, NOBODY, STOPPING, own::NO_PEER};
+use super::{Home, NOBODY, STOPPING, marks, own::NO_PEER};
 use crate::{
     desk::Desk,
     due::Chore,
@@ -160,25 +160,29 @@ impl Home {
     }
 
     /// Changes facts about something that is at home here. They are true at once, and settled when they are on disk;
-    /// if that fails they are taken back.
+    /// if that fails they are taken back. Those that are in memory only, as the messages that they are about, stay.
     pub(crate) fn record(&mut self, name: &Arc<str>, changes: &[Change], token: u64) -> Result<(), Refusal> {
         if !changes.iter().all(|change| facts::fits(name, change)) {
             return Err(BAD_FACT);
         }
-        let Some(journal) = &mut self.journal else {
-            if self.closed {
-                // They were handed over: what is not in the snapshot must not be answered.
-                return Err(STOPPING);
-            }
-            for Change { key, value } in changes {
-                let fact = value.clone().map(|value| Fact { value, segment: 0, bytes: 0 });
-                self.facts.set(&facts::full(name, key), fact);
-            }
+        let stays = |change: &&Change| self.is_kept_in_memory(name, &change.key);
+        let (in_memory, to_disk): (Vec<&Change>, Vec<&Change>) = changes.iter().partition(stays);
+        let is_written = self.journal.is_some() && (in_memory.is_empty() || !to_disk.is_empty());
+        if self.closed && !(in_memory.is_empty() && is_written) {
+            // They were handed over: what is not in the snapshot must not be answered.
+            return Err(STOPPING);
+        }
+        if let Some(journal) = self.journal.as_ref().filter(|_| is_written) {
+            refuse_when_stuck(journal)?;
+        }
+        for Change { key, value } in in_memory {
+            self.facts.set(&facts::full(name, key), value.clone().map(Fact::in_memory));
+        }
+        if is_written {
+            self.record_changes(name, to_disk.into_iter().cloned().collect(), token);
+        } else {
             self.settled.push(Settled { token, outcome: Ok(()) });
-            return Ok(());
-        };
-        refuse_when_stuck(journal)?;
-        self.record_changes(name, changes, token);
+        }
         Ok(())
     }
 
@@ -188,14 +192,14 @@ impl Home {
         if !takes || !changes.iter().all(|change| facts::fits(name, change)) {
             return Err(DISK_FULL);
         }
-        self.record_changes(name, changes, NOBODY);
+        self.record_changes(name, changes.to_vec(), NOBODY);
         Ok(())
     }
 
-    fn record_changes(&mut self, name: &Arc<str>, changes: &[Change], token: u64) {
+    fn record_changes(&mut self, name: &Arc<str>, changes: Vec<Change>, token: u64) {
         let Some(journal) = &mut self.journal else { return };
         let batch = journal.batch();
-        let rider = Rider { name: name.clone(), changes: changes.to_vec(), token };
+        let rider = Rider { name: name.clone(), changes, token };
         let waiting = write_facts(&mut self.facts, batch, rider);
         batch.waiting.push(waiting);
     }
@@ -246,7 +250,7 @@ impl Home {
     }
 
     fn committed(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk, flight: Flight) {
-        let Flight { batch, segment, block, blocks } = flight;
+        let Flight { batch, segment, block, blocks, .. } = flight;
         for waiting in batch.waiting {
             match waiting {
                 Waiting::Message(message) => self.publish_committed(cx, desk, (segment, block, blocks), *message),
@@ -326,6 +330,9 @@ impl Home {
                 Waiting::Repeat { to, peer, id, .. } => cx.mail(to, Mail(Letter::Rejected { peer, id, refusal })),
                 Waiting::Facts { token, changes } => {
                     changes.iter().for_each(|(full, _)| self.take_back(full));
+                    if let Some(rank) = marks::rank_of(token) {
+                        changes.iter().for_each(|(full, _)| self.keep_mark(cx, desk, (full, rank)));
+                    }
                     self.settled.push(Settled { token, outcome: Err(refusal) });
                 }
             }

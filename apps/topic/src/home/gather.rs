@@ -242,8 +242,8 @@ impl Home {
         };
         let (segment, block, blocks) = (place.segment, place.block, place.blocks);
         let Some(batch) = self.reads.cached((segment, block)) else { return Some((segment, block, blocks)) };
-        let names = (topic.name.clone(), topic.epoch);
-        if gather.take(&self.header(segment), (block, &batch), (&names.0, names.1)).is_err() {
+        let (name, epoch, oldest) = (topic.name.clone(), topic.epoch, topic.first());
+        if gather.take(&self.header(segment), (block, &batch), (&name, epoch), oldest).is_err() {
             desk.stats.unreadable += 1;
             self.reads.forget(segment);
             gather.lost = true;
@@ -308,8 +308,15 @@ impl Home {
 }
 
 impl Gather {
-    /// Takes what it needs out of a batch that was read.
-    fn take(&mut self, header: &Header, batch: (u32, &[u8]), topic: (&str, u64)) -> Result<(), &'static str> {
+    /// Takes what it needs out of a batch that was read, which may have messages that are older than the `oldest` of the
+    /// topic.
+    fn take(
+        &mut self,
+        header: &Header,
+        batch: (u32, &[u8]),
+        topic: (&str, u64),
+        oldest: u64,
+    ) -> Result<(), &'static str> {
         match &mut self.want {
             Want::Forward { next, packed, .. } => {
                 let before = *next;
@@ -331,7 +338,7 @@ impl Gather {
                 let end = *first;
                 let mut found = VecDeque::new();
                 messages(header, batch, topic, |offset, record| {
-                    if offset < end {
+                    if (oldest..end).contains(&offset) {
                         let mut packed = Vec::new();
                         record.pack(&mut packed);
                         found.push_back((offset, packed));

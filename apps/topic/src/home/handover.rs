@@ -32,27 +32,30 @@ impl Home {
             });
             share.add(&Section::new(&topic.name, topic.epoch, first, head), records);
         }
-        if self.journal.is_none() {
-            self.hand_over_facts(&mut share);
-        }
+        self.hand_over_facts(&mut share);
         share
     }
 
+    /// Those that no journal has.
     fn hand_over_facts(&self, share: &mut Share) {
-        let mut facts = self.facts.iter().map(|(name, key, value)| (name, key, &value[..])).peekable();
+        let mut facts = self.facts.in_memory().map(|(name, key, value)| (name, key, &value[..])).peekable();
         while let Some((name, ..)) = facts.peek().copied() {
             let of_name = std::iter::from_fn(|| facts.next_if(|(other, ..)| *other == name));
             share.add_facts(name, of_name.map(|(_, key, value)| (key, value)));
         }
     }
 
-    /// Facts of an earlier run that had no journal are true again: those of names that nothing is known of here.
+    /// Facts of an earlier run that no journal has are true again: those of names that nothing is known of here, and what
+    /// is said of messages that are in memory.
     fn take_up_facts(&mut self, section: &FactSection<'_>, restored: &mut Restored) {
-        if self.facts.range(section.name, "", None).next().is_some() {
-            return;
-        }
+        let is_known = self.facts.range(section.name, "", None).next().is_some();
         let name = Arc::from(section.name);
         for (key, value) in section.facts() {
+            // Of topics that found no room nothing is said.
+            let is_of_none = self.kind_of(key).is_some() && self.epoch_of(&name).is_none();
+            if is_of_none || (is_known && !self.is_kept_in_memory(&name, key)) {
+                continue;
+            }
             let change = Change { key: key.to_owned(), value: Some(Bytes::copy_from_slice(value)) };
             match self.record(&name, &[change], NOBODY) {
                 Ok(()) => restored.facts += 1,

@@ -92,11 +92,12 @@ impl Home {
         let is_open = !self.is_reserved(name);
         let open_max = desk.limits.topics_max - self.reserve_places(desk);
         while is_open && self.open.here >= open_max {
-            if !self.evict(desk, None, &[OPEN]) {
+            if !self.evict(desk, None, &[OPEN]) && !self.give_up_marks(desk, &[OPEN]) {
                 return Err(FULL);
             }
         }
-        if self.topics.len() >= desk.limits.topics_max && !self.evict(desk, None, &ALL) {
+        let is_full = self.topics.len() >= desk.limits.topics_max;
+        if is_full && !self.evict(desk, None, &ALL) && !self.give_up_marks(desk, &ALL) {
             return Err(FULL);
         }
         Ok(())
@@ -165,8 +166,12 @@ impl Home {
         if level == Level::Durable {
             return &mut self.idle_rings;
         }
-        let kind = if self.is_reserved(name) { RESERVED } else { OPEN };
+        let kind = self.kind_of_place(name);
         &mut self.idle[kind]
+    }
+
+    pub(super) fn kind_of_place(&self, name: &str) -> usize {
+        if self.is_reserved(name) { RESERVED } else { OPEN }
     }
 
     /// Somebody listens, or the topic goes.
@@ -206,6 +211,11 @@ impl Home {
     }
 
     fn may_sleep(&self, place: usize) -> bool {
+        self.is_empty(place) && !self.has_unwritten_marks(&self.topics[place].name)
+    }
+
+    /// Whether a topic has nothing that a fact on disk does not say, but for marks.
+    pub(super) fn is_empty(&self, place: usize) -> bool {
         let topic = &self.topics[place];
         topic.level == Level::Durable
             && topic.index.first().is_none()
@@ -213,7 +223,6 @@ impl Home {
             && (topic.in_flight, topic.gathers) == (0, 0)
             && topic.history.head() > 0
             && self.has_head(topic)
-            && !self.has_risen(&topic.name)
     }
 
     /// Frees the ring of the durable topic without listeners that was used least recently, but not `except`; whether
@@ -266,7 +275,7 @@ impl Home {
         false
     }
 
-    fn remove(&mut self, desk: &mut Desk, place: usize) {
+    pub(super) fn remove(&mut self, desk: &mut Desk, place: usize) {
         self.is_used(place);
         let topic = self.topics.remove(place);
         self.by_name.remove(&topic.name);
@@ -274,6 +283,9 @@ impl Home {
         self.history_bytes -= topic.history.body_bytes();
         if let Some(at) = topic.presence.due {
             desk.due.cancel(at, Chore::Presence(place));
+        }
+        if topic.level == Level::Memory {
+            self.forget_what_was_said(&topic.name);
         }
         if let Some(head) = self.head_of(&topic.name) {
             // Of a history before its own nothing is known here.

@@ -35,7 +35,9 @@ impl Home {
         let mut live = Live::new();
         let mut each = |found: Found<'_>| self.take_record(desk, &mut live, &found);
         let (mut segments, recovered) = walk_segments((shard.0, origin), source, true, &mut each)?;
-        self.wake_heads(desk, |gone| *live.entry(gone.segment).or_default() -= u64::from(gone.bytes));
+        let mut gone = |gone: &Place| *live.entry(gone.segment).or_default() -= u64::from(gone.bytes);
+        self.wake_heads(desk, &mut gone);
+        self.wake_floors(desk, &mut gone);
         for (number, segment) in &mut segments {
             segment.live = live.get(number).copied().unwrap_or(0);
         }

@@ -87,9 +87,10 @@ impl Home {
         }
         let topic = &mut self.topics[place];
         let Some(gone) = topic.index.drop_oldest() else { return false };
-        if topic.index.first().is_none() {
-            // The ring has nothing that is older than what is on disk.
-            self.forget_ring(place);
+        // The ring has nothing that is older than what is on disk.
+        match topic.index.first() {
+            Some(first) => self.trim_ring(place, first),
+            None => self.forget_ring(place),
         }
         desk.stats.trimmed_batches += 1;
         self.count_live(gone.segment, -i64::from(gone.bytes));

@@ -101,10 +101,10 @@ impl Batch {
         u32::try_from(self.bytes.len() - before).expect("a record is small")
     }
 
-    /// The bytes to be written at the place that the seed stands for.
-    pub(crate) fn seal(&mut self, seed: u32) -> Bytes {
+    /// The bytes to be written at the place that the seed stands for, with so many blocks before that may not be on disk.
+    pub(crate) fn seal(&mut self, unsettled: u32, seed: u32) -> Bytes {
         let mut bytes = std::mem::take(&mut self.bytes);
-        seal(&mut bytes, self.count, seed);
+        seal(&mut bytes, self.count, unsettled, seed);
         bytes.into()
     }
 }

@@ -126,7 +126,7 @@ impl Copyist {
         }
         let place = (self.taken + self.segment.len()) as u64;
         let mut batch = std::mem::replace(&mut self.batch, vec![0; HEAD_BYTES]);
-        seal(&mut batch, self.count, self.header.seed(place));
+        seal(&mut batch, self.count, 0, self.header.seed(place));
         self.segment.extend_from_slice(&batch);
         self.place_messages(place, batch.len());
         self.count = 0;

@@ -6,11 +6,16 @@ use crate::mutant::Mutant;
 pub const BLOCK_BYTES: usize = 4096;
 
 /// Bytes before the records of a batch.
-pub(crate) const HEAD_BYTES: usize = 16;
+pub(crate) const HEAD_BYTES: usize = 20;
+/// The same of version 1.
+const OLD_HEAD_BYTES: usize = 16;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"ringjrnl";
-const BATCH_MAGIC: [u8; 4] = *b"bAtC";
-const VERSION: u32 = 1;
+const BATCH_MAGIC: [u8; 4] = *b"bAt2";
+const OLD_BATCH_MAGIC: [u8; 4] = *b"bAtC";
+const VERSION: u32 = 2;
+/// Version 1 has batches that say nothing of those before.
+const OLDEST_VERSION: u32 = 1;
 const HEADER_BYTES: usize = 52;
 
 /// Stands for the length of a device's name when the publication has no counter.
@@ -111,7 +116,7 @@ impl Header {
         if u32::from_le_bytes(said) != crc {
             return Err("its header is damaged");
         }
-        if version != VERSION {
+        if !(OLDEST_VERSION..=VERSION).contains(&version) {
             return Err("its version is not known here");
         }
         let shard = u16::try_from(shard).map_err(|_| "its header is impossible")?;
@@ -129,32 +134,53 @@ impl Header {
 }
 
 /// Fills in the head of a batch whose records stand behind it, and pads it to whole blocks.
-pub(crate) fn seal(batch: &mut Vec<u8>, count: u32, seed: u32) {
+pub(crate) fn seal(batch: &mut Vec<u8>, count: u32, unsettled: u32, seed: u32) {
     let bytes = u32::try_from(batch.len() - HEAD_BYTES).expect("a batch is small");
     batch[..4].copy_from_slice(&BATCH_MAGIC);
-    batch[4..8].copy_from_slice(&bytes.to_le_bytes());
-    batch[8..12].copy_from_slice(&count.to_le_bytes());
-    let crc = crc32c::crc32c_append(crc32c::crc32c_append(seed, &batch[..12]), &batch[HEAD_BYTES..]);
-    batch[12..HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
+    for (at, number) in [(4, bytes), (8, count), (12, unsettled)] {
+        batch[at..at + 4].copy_from_slice(&number.to_le_bytes());
+    }
+    let crc = checksum(seed, &batch[..HEAD_BYTES - 4], &batch[HEAD_BYTES..]);
+    batch[HEAD_BYTES - 4..HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
     batch.resize(batch.len().next_multiple_of(BLOCK_BYTES), 0);
 }
 
-/// The records of the batch at the beginning of these bytes, as bytes, and how many they are.
-pub(crate) fn open(bytes: &[u8], seed: u32) -> Result<(&[u8], u32), &'static str> {
-    let (head, rest) = bytes.split_first_chunk::<HEAD_BYTES>().ok_or("the file ends there")?;
-    let mut fields = &head[..];
-    let read = (|| Some((take(&mut fields)?, take(&mut fields)?, take(&mut fields)?, take(&mut fields)?)))();
-    let Some((magic, length, count, crc)) = read else { return Err("the file ends there") };
-    if magic != BATCH_MAGIC {
-        return Err(if head.iter().all(|byte| *byte == 0) { "nothing was written there" } else { "it is no batch" });
-    }
-    let length = usize::try_from(u32::from_le_bytes(length)).map_err(|_| "its length is impossible")?;
-    let records = rest.get(..length).ok_or("its length is impossible")?;
-    let sum = crc32c::crc32c_append(crc32c::crc32c_append(seed, &head[..12]), records);
-    if sum != u32::from_le_bytes(crc) && !Mutant::NoCrc.is_in() {
+/// A batch as it was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Whole<'a> {
+    pub(crate) records: &'a [u8],
+    pub(crate) count: u32,
+    /// How many blocks before it were not on disk for sure when it was written.
+    pub(crate) unsettled: u32,
+    /// Bytes that it takes on disk.
+    pub(crate) span: usize,
+}
+
+/// The batch at the beginning of these bytes.
+pub(crate) fn open(bytes: &[u8], seed: u32) -> Result<Whole<'_>, &'static str> {
+    const ENDS: &str = "the file ends there";
+    let magic: &[u8; 4] = bytes.first_chunk().ok_or(ENDS)?;
+    let head_bytes = match *magic {
+        BATCH_MAGIC => HEAD_BYTES,
+        OLD_BATCH_MAGIC => OLD_HEAD_BYTES,
+        [0, 0, 0, 0] => return Err("nothing was written there"),
+        _ => return Err("it is no batch"),
+    };
+    let (head, rest) = bytes.split_at_checked(head_bytes).ok_or(ENDS)?;
+    let (fields, mut said) = head.split_at(head_bytes - 4);
+    let mut after = &fields[4..];
+    let mut next = || take(&mut after).map(u32::from_le_bytes);
+    let (Some(length), Some(count), unsettled) = (next(), next(), next().unwrap_or(0)) else { return Err(ENDS) };
+    let records =
+        usize::try_from(length).ok().and_then(|length| rest.get(..length)).ok_or("its length is impossible")?;
+    if take(&mut said).map(u32::from_le_bytes) != Some(checksum(seed, fields, records)) && !Mutant::NoCrc.is_in() {
         return Err("its checksum does not match");
     }
-    Ok((records, u32::from_le_bytes(count)))
+    Ok(Whole { records, count, unsettled, span: (head_bytes + records.len()).next_multiple_of(BLOCK_BYTES) })
+}
+
+fn checksum(seed: u32, fields: &[u8], records: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c_append(seed, fields), records)
 }
 
 /// Bytes that a batch takes on disk whose records have so many.
@@ -273,7 +299,7 @@ mod tests {
     fn batch() -> Vec<u8> {
         let mut batch = vec![0; HEAD_BYTES];
         records().iter().for_each(|record| record.write(&mut batch));
-        seal(&mut batch, 6, HEADER.seed(4096));
+        seal(&mut batch, 6, 3, HEADER.seed(4096));
         batch
     }
 
@@ -296,8 +322,9 @@ mod tests {
     fn a_batch_comes_out_as_it_went_in() {
         let batch = batch();
         assert_eq!(batch.len(), BLOCK_BYTES);
-        let (mut rest, count) = open(&batch, HEADER.seed(4096)).expect("whole");
-        assert_eq!(count, 6);
+        let whole = open(&batch, HEADER.seed(4096)).expect("whole");
+        assert_eq!((whole.count, whole.unsettled, whole.span), (6, 3, BLOCK_BYTES));
+        let mut rest = whole.records;
         for record in records() {
             assert_eq!(Record::read(&mut rest), Some(record));
         }
@@ -307,8 +334,8 @@ mod tests {
     #[test]
     fn no_bit_of_a_batch_may_change_and_it_is_one_only_in_its_place() {
         let whole = batch();
-        let (records, _) = open(&whole, HEADER.seed(4096)).expect("whole");
-        for bit in 0..(HEAD_BYTES + records.len()) * 8 {
+        let records = open(&whole, HEADER.seed(4096)).expect("whole").records.len();
+        for bit in 0..(HEAD_BYTES + records) * 8 {
             let mut bad = whole.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(open(&bad, HEADER.seed(4096)).is_err(), "bit {bit}");
@@ -318,6 +345,25 @@ mod tests {
             assert!(open(&whole, other.seed(4096)).is_err());
         }
         assert_eq!(open(&[0; BLOCK_BYTES], HEADER.seed(0)), Err("nothing was written there"));
+    }
+
+    #[test]
+    fn what_version_1_wrote_is_read() {
+        let mut batch = vec![0; OLD_HEAD_BYTES];
+        records().iter().for_each(|record| record.write(&mut batch));
+        let length = (batch.len() - OLD_HEAD_BYTES) as u32;
+        batch[..4].copy_from_slice(&OLD_BATCH_MAGIC);
+        batch[4..8].copy_from_slice(&length.to_le_bytes());
+        batch[8..12].copy_from_slice(&6_u32.to_le_bytes());
+        let crc = checksum(HEADER.seed(4096), &batch[..12], &batch[OLD_HEAD_BYTES..]);
+        batch[12..OLD_HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
+        let whole = open(&batch, HEADER.seed(4096)).expect("whole");
+        assert_eq!((whole.count, whole.unsettled, whole.span), (6, 0, BLOCK_BYTES));
+        let mut block = HEADER.write();
+        block[8] = 1;
+        let crc = crc32c::crc32c(&block[..HEADER_BYTES - 4]);
+        block[HEADER_BYTES - 4..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(Header::read(&block), Ok(HEADER));
     }
 
     #[test]

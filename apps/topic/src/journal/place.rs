@@ -67,6 +67,18 @@ impl Index {
         Some(place)
     }
 
+    /// Nothing before `first`, which is there, is there any more; gives the batches that had nothing else.
+    pub(crate) fn begin_at(&mut self, first: u64) -> Vec<Place> {
+        let mut gone = Vec::new();
+        while self.places.get(1).is_some_and(|next| next.first <= first) {
+            gone.extend(self.drop_oldest());
+        }
+        if let Some(oldest) = self.places.front_mut() {
+            oldest.first = oldest.first.max(first);
+        }
+        gone
+    }
+
     /// All goes.
     pub(crate) fn clear(&mut self) -> impl Iterator<Item = Place> + use<> {
         self.bytes = 0;
@@ -134,6 +146,20 @@ mod tests {
             [4, 5, 6, 7, 8, 9].map(found),
             [None, Some((1, 1)), Some((1, 1)), Some((1, 2)), Some((2, 1)), Some((2, 1))]
         );
+    }
+
+    #[test]
+    fn it_begins_where_it_is_told_to_also_within_a_batch() {
+        let mut index = Index::default();
+        for (first, segment, block) in [(5, 1, 1), (6, 2, 1), (7, 2, 1), (8, 2, 1), (9, 3, 1)] {
+            index.add(place(first, segment, block));
+        }
+        let firsts = |gone: Vec<Place>| gone.iter().map(|place| place.first).collect::<Vec<_>>();
+        assert_eq!((firsts(index.begin_at(4)), index.first()), (vec![], Some(5)));
+        assert_eq!((firsts(index.begin_at(7)), index.first(), index.bytes()), (vec![5], Some(7), 40));
+        assert_eq!(index.find(6), None);
+        assert_eq!(index.find(8).map(|place| (place.segment, place.first)), Some((2, 7)));
+        assert_eq!((firsts(index.begin_at(9)), index.first(), index.bytes()), (vec![7], Some(9), 10));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, io};
 
 use super::{
-    format::{BLOCK_BYTES, Header, Record, open, span},
+    format::{BLOCK_BYTES, Header, Record, Whole, open},
     segment::name_of,
     writer::Segment,
 };
@@ -185,9 +185,8 @@ fn walk_segment(
         }
         let batch = bytes.get(place..).unwrap_or_default();
         match open(batch, header.seed(place as u64)) {
-            Ok((records, count)) => {
+            Ok(Whole { records, count, span, .. }) => {
                 let blocks = |bytes: usize| u32::try_from(bytes / BLOCK_BYTES).unwrap_or(u32::MAX);
-                let span = span(records.len());
                 let at = At { segment: header.number, block: blocks(place), blocks: blocks(span) };
                 walk_batch(at, records, count, recovered, each).map_err(|reason| damage(header, place, reason))?;
                 recovered.batches += 1;
@@ -195,10 +194,7 @@ fn walk_segment(
             }
             Err(reason) if matches!(end, End::At(_)) => return Err(damage(header, place, reason)),
             Err(reason) => {
-                // One batch is under way at a time: behind one that is not whole there is none.
-                let later = (place + BLOCK_BYTES..bytes.len()).step_by(BLOCK_BYTES);
-                let follows = |later: &usize| open(&bytes[*later..], header.seed(*later as u64)).is_ok();
-                if let Some(later) = later.into_iter().find(follows) {
+                if let Some(later) = settled_behind(header, bytes, place) {
                     return Err(damage(header, place, &format!("{reason}, but a batch follows at byte {later}")));
                 }
                 let torn = batch.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
@@ -207,6 +203,17 @@ fn walk_segment(
             }
         }
     }
+}
+
+/// A batch behind this place that was written when all before the place, and what lies there, was on disk. One that was
+/// under way together with what lies there says so: it is part of a torn tail.
+fn settled_behind(header: &Header, bytes: &[u8], place: usize) -> Option<usize> {
+    (place + BLOCK_BYTES..bytes.len()).step_by(BLOCK_BYTES).find(|later| {
+        let whole = open(&bytes[*later..], header.seed(*later as u64));
+        whole.is_ok_and(|whole| {
+            later.saturating_sub(whole.unsettled as usize * BLOCK_BYTES) > place && !Mutant::AnyTail.is_in()
+        })
+    })
 }
 
 /// Gives the records of the batches at the beginning of a piece of a segment, and how many bytes these take. A batch
@@ -221,7 +228,7 @@ pub(crate) fn batches(
     let mut read = 0;
     while read < bytes.len() {
         let place = u64::from(at.block) * BLOCK_BYTES as u64 + read as u64;
-        let (records, count) = match open(&bytes[read..], header.seed(place)) {
+        let Whole { records, count, span, .. } = match open(&bytes[read..], header.seed(place)) {
             Ok(batch) => batch,
             Err(reason) if is_last => return Err(reason),
             // If it is damaged and not only cut off, the next piece begins with it.
@@ -229,7 +236,6 @@ pub(crate) fn batches(
             Err(_) => break,
         };
         let blocks = |bytes: usize| u32::try_from(bytes / BLOCK_BYTES).unwrap_or(u32::MAX);
-        let span = span(records.len());
         let here = At { segment: at.segment, block: at.block + blocks(read), blocks: blocks(span) };
         walk_batch(here, records, count, &mut Recovered::default(), each)?;
         read += span;
@@ -278,7 +284,7 @@ pub(crate) fn messages<'a>(
     (topic, epoch): (&str, u64),
     mut each: impl FnMut(u64, crate::record::Record<'a>),
 ) -> Result<(), &'static str> {
-    let (mut records, count) = open(batch, header.seed(u64::from(block) * BLOCK_BYTES as u64))?;
+    let Whole { mut records, count, .. } = open(batch, header.seed(u64::from(block) * BLOCK_BYTES as u64))?;
     let (mut names, mut wanted) = (0_u16, None);
     for _ in 0..count {
         match Record::read(&mut records).ok_or("its records are impossible")? {

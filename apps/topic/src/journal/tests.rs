@@ -47,7 +47,7 @@ impl Shelf {
             let mut bytes = header.write();
             for batch in 1..=3 {
                 let body = vec![7; if batch == 2 { 5_000 } else { 50 }];
-                bytes.extend(message(&header, bytes.len() as u64, number * 100 + batch, &body));
+                bytes.extend(message(&header, (bytes.len() as u64, 0), number * 100 + batch, &body));
             }
             bytes.resize(8 * BLOCK_BYTES, 0);
             shelf.files.insert(number, bytes);
@@ -77,11 +77,11 @@ impl Shelf {
     }
 }
 
-fn message(header: &Header, place: u64, offset: u64, body: &[u8]) -> Vec<u8> {
+fn message(header: &Header, (place, unsettled): (u64, u32), offset: u64, body: &[u8]) -> Vec<u8> {
     let mut batch = vec![0; HEAD_BYTES];
     Record::Name { epoch: 9, name: "chat/a" }.write(&mut batch);
     Record::Message { name: 0, offset, at_ms: 5, seq: None, from: "ada", body }.write(&mut batch);
-    seal(&mut batch, 2, header.seed(place));
+    seal(&mut batch, 2, unsettled, header.seed(place));
     batch
 }
 
@@ -171,6 +171,26 @@ fn a_torn_tail_is_cut_off_and_counted() {
     assert_eq!(recovered.expect("torn").torn_bytes, 2 * BLOCK + 1);
     assert_eq!(shelf.cuts.last(), Some(&(2, 4 * BLOCK)));
     assert_eq!(shelf.walk(true).1.expect("mended").torn_bytes, 0);
+}
+
+#[test]
+fn a_batch_that_was_under_way_with_a_torn_one_is_part_of_the_torn_tail() {
+    let mut shelf = Shelf::new(2);
+    let header = Header { shard: SHARD, origin: ORIGIN, number: 2, previous: 5 * BLOCK, own: 0 };
+    // It was written when the third batch, one block before it, was not on disk for sure.
+    let follower = message(&header, (5 * BLOCK, 1), 204, b"fourth");
+    shelf.files.entry(2).or_default()[5 * BLOCK_BYTES..6 * BLOCK_BYTES].copy_from_slice(&follower);
+    assert_eq!(shelf.walk(false).0, [101, 102, 103, 201, 202, 203, 204]);
+    let mut torn = shelf.clone();
+    torn.flip(2, 4 * BLOCK + 30);
+    assert_eq!(torn.walk(true).0, [101, 102, 103, 201, 202]);
+    assert_eq!(torn.cuts.last(), Some(&(2, 4 * BLOCK)), "and both are gone");
+    // The batches before were on disk.
+    for place in [BLOCK, 2 * BLOCK, 3 * BLOCK] {
+        let mut bad = shelf.clone();
+        bad.flip(2, place + 5);
+        assert_eq!(bad.damage().place, place.min(2 * BLOCK));
+    }
 }
 
 #[test]

@@ -14,12 +14,16 @@ use handler::{Cx, DiskOperation, FileId, Outcome, ShardId, Ticket};
 use super::{
     batch::{BATCH_BYTES, Batch, Waiting},
     format::{BLOCK_BYTES, Header},
-    segment::{draft_of, name_of},
+    making::{Draft, Spare},
+    reading::{Reading, Removal},
 };
 use crate::{mail::Mail, mutant::Mutant};
 
 /// Bytes of records that wait for the disk. More are refused: the disk is slower than those who publish.
 const WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Batches that are under way at a time: while the device works on one, the next one is on its way.
+const FLIGHTS_MAX: usize = 2;
 
 /// When a full or read-only disk is tried again.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -57,6 +61,9 @@ pub(crate) struct Flight {
     pub(crate) segment: u64,
     pub(crate) block: u32,
     pub(crate) blocks: u32,
+    ticket: u64,
+    /// What came of its write, which may be known before that of the one before.
+    outcome: Option<Result<(), io::Error>>,
 }
 
 /// What came of a disk operation.
@@ -77,11 +84,12 @@ pub(crate) enum Event {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Purpose {
+pub(super) enum Purpose {
     OpenDraft,
     Reserve,
     OpenSpare,
     ReserveSpare,
+    Fill,
     WriteHeader,
     Publish,
     Commit,
@@ -94,7 +102,7 @@ enum Purpose {
 }
 
 #[derive(Debug)]
-enum State {
+pub(super) enum State {
     /// A new segment is being made.
     Making,
     /// Batches can be written.
@@ -104,80 +112,49 @@ enum State {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Current {
-    number: u64,
-    file: FileId,
+pub(super) struct Current {
+    pub(super) number: u64,
+    pub(super) file: FileId,
     /// Where the next batch goes.
-    at: u64,
-}
-
-/// A file in which a segment is prepared.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Draft {
-    name: String,
-    /// When it is open.
-    file: Option<FileId>,
-}
-
-/// The segment after the next one, whose space is taken beforehand: while there is none, what is left of the segment that
-/// is being written belongs to what frees space.
-#[derive(PartialEq, Eq, Debug)]
-enum Spare {
-    Missing {
-        try_at: Option<Instant>,
-    },
-    Making(Draft),
-    Ready(Draft),
-    /// This file system takes no space beforehand.
-    Impossible,
+    pub(super) at: u64,
+    /// All before this is on disk.
+    pub(super) settled: u64,
+    /// So much of it was filled with zeros.
+    pub(super) filled: u64,
 }
 
 /// The journal of one shard.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    shard: ShardId,
-    origin: u64,
-    segment_bytes: u64,
-    state: State,
-    current: Option<Current>,
+    pub(super) shard: ShardId,
+    pub(super) origin: u64,
+    pub(super) segment_bytes: u64,
+    pub(super) state: State,
+    pub(super) current: Option<Current>,
     /// The number of the segment that is made next, and how many bytes of the one before count.
-    next: (u64, u64),
-    draft: Option<Draft>,
+    pub(super) next: (u64, u64),
+    pub(super) draft: Option<Draft>,
     /// How many drafts there were.
-    drafts: u64,
-    spare: Spare,
+    pub(super) drafts: u64,
+    pub(super) spare: Spare,
     /// There is no space for a spare segment.
-    is_tight: bool,
+    pub(super) is_tight: bool,
     pub(crate) segments: BTreeMap<u64, Segment>,
-    files: BTreeMap<u64, Reading>,
+    pub(super) files: BTreeMap<u64, Reading>,
     open: Batch,
     queue: VecDeque<Batch>,
     queued_bytes: usize,
-    flight: Option<Flight>,
+    flights: VecDeque<Flight>,
     purposes: BTreeMap<u64, Purpose>,
-    tickets: u64,
+    pub(super) tickets: u64,
     /// The oldest segment, which goes before any other does, so that a crash never leaves a hole.
-    removal: Option<Removal>,
+    pub(super) removal: Option<Removal>,
     hasher: RandomState,
     /// Counts what happens, for whoever shows it.
     pub(crate) revision: u64,
     pub(crate) commits: u64,
     pub(crate) bytes_written: u64,
     pub(crate) troubles: u64,
-}
-
-/// A segment that goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Removal {
-    UnderWay(u64),
-    Failed(u64),
-}
-
-/// A file that is read.
-#[derive(Debug)]
-enum Reading {
-    Opening(Vec<(u32, u32)>),
-    Open(FileId),
 }
 
 impl Journal {
@@ -204,7 +181,7 @@ impl Journal {
             open: Batch::new(hasher.clone()),
             queue: VecDeque::new(),
             queued_bytes: 0,
-            flight: None,
+            flights: VecDeque::new(),
             purposes: BTreeMap::new(),
             tickets: 0,
             removal: None,
@@ -248,12 +225,12 @@ impl Journal {
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.queued_bytes
             + self.open.len()
-            + self.flight.as_ref().map_or(0, |flight| flight.blocks as usize * BLOCK_BYTES)
+            + self.flights.iter().map(|flight| flight.blocks as usize * BLOCK_BYTES).sum::<usize>()
     }
 
     /// Whether nothing waits for the disk.
     pub(crate) fn is_settled(&self) -> bool {
-        self.open.is_empty() && self.queue.is_empty() && self.flight.is_none()
+        self.open.is_empty() && self.queue.is_empty() && self.flights.is_empty()
     }
 
     /// The batch that is being filled.
@@ -267,7 +244,7 @@ impl Journal {
     /// Lets something wait until all that was recorded before is on disk; gives it back if that is so already.
     pub(crate) fn wait(&mut self, waiting: Waiting) -> Option<Waiting> {
         let last = if self.open.is_empty() { self.queue.back_mut() } else { Some(&mut self.open) };
-        match last.or(self.flight.as_mut().map(|flight| &mut flight.batch)) {
+        match last.or(self.flights.back_mut().map(|flight| &mut flight.batch)) {
             Some(batch) => batch.waiting.push(waiting),
             None => return Some(waiting),
         }
@@ -280,113 +257,48 @@ impl Journal {
         self.queue.push_back(batch);
     }
 
-    /// Writes the next batch, if there is one and none is under way. While one is, the next one grows: that is all that
-    /// group commit needs.
+    /// Writes the next batches, as many as may be under way. While they are, the next one grows: that is all that group
+    /// commit needs.
     pub(crate) fn flush(&mut self, cx: &mut Cx<'_, Mail>) {
-        if !matches!(self.state, State::Ready) || self.flight.is_some() {
-            return;
+        while matches!(self.state, State::Ready) && self.flights.len() < FLIGHTS_MAX && self.take_off(cx) {}
+    }
+
+    fn take_off(&mut self, cx: &mut Cx<'_, Mail>) -> bool {
+        if self.is_failing() {
+            return false;
         }
         if self.queue.is_empty() && !self.open.is_empty() {
             self.close_batch();
         }
-        let Some(current) = &mut self.current else { return };
-        let Some(batch) = self.queue.front() else { return };
-        if current.at + batch.span() as u64 > self.segment_bytes && current.at > BLOCK_BYTES as u64 {
-            return self.roll(cx);
+        let (Some(current), Some(batch)) = (&self.current, self.queue.front()) else { return false };
+        let end = current.at + batch.span() as u64;
+        let is_over = end > self.segment_bytes || (end > current.filled && self.has_filled_spare());
+        if is_over && current.at > BLOCK_BYTES as u64 {
+            if self.flights.is_empty() {
+                self.roll(cx);
+            }
+            return false;
         }
-        let Some(mut batch) = self.queue.pop_front() else { return };
+        let (Some(current), Some(mut batch)) = (&mut self.current, self.queue.pop_front()) else { return false };
         self.queued_bytes -= batch.len();
-        let Current { number, file, at } = *current;
+        let Current { number, file, at, settled, .. } = *current;
+        current.at = end;
         let header = Header { shard: self.shard.0, origin: self.origin, number, previous: 0, own: 0 };
-        let bytes = batch.seal(header.seed(at));
         let blocks = |bytes: u64| u32::try_from(bytes / BLOCK_BYTES as u64).expect("a segment is below 16 TiB");
+        let bytes = batch.seal(blocks(at - settled), header.seed(at));
         let (block, blocks) = (blocks(at), blocks(bytes.len() as u64));
-        self.flight = Some(Flight { batch, segment: number, block, blocks });
         self.disk(cx, Purpose::Commit, DiskOperation::Write { file, offset: at, bytes });
+        self.flights.push_back(Flight { batch, segment: number, block, blocks, ticket: self.tickets, outcome: None });
+        true
     }
 
     /// The next segment.
     fn roll(&mut self, cx: &mut Cx<'_, Mail>) {
-        if let Some(Current { number, file, at }) = self.current.take() {
-            self.next = (number + 1, at);
+        if let Some(Current { number, file, settled, .. }) = self.current.take() {
+            self.next = (number + 1, settled);
             self.disk(cx, Purpose::Other, DiskOperation::Close { file });
         }
         self.make(cx);
-    }
-
-    fn make(&mut self, cx: &mut Cx<'_, Mail>) {
-        self.state = State::Making;
-        if matches!(self.spare, Spare::Ready(_))
-            && let Spare::Ready(draft) = std::mem::replace(&mut self.spare, Spare::Missing { try_at: None })
-        {
-            self.draft = Some(draft);
-            return self.write_header(cx);
-        }
-        let name = self.draft_name(self.next.0);
-        self.draft = Some(Draft { name: name.clone(), file: None });
-        self.disk(cx, Purpose::OpenDraft, DiskOperation::Open { name, create: true });
-    }
-
-    /// A name for a draft that no other one had in this run.
-    pub(crate) fn draft_name(&mut self, number: u64) -> String {
-        self.drafts += 1;
-        draft_of(number, self.drafts)
-    }
-
-    /// Takes the space of the segment after the next one.
-    fn make_spare(&mut self, cx: &mut Cx<'_, Mail>) {
-        if let Spare::Missing { try_at } = self.spare
-            && try_at.is_none_or(|at| at <= cx.now)
-        {
-            let name = self.draft_name(self.next.0 + 1);
-            self.spare = Spare::Making(Draft { name: name.clone(), file: None });
-            self.disk(cx, Purpose::OpenSpare, DiskOperation::Open { name, create: true });
-        }
-    }
-
-    fn spare_opened(&mut self, cx: &mut Cx<'_, Mail>, outcome: Outcome) {
-        match (&mut self.spare, outcome) {
-            (Spare::Making(draft), Outcome::Opened { file, .. }) => {
-                draft.file = Some(file);
-                let bytes = self.segment_bytes;
-                self.disk(cx, Purpose::ReserveSpare, DiskOperation::Allocate { file, bytes });
-            }
-            (_, Outcome::Failed(error)) => self.spare_failed(cx, &error),
-            (_, Outcome::Opened { .. } | Outcome::Read(_) | Outcome::Done) => {}
-        }
-    }
-
-    fn spare_reserved(&mut self, cx: &mut Cx<'_, Mail>, outcome: &Outcome) {
-        if let Outcome::Failed(error) = outcome {
-            return self.spare_failed(cx, error);
-        }
-        self.spare = match std::mem::replace(&mut self.spare, Spare::Impossible) {
-            Spare::Making(draft) => Spare::Ready(draft),
-            other => other,
-        };
-        self.is_tight = false;
-    }
-
-    /// There is no spare segment for now. A disk in other trouble than lack of space shows that elsewhere.
-    fn spare_failed(&mut self, cx: &mut Cx<'_, Mail>, error: &io::Error) {
-        let next = match error.kind() {
-            io::ErrorKind::Unsupported => Spare::Impossible,
-            _ => Spare::Missing { try_at: Some(cx.now + RETRY_AFTER) },
-        };
-        if let Spare::Making(draft) = std::mem::replace(&mut self.spare, next) {
-            self.discard(cx, draft);
-        }
-        if is_full(error) {
-            self.troubles += u64::from(!self.is_tight);
-            self.is_tight = true;
-        }
-    }
-
-    fn discard(&mut self, cx: &mut Cx<'_, Mail>, Draft { name, file }: Draft) {
-        if let Some(file) = file {
-            self.disk(cx, Purpose::Other, DiskOperation::Close { file });
-            self.disk(cx, Purpose::Other, DiskOperation::Remove { name });
-        }
     }
 
     /// Tries again what trouble kept from being done.
@@ -407,33 +319,12 @@ impl Journal {
             State::Stuck { retry_at, .. } => retry_at,
             State::Making | State::Ready => match self.spare {
                 Spare::Missing { try_at } => try_at,
-                Spare::Making(_) | Spare::Ready(_) | Spare::Impossible => None,
+                Spare::Making(_) | Spare::Held(_) | Spare::Impossible => None,
             },
         }
     }
 
-    /// Reads blocks of a segment; [`Event::Read`] brings them.
-    pub(crate) fn read(&mut self, cx: &mut Cx<'_, Mail>, segment: u64, (block, blocks): (u32, u32)) {
-        match self.files.get_mut(&segment) {
-            Some(Reading::Opening(wanted)) => wanted.push((block, blocks)),
-            Some(Reading::Open(file)) => {
-                let file = *file;
-                self.start_read(cx, file, segment, (block, blocks));
-            }
-            None => {
-                self.files.insert(segment, Reading::Opening(vec![(block, blocks)]));
-                let operation = DiskOperation::Open { name: name_of(segment), create: false };
-                self.disk(cx, Purpose::OpenToRead { segment }, operation);
-            }
-        }
-    }
-
-    fn start_read(&mut self, cx: &mut Cx<'_, Mail>, file: FileId, segment: u64, (block, blocks): (u32, u32)) {
-        let (offset, len) = (u64::from(block) * BLOCK_BYTES as u64, blocks as usize * BLOCK_BYTES);
-        self.disk(cx, Purpose::Read { segment, block }, DiskOperation::Read { file, offset, len });
-    }
-
-    fn disk(&mut self, cx: &mut Cx<'_, Mail>, purpose: Purpose, operation: DiskOperation) {
+    pub(super) fn disk(&mut self, cx: &mut Cx<'_, Mail>, purpose: Purpose, operation: DiskOperation) {
         self.tickets += 1;
         self.purposes.insert(self.tickets, purpose);
         cx.disk(Ticket(self.tickets), operation);
@@ -444,12 +335,9 @@ impl Journal {
         self.revision += 1;
         let Some(purpose) = self.purposes.remove(&ticket.0) else { return Vec::new() };
         let event = match (purpose, outcome) {
+            (Purpose::Commit, outcome) => return self.landed(cx, ticket.0, outcome),
             (Purpose::OpenDraft, Outcome::Opened { file, .. }) => {
-                if let Some(draft) = &mut self.draft {
-                    draft.file = Some(file);
-                }
-                let bytes = self.segment_bytes;
-                self.disk(cx, Purpose::Reserve, DiskOperation::Allocate { file, bytes });
+                self.draft_opened(cx, file);
                 Event::None
             }
             (Purpose::Reserve, outcome) => self.reserved(cx, outcome),
@@ -461,15 +349,12 @@ impl Journal {
                 self.spare_reserved(cx, &outcome);
                 Event::None
             }
+            (Purpose::Fill, outcome) => self.filled(cx, ticket.0, &outcome),
             (Purpose::WriteHeader, Outcome::Done) => {
-                if let Some(Draft { name, .. }) = &self.draft {
-                    let (from, to) = (name.clone(), name_of(self.next.0));
-                    self.disk(cx, Purpose::Publish, DiskOperation::Rename { from, to });
-                }
+                self.publish(cx);
                 Event::None
             }
             (Purpose::Publish, Outcome::Done) => self.made(cx),
-            (Purpose::Commit, Outcome::Done) => self.committed(cx),
             (Purpose::OpenToRead { segment }, outcome) => return self.opened_to_read(cx, segment, outcome),
             (Purpose::Read { segment, block }, outcome) => {
                 let blocks = match outcome {
@@ -493,56 +378,68 @@ impl Journal {
         vec![event]
     }
 
-    /// Where the file system cannot reserve room, a full disk shows itself later.
-    fn reserved(&mut self, cx: &mut Cx<'_, Mail>, outcome: Outcome) -> Event {
-        if let Outcome::Failed(error) = &outcome
-            && error.kind() != io::ErrorKind::Unsupported
-        {
-            return self.failed(cx, Purpose::Reserve, error);
-        }
-        self.write_header(cx);
-        Event::None
-    }
-
-    fn write_header(&mut self, cx: &mut Cx<'_, Mail>) {
-        let Some(file) = self.draft.as_ref().and_then(|draft| draft.file) else { return };
-        let (number, previous) = self.next;
-        let header = Header { shard: self.shard.0, origin: self.origin, number, previous, own: 0 };
-        let bytes = header.write().into();
-        self.disk(cx, Purpose::WriteHeader, DiskOperation::Write { file, offset: 0, bytes });
-    }
-
-    fn made(&mut self, cx: &mut Cx<'_, Mail>) -> Event {
-        let Some(file) = self.draft.take().and_then(|draft| draft.file) else { return Event::None };
-        let at = BLOCK_BYTES as u64;
-        self.current = Some(Current { number: self.next.0, file, at });
-        self.segments.insert(self.next.0, Segment { length: at, live: 0, previous: self.next.1 });
-        self.state = State::Ready;
-        self.flush(cx);
-        self.make_spare(cx);
-        Event::None
-    }
-
     /// A fault: what is being written counts as committed.
     pub(crate) fn believe(&mut self, cx: &mut Cx<'_, Mail>) -> Option<Event> {
-        (Mutant::AckBeforeSync.is_in() && self.flight.is_some()).then(|| self.committed(cx))
+        if !Mutant::AckBeforeSync.is_in() {
+            return None;
+        }
+        let event = self.flights.pop_front().map(|flight| self.committed(flight));
+        self.flush(cx);
+        event
     }
 
-    fn committed(&mut self, cx: &mut Cx<'_, Mail>) -> Event {
-        let (Some(flight), Some(current)) = (self.flight.take(), &mut self.current) else { return Event::None };
+    /// The write of a batch ended. One counts when those before it do.
+    fn landed(&mut self, cx: &mut Cx<'_, Mail>, ticket: u64, outcome: Outcome) -> Vec<Event> {
+        let Some(flight) = self.flights.iter_mut().find(|flight| flight.ticket == ticket) else { return Vec::new() };
+        flight.outcome = Some(match outcome {
+            Outcome::Failed(error) => Err(error),
+            Outcome::Opened { .. } | Outcome::Read(_) | Outcome::Done => Ok(()),
+        });
+        let mut events = Vec::with_capacity(FLIGHTS_MAX);
+        let counts = |flight: &Flight| matches!(flight.outcome, Some(Ok(())));
+        let looks_at = if Mutant::OutOfOrder.is_in() { FLIGHTS_MAX } else { 1 };
+        while (!self.is_failing() || Mutant::BelieveTheRest.is_in()) && self.flights.iter().take(looks_at).any(counts) {
+            let Some(flight) = self.flights.pop_front() else { break };
+            events.push(self.committed(flight));
+        }
+        if self.is_failing() {
+            events.extend(self.give_up(cx));
+        } else {
+            self.flush(cx);
+            self.fill_spare(cx);
+        }
+        events
+    }
+
+    /// With one batch all that are under way have failed: a sync that fails may take from the next one of the same file
+    /// what that would have failed for. Nothing may be under way in a file that is given up.
+    fn give_up(&mut self, cx: &mut Cx<'_, Mail>) -> Option<Event> {
+        if self.flights.iter().any(|flight| flight.outcome.is_none()) {
+            return None;
+        }
+        let error = self.flights.iter_mut().find_map(|flight| flight.outcome.take()?.err())?;
+        Some(self.failed(cx, Purpose::Commit, &error))
+    }
+
+    fn is_failing(&self) -> bool {
+        self.flights.iter().any(|flight| matches!(flight.outcome, Some(Err(_))))
+    }
+
+    fn committed(&mut self, flight: Flight) -> Event {
         let bytes = u64::from(flight.blocks) * BLOCK_BYTES as u64;
-        current.at += bytes;
-        if let Some(segment) = self.segments.get_mut(&current.number) {
-            segment.length = current.at;
+        if let Some(current) = &mut self.current {
+            current.settled += bytes;
+            if let Some(segment) = self.segments.get_mut(&current.number) {
+                segment.length = current.settled;
+            }
         }
         self.commits += 1;
         self.bytes_written += bytes;
-        self.flush(cx);
         Event::Committed(flight)
     }
 
     /// A batch that failed is behind what counts of its segment: the next one says so before anything else is written.
-    fn failed(&mut self, cx: &mut Cx<'_, Mail>, purpose: Purpose, error: &io::Error) -> Event {
+    pub(super) fn failed(&mut self, cx: &mut Cx<'_, Mail>, purpose: Purpose, error: &io::Error) -> Event {
         let trouble = match error.kind() {
             _ if is_full(error) => Trouble::Full,
             io::ErrorKind::ReadOnlyFilesystem => Trouble::ReadOnly,
@@ -555,12 +452,12 @@ impl Journal {
         if let Some(draft) = self.draft.take() {
             self.discard(cx, draft);
         }
-        if let Some(Current { number, file, at }) = self.current.take() {
-            self.next = (number + 1, at);
-            if self.flight.is_some() && !Mutant::NoBlank.is_in() {
+        if let Some(Current { number, file, settled: offset, .. }) = self.current.take() {
+            self.next = (number + 1, offset);
+            if !self.flights.is_empty() && !Mutant::NoBlank.is_in() {
                 // The kernel may show a batch to the next run that is not on the disk: nothing must be built on it.
                 let bytes = Bytes::from_static(&[0; BLOCK_BYTES]);
-                self.disk(cx, Purpose::Blank { file }, DiskOperation::Write { file, offset: at, bytes });
+                self.disk(cx, Purpose::Blank { file }, DiskOperation::Write { file, offset, bytes });
             } else {
                 self.disk(cx, Purpose::Other, DiskOperation::Close { file });
             }
@@ -568,38 +465,9 @@ impl Journal {
         let retry_at = (trouble != Trouble::Failed).then(|| cx.now + RETRY_AFTER);
         self.state = State::Stuck { trouble, retry_at };
         self.queued_bytes = 0;
-        let flight = self.flight.take().map(|flight| flight.batch);
+        let flights = self.flights.drain(..).map(|flight| flight.batch);
         let open = std::mem::replace(&mut self.open, Batch::new(self.hasher.clone()));
-        Event::Refused(flight.into_iter().chain(self.queue.drain(..)).chain([open]).collect())
-    }
-
-    fn opened_to_read(&mut self, cx: &mut Cx<'_, Mail>, segment: u64, outcome: Outcome) -> Vec<Event> {
-        if !matches!(self.files.get(&segment), Some(Reading::Opening(_))) {
-            // It is held open already; what this name means now may be something else.
-            if let Outcome::Opened { file, .. } = outcome {
-                self.close(cx, file);
-            }
-            return Vec::new();
-        }
-        let Some(Reading::Opening(wanted)) = self.files.remove(&segment) else { return Vec::new() };
-        match outcome {
-            Outcome::Opened { file, .. } if !self.segments.contains_key(&segment) => {
-                // It went meanwhile. Those who wait find out when they ask again.
-                self.disk(cx, Purpose::Other, DiskOperation::Close { file });
-                let read = |block| Event::Read { segment, block, blocks: Err(io::ErrorKind::NotFound.into()) };
-                wanted.into_iter().map(|(block, _)| read(block)).collect()
-            }
-            Outcome::Opened { file, .. } => {
-                self.files.insert(segment, Reading::Open(file));
-                wanted.into_iter().for_each(|blocks| self.start_read(cx, file, segment, blocks));
-                Vec::new()
-            }
-            Outcome::Failed(error) => {
-                let read = |block| Event::Read { segment, block, blocks: Err(error.kind().into()) };
-                wanted.into_iter().map(|(block, _)| read(block)).collect()
-            }
-            Outcome::Read(_) | Outcome::Done => Vec::new(),
-        }
+        Event::Refused(flights.chain(self.queue.drain(..)).chain([open]).collect())
     }
 
     /// Whether nothing is written to a segment any more.
@@ -620,92 +488,9 @@ impl Journal {
     pub(crate) fn close(&mut self, cx: &mut Cx<'_, Mail>, file: FileId) {
         self.disk(cx, Purpose::Other, DiskOperation::Close { file });
     }
-
-    /// Removes what was prepared for a segment.
-    pub(crate) fn remove_draft(&mut self, cx: &mut Cx<'_, Mail>, name: String) {
-        self.disk(cx, Purpose::Other, DiskOperation::Remove { name });
-    }
-
-    /// The oldest segment that is on disk, also if it is going.
-    pub(crate) fn oldest_on_disk(&self) -> Option<u64> {
-        let going = self.removal.map(|(Removal::UnderWay(number) | Removal::Failed(number))| number);
-        going.or_else(|| self.segments.first_key_value().map(|(number, _)| *number))
-    }
-
-    /// The file of a segment that gets another one of the same name: whoever reads goes on with it. What was asked of the
-    /// name meanwhile is read here, too.
-    pub(crate) fn hold(&mut self, cx: &mut Cx<'_, Mail>, segment: u64, file: FileId) {
-        match self.files.remove(&segment) {
-            Some(Reading::Open(open)) => {
-                self.files.insert(segment, Reading::Open(open));
-                self.close(cx, file);
-            }
-            waiting => {
-                self.files.insert(segment, Reading::Open(file));
-                if let Some(Reading::Opening(wanted)) = waiting {
-                    wanted.into_iter().for_each(|blocks| self.start_read(cx, file, segment, blocks));
-                }
-            }
-        }
-    }
-
-    /// A segment was written anew: it is so long now, and is read from this file.
-    pub(crate) fn replaced(&mut self, cx: &mut Cx<'_, Mail>, number: u64, length: u64, file: FileId) {
-        if let Some(segment) = self.segments.get_mut(&number) {
-            segment.length = length;
-        }
-        if let Some(Reading::Open(old)) = self.files.insert(number, Reading::Open(file)) {
-            self.close(cx, old);
-        }
-    }
-
-    /// Removes the oldest segment, if nothing is written to it.
-    pub(crate) fn remove_oldest(&mut self, cx: &mut Cx<'_, Mail>) {
-        let Some((number, _)) = self.segments.first_key_value() else { return };
-        let number = *number;
-        if self.is_removing(cx) || number >= self.next.0 {
-            return;
-        }
-        self.segments.remove(&number);
-        if let Some(Reading::Open(file)) = self.files.get(&number) {
-            let file = *file;
-            self.files.remove(&number);
-            self.disk(cx, Purpose::Other, DiskOperation::Close { file });
-        }
-        self.start_removal(cx, number);
-    }
-
-    /// Whether a segment is being removed; if that has failed it is tried again.
-    pub(crate) fn is_removing(&mut self, cx: &mut Cx<'_, Mail>) -> bool {
-        if let Some(Removal::Failed(number)) = self.removal {
-            self.start_removal(cx, number);
-        }
-        self.removal.is_some()
-    }
-
-    fn start_removal(&mut self, cx: &mut Cx<'_, Mail>, number: u64) {
-        self.removal = Some(Removal::UnderWay(number));
-        self.disk(cx, Purpose::Remove, DiskOperation::Remove { name: name_of(number) });
-    }
-
-    fn removed(&mut self, outcome: &Outcome) -> Event {
-        match (self.removal, outcome) {
-            // One that is gone is so for sure when the next one is.
-            (Some(Removal::UnderWay(number)), Outcome::Failed(error))
-                if error.kind() != io::ErrorKind::NotFound && !Mutant::HastyRemoval.is_in() =>
-            {
-                self.removal = Some(Removal::Failed(number));
-                Event::None
-            }
-            _ => {
-                self.removal = None;
-                Event::Removed
-            }
-        }
-    }
 }
 
-fn is_full(error: &io::Error) -> bool {
+pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

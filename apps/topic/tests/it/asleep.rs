@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use handler::{Code, Message, Peer, PeerInfo, Push};
 use rand::Rng;
-use simnet::CrashPlan;
+use simnet::{CrashPlan, DiskConfig, Latency};
 use topic::{Change, Limits, Size, Stats, Watermark};
 
 use crate::{
-    disk::{Heard, Stop},
+    disk::{Heard, NOBODY, Stop, disk_config},
     reader::Story,
 };
 
@@ -77,6 +77,8 @@ fn topics_without_messages_leave_memory_and_go_on_where_they_were() {
         story.stop(POWER);
         run(&mut story);
         story.check_recovered();
+        // Of some the last segment had old messages, which go first.
+        story.pass(AGE);
         assert_eq!((size(&story).topics, size(&story).asleep), (0, rooms.len()), "also after a new start");
     }
     let before = story.mark_of(READER, "room/0").expect("it has read that");
@@ -140,6 +142,93 @@ fn too_many_topics_are_forgotten_once_no_segment_has_a_message_of_them() {
     }
     println!("{forgotten} were forgotten");
     assert!(forgotten > 60);
+}
+
+/// Says something of messages of a room, of each in two ways.
+fn say(story: &mut Story, room: &str, offsets: std::ops::Range<u64>) {
+    story.machine.call(0, |topics, _| {
+        let of = |offset| [topics.instead(room, offset, b"{}"), topics.say_of(room, ("edits/", offset), b"[]")];
+        let changes: Vec<Change> = offsets.flat_map(of).flatten().collect();
+        topics.record(room, &changes, NOBODY).expect("there is room");
+    });
+}
+
+/// How many facts there are about messages of a room, and whether it has begun.
+fn said(story: &Story, room: &str) -> (usize, bool) {
+    let topics = &story.machine.shards[0].topics;
+    let said = ["instead/", "edits/"].into_iter().map(|kind| topics.facts(room, kind, None).count()).sum();
+    (said, topics.tail(room).head > 0)
+}
+
+/// What was said of a topic's messages keeps no topic, and nothing of it outlives the topic, wherever the power goes.
+#[test]
+fn topics_are_forgotten_with_what_was_said_of_their_messages() {
+    let (mut forgotten, mut met) = (0, 0);
+    for seed in 0..6 {
+        let mut story = begin(seed, 4);
+        story.crowded = true;
+        run(&mut story);
+        let rooms: Vec<String> = (0..60).map(|n| format!("room/{n}")).collect();
+        for (round, room) in rooms.iter().enumerate() {
+            // Nobody publishes here again: what is said of it would stay for ever.
+            write(&mut story, room, 12);
+            assert!(said(&story, room).1, "there is no place for {room}");
+            say(&mut story, room, 1..4);
+            let ms = story.machine.rng.random_range(30_000..70_000);
+            story.pass(Duration::from_millis(ms));
+            if round % 4 == 3 {
+                // About when a look forgets some.
+                let to_look = 5_000 - (story.machine.elapsed().as_millis() as u64 % 5_000);
+                let us = story.machine.rng.random_range(0..6_000);
+                story.pass(Duration::from_millis(to_look) + Duration::from_micros(us));
+                forgotten += stats(&story).forgotten;
+                let how = if story.machine.rng.random() { Stop::Kill } else { POWER };
+                story.stop(how);
+                run(&mut story);
+                story.check_recovered();
+            }
+            for room in &rooms {
+                let (said, has_begun) = said(&story, room);
+                assert!(said == if has_begun { 6 } else { 0 }, "{room}: {said} facts, {has_begun}");
+                met += u64::from(has_begun);
+            }
+            let Size { topics, asleep, .. } = size(&story);
+            assert!(topics + asleep < 16, "{topics} and {asleep}");
+        }
+        forgotten += stats(&story).forgotten;
+        assert_eq!(story.refused, 0);
+    }
+    println!("{forgotten} were forgotten, {met} times one was not");
+    assert!(forgotten > 200 && met > 1_000);
+}
+
+/// So much can be said of one topic that it goes in steps.
+#[test]
+fn what_was_said_a_thousand_times_is_forgotten_in_steps() {
+    let mut story = begin(8, 4);
+    story.crowded = true;
+    run(&mut story);
+    write(&mut story, "room/said", 12);
+    for part in 0..20 {
+        say(&mut story, "room/said", part * 400..(part + 1) * 400);
+        story.pass(Duration::from_millis(50));
+    }
+    let (mut before, mut steps) = (said(&story, "room/said").0, 0);
+    assert_eq!(before, 16_000);
+    for n in 0..40 {
+        write(&mut story, &format!("room/{n}"), 12);
+        for _ in 0..900 {
+            story.pass(Duration::from_millis(50));
+            let (now, has_begun) = said(&story, "room/said");
+            assert!(now <= before && before - now <= 8_000, "{before} and then {now}");
+            assert_eq!(has_begun, now > 0, "the rest goes with it");
+            let waiting = story.machine.shards[0].topics.journal().expect("there is one").waiting_bytes;
+            assert!(waiting < 1024 * 1024, "{waiting} bytes at once");
+            steps += u64::from(now < before);
+            before = now;
+        }
+    }
+    assert_eq!((before, steps > 1), (0, true), "after {steps} steps");
 }
 
 #[test]
@@ -258,6 +347,92 @@ fn marks_go_with_the_history_that_they_are_of() {
     run(&mut story);
     story.pass(Duration::from_secs(6));
     assert_eq!((marks(&story), story.machine.shards[0].topics.watermark("room/0", "ada")), (0, None));
+}
+
+/// Somebody comes to a room that has no messages any more, raises a mark and leaves.
+fn read_and_leave(story: &mut Story, room: &str) {
+    story.hear();
+    let peer = Peer { index: 99, generation: 0 };
+    story.machine.open(0, peer, &PeerInfo { user: "eve".into(), device: "x".into(), guest: false });
+    story.machine.say((0, peer), Message::Sub { id: 1, topic: room, epoch: None, after: None });
+    story.machine.say((0, peer), Message::Ack { topic: room, delivered: 2, read: 1 });
+    story.machine.close(0, peer);
+    story.machine.heard.clear();
+}
+
+const MARK: Option<Watermark> = Some(Watermark { delivered: 2, read: 1 });
+
+fn mark_of_eve(story: &Story, room: &str) -> Option<Watermark> {
+    story.machine.shards[0].topics.watermark(room, "eve")
+}
+
+/// A disk in trouble takes no marks: their topics stay awake until it does, and then they are on disk.
+#[test]
+fn no_topic_sleeps_before_its_marks_are_on_disk() {
+    for seed in 0..20 {
+        let mut story = begin(seed, 8);
+        story.troubled = true;
+        run(&mut story);
+        write(&mut story, "room/a", 9);
+        write(&mut story, "room/b", 9);
+        story.pass(AGE);
+        assert_eq!((size(&story).topics, size(&story).asleep), (0, 2));
+        if seed % 4 == 1 {
+            // A look for what may go comes while the mark is on its way.
+            let slow = Latency { min: Duration::from_secs(6), max: Duration::from_secs(6) };
+            story.machine.shards[0].disk.configure(DiskConfig { write_latency: slow, ..disk_config() });
+        }
+        story.machine.shards[0].disk.set_read_only(true);
+        if seed % 2 == 0 {
+            // The trouble is known; else the batch with the mark is the one that finds it.
+            write(&mut story, "room/b", 1);
+        }
+        read_and_leave(&mut story, "room/a");
+        story.pass(Duration::from_secs(30));
+        assert_eq!((mark_of_eve(&story, "room/a"), size(&story).topics), (MARK, 1), "it waits for the disk");
+        story.repair();
+        story.pass(Duration::from_secs(30));
+        assert_eq!((mark_of_eve(&story, "room/a"), size(&story).topics), (MARK, 0), "it is asleep");
+        assert_eq!(stats(&story).marks_lost, 0);
+        story.stop(Stop::Kill);
+        run(&mut story);
+        assert_eq!(mark_of_eve(&story, "room/a"), MARK);
+    }
+}
+
+/// After a disk has failed for good nothing is waited for; and a place that somebody needs is not kept for marks either.
+#[test]
+fn marks_that_cannot_be_written_are_given_up_when_the_disk_has_failed_or_places_are_needed() {
+    for seed in 0..20 {
+        let mut story = begin(seed, 4);
+        story.troubled = true;
+        run(&mut story);
+        let rooms: Vec<String> = (0..6).map(|n| format!("room/{n}")).collect();
+        for room in &rooms {
+            write(&mut story, room, 9);
+            story.pass(AGE);
+        }
+        assert_eq!((size(&story).topics, size(&story).asleep), (0, 6));
+        let has_failed = seed % 2 == 0;
+        if has_failed {
+            story.machine.shards[0].disk.fail_next_write();
+        } else {
+            story.machine.shards[0].disk.set_read_only(true);
+        }
+        rooms[..4].iter().for_each(|room| read_and_leave(&mut story, room));
+        story.pass(Duration::from_secs(10));
+        let (topics, lost) = if has_failed { (0, 4) } else { (4, 0) };
+        assert_eq!((size(&story).topics, stats(&story).marks_lost), (topics, lost));
+        // Whoever wants another room gets it.
+        story.subscribe_from_start(READER, &rooms[5]);
+        story.pass(Duration::from_secs(1));
+        assert!(story.mark_of(READER, &rooms[5]).is_some(), "it is refused");
+        assert_eq!(stats(&story).marks_lost, if has_failed { 4 } else { 1 });
+        story.repair();
+        story.pass(Duration::from_secs(10));
+        let kept = rooms.iter().filter(|room| mark_of_eve(&story, room) == MARK).count();
+        assert_eq!((kept, size(&story).topics), (if has_failed { 0 } else { 3 }, 1));
+    }
 }
 
 /// What is known of a refusal by whoever gets it: a reason, and when to try again.

@@ -26,6 +26,12 @@ pub(crate) const ORIGIN: u64 = 0x05ee_d0fa_d15c;
 /// When the first run starts, in milliseconds since 1970.
 const EPOCH_MS: u64 = 1_000_000;
 
+/// The kinds of facts about messages that there are beside those that replace them.
+const KINDS: &[&str] = &["edits/"];
+
+/// The token of changes that no story waits for.
+pub(crate) const NOBODY: u64 = u64::MAX;
+
 /// Too many open files, as Linux says it.
 const EMFILE: i32 = 24;
 
@@ -150,6 +156,7 @@ impl Machine {
             }
             shard.topics = Topics::new(self.limits, self.rng.random());
             shard.topics.reserve(self.reserved);
+            shard.topics.speak_of_messages(KINDS);
             let mut folder = Folder { disk: &mut shard.disk, fuse };
             let found = shard.topics.recover((ShardId(number as u16), ORIGIN), vec!["memory/*".into()], &mut folder)?;
             sum.segments += found.segments;
@@ -261,7 +268,7 @@ impl Machine {
     }
 
     /// One turn of a shard, and all mail that comes of it.
-    fn call<R>(&mut self, shard: usize, work: impl FnOnce(&mut Topics, &mut Cx<'_, Mail>) -> R) -> R {
+    pub(crate) fn call<R>(&mut self, shard: usize, work: impl FnOnce(&mut Topics, &mut Cx<'_, Mail>) -> R) -> R {
         let result = self.turn(shard, work);
         while let Some((from, to, mail)) = self.mail.pop_front() {
             let to = usize::from(to.0);
@@ -357,7 +364,10 @@ impl Shard {
 fn kind(operation: &DiskOperation) -> DiskKind {
     match operation {
         DiskOperation::Open { .. } | DiskOperation::Read { .. } | DiskOperation::Close { .. } => DiskKind::Read,
-        DiskOperation::Allocate { .. } | DiskOperation::Write { .. } | DiskOperation::Remove { .. } => DiskKind::Write,
+        DiskOperation::Allocate { .. }
+        | DiskOperation::Write { .. }
+        | DiskOperation::Fill { .. }
+        | DiskOperation::Remove { .. } => DiskKind::Write,
         DiskOperation::Rename { .. } => DiskKind::Sync,
     }
 }
@@ -381,6 +391,7 @@ fn perform(disk: &mut Disk, operation: &DiskOperation, second_half: bool) -> Res
         }
         DiskOperation::Remove { name } if !second_half => return disk.remove(name).map(|()| None),
         DiskOperation::Allocate { file, bytes } => disk.allocate(simnet::FileId(file.0), *bytes)?,
+        DiskOperation::Fill { file, offset, bytes } => disk.write(simnet::FileId(file.0), *offset, bytes)?,
         DiskOperation::Write { file, .. } => disk.sync(simnet::FileId(file.0))?,
         DiskOperation::Close { file } => disk.close(simnet::FileId(file.0))?,
         DiskOperation::Rename { from, to } => disk.rename(from, to)?,

@@ -1,6 +1,7 @@
 //! Topics in a small world: shards of `Topics`, mail between them that is late but in order per pair, and clients that
 //! come, go, lag and resume. With journals on bad disks they lose their power, too. Every run prints its seed.
 
+mod about;
 mod asleep;
 mod client;
 mod disk;

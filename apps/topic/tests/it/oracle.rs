@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use topic::{Change, Topics, Watermark};
 
+/// What is read instead of messages that were taken back.
+pub(crate) const RECALLED: &[u8] = b"taken back";
+
 /// What was promised and seen, over all runs of a machine.
 #[derive(Default)]
 pub(crate) struct Oracle {
@@ -14,6 +17,10 @@ pub(crate) struct Oracle {
     /// By topic and user: as high as a mark was ever raised, and where it was when all was on disk.
     raised: BTreeMap<(String, String), Watermark>,
     floors: BTreeMap<(String, String), Watermark>,
+    /// By topic, epoch and offset: messages that somebody wanted to take back, and whether that is on disk for sure.
+    recalls: BTreeMap<(String, u64, u64), bool>,
+    /// Messages that were read as taken back.
+    pub(crate) covered: u64,
     /// Histories that began anew, as retention had taken all of them.
     pub(crate) begun_anew: u64,
     pub(crate) repeats: u64,
@@ -45,8 +52,21 @@ impl Oracle {
         self.learn(topic, offset, Entry { from: from.to_owned(), body: body.to_owned().into(), at_ms: None });
     }
 
-    /// A message was read.
+    /// Somebody takes a message back.
+    pub(crate) fn recalls(&mut self, topic: &str, (epoch, offset): (u64, u64), is_on_disk: bool) {
+        *self.recalls.entry((topic.to_owned(), epoch, offset)).or_default() |= is_on_disk;
+    }
+
+    /// A message was read. One that was taken back never is.
     pub(crate) fn saw(&mut self, topic: &str, offset: u64, from: &str, at_ms: u64, body: &[u8]) {
+        let epoch = self.logs.get(topic).map_or(0, |log| log.epoch);
+        let recall = self.recalls.get(&(topic.to_owned(), epoch, offset));
+        if body == RECALLED {
+            assert!(epoch == 0 || recall.is_some(), "nobody has taken back {offset} of {topic}");
+            self.covered += 1;
+            return;
+        }
+        assert!(recall != Some(&true), "{offset} of {topic} was taken back");
         let body = Bytes::copy_from_slice(body);
         self.learn(topic, offset, Entry { from: from.to_owned(), body, at_ms: Some(at_ms) });
     }

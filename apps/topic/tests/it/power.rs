@@ -12,6 +12,9 @@ pub(crate) const NAMES: [&str; 5] = ["user/ada", "user/bob", "room/x", "chat/lob
 /// Power losses in one test run, unless the environment says how many.
 const LOSSES: u64 = 1_000;
 
+/// Limits of retention that nothing reaches.
+const ALL: u64 = 1 << 40;
+
 /// What the seeds together have seen, so that a world in which nothing happens is no proof.
 #[derive(Default, Debug)]
 struct Tally {
@@ -28,6 +31,7 @@ struct Tally {
     trimmed: u64,
     compacted: u64,
     gaps: u64,
+    covered: u64,
     begun_anew: u64,
     refused: u64,
     msgs: u64,
@@ -53,6 +57,7 @@ fn live(seed: u64, losses: u64, tally: &mut Tally) -> u64 {
     println!("seed {seed}");
     let (limits, trims) = limits(seed);
     let mut story = Story::new(seed, 1 + (seed % 5 / 3) as u16, limits, trims);
+    let kept = [limits, Limits { retention_bytes: ALL, retention_ms: ALL, journal_bytes: ALL, ..limits }];
     story.troubled = seed % 4 == 3;
     story.machine.start(false).expect("empty disks");
     let losses = losses.min(story.machine.rng.random_range(4..16));
@@ -63,6 +68,8 @@ fn live(seed: u64, losses: u64, tally: &mut Tally) -> u64 {
         if story.machine.rng.random_ratio(1, 5) {
             story.rest();
         }
+        // The operator keeps messages for longer now and then.
+        story.machine.limits = kept[usize::from(story.machine.rng.random_ratio(1, 4))];
         lose_power(&mut story, tally);
         if story.machine.rng.random() {
             story.audit();
@@ -75,6 +82,7 @@ fn live(seed: u64, losses: u64, tally: &mut Tally) -> u64 {
     tally.begun_anew += story.oracle.begun_anew;
     tally.refused += story.refused;
     tally.gaps += story.gaps;
+    tally.covered += story.oracle.covered;
     tally.msgs += story.msgs;
     story.machine.hash()
 }
@@ -137,6 +145,7 @@ fn no_power_loss_takes_what_was_promised() {
     assert!(while_making * 40 > losses && while_mending * 40 > losses && torn * 40 > losses, "{tally:?}");
     assert!(tally.repeats > losses && tally.gathered > losses && tally.trimmed > losses, "{tally:?}");
     assert!(tally.compacted * 20 > losses, "{tally:?}");
+    assert!(tally.covered > losses, "{tally:?}");
     assert!(tally.gaps > 0 && tally.refused > 0 && tally.segments > 2 * losses, "{tally:?}");
 }
 

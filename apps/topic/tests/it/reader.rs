@@ -11,7 +11,7 @@ use topic::{Change, Limits, Page, Topics};
 
 use crate::{
     disk::{Heard, Machine, Stop, disk_config},
-    oracle::{Ledger, Oracle},
+    oracle::{Ledger, Oracle, RECALLED},
     power::{NAMES, TOPICS},
 };
 
@@ -49,6 +49,8 @@ pub(crate) struct Story {
     pub(crate) clients: Vec<Client>,
     ledgers: Vec<Ledger>,
     tokens: u64,
+    /// By token: messages that are being taken back: topic, and of each epoch and offset.
+    recalls: BTreeMap<u64, (String, Vec<(u64, u64)>)>,
     /// By shard: the bytes of the journal that were needed at rest, until something happens.
     live_bytes: Option<Vec<u64>>,
     pub(crate) refused: u64,
@@ -78,6 +80,7 @@ impl Story {
             clients: USERS.map(|(user, device)| Client::new(user, device)).into(),
             ledgers: (0..shards).map(|_| Ledger::default()).collect(),
             tokens: 0,
+            recalls: BTreeMap::new(),
             live_bytes: None,
             refused: 0,
             gaps: 0,
@@ -112,6 +115,7 @@ impl Story {
             72..74 => self.disconnect(who),
             74 => self.repeat(who),
             75 if self.troubled => self.make_trouble(),
+            77..80 => self.recall(topic),
             76 => {
                 let ms = self.machine.rng.random_range(100..6_000);
                 self.pass(Duration::from_millis(ms));
@@ -258,6 +262,38 @@ impl Story {
         self.record_as(name, &changes);
     }
 
+    /// Takes a few messages back, and what was said of a few that are gone.
+    fn recall(&mut self, topic: &str) {
+        self.hear();
+        let home = self.machine.home(topic);
+        let topics = &self.machine.shards[home].topics;
+        let newest = topics.tail(topic).head;
+        if newest == 0 {
+            return;
+        }
+        let offsets: Vec<u64> = (0..3).map(|_| self.machine.rng.random_range(1..=newest)).collect();
+        let of = |offset: &u64| Some((*offset, topics.instead(topic, *offset, RECALLED)?));
+        let recalls: BTreeMap<u64, Change> = offsets.iter().filter_map(of).collect();
+        let mut changes = topics.stale_facts(topic, 4);
+        changes.retain(|change| recalls.values().all(|recall| recall.key != change.key));
+        changes.extend(recalls.values().cloned());
+        let epoch = |change: &Change| {
+            let value = change.value.as_ref().and_then(|value| value.first_chunk());
+            u64::from_le_bytes(*value.expect("it begins with an epoch"))
+        };
+        let recalls: Vec<(u64, u64)> = recalls.iter().map(|(offset, change)| (epoch(change), *offset)).collect();
+        recalls.iter().for_each(|recall| self.oracle.recalls(topic, *recall, false));
+        self.tokens += 1;
+        let token = self.tokens;
+        self.ledgers[home].recorded(token, topic, &[]);
+        if self.machine.record(topic, &changes, token) {
+            self.recalls.insert(token, (topic.to_owned(), recalls));
+        } else {
+            assert!(self.troubled, "refused without trouble");
+            self.ledgers[home].settled(token, false);
+        }
+    }
+
     pub(crate) fn record_as(&mut self, name: &str, changes: &[Change]) {
         self.hear();
         self.tokens += 1;
@@ -321,8 +357,8 @@ impl Story {
             ledger.check(&shard.topics, &NAMES);
         }
         self.learn_heads();
-        // Marks that a disk in trouble did not take are lost: they rise again.
-        self.check_marks(!self.troubled);
+        // Those that a disk did not take before it failed for good are lost: they rise again.
+        self.check_marks(!failed);
         // What retention took is there again after a new start, as far as its segment is.
         self.live_bytes = (!failed && !self.oracle.trims).then(|| self.count_live_bytes());
     }
@@ -344,6 +380,7 @@ impl Story {
     pub(crate) fn stop(&mut self, how: Stop) {
         self.hear();
         self.repair();
+        self.recalls.clear();
         self.clients.iter_mut().for_each(Client::hang_up);
         for shard in &mut self.machine.shards {
             spend(&mut shard.disk);
@@ -432,6 +469,9 @@ impl Story {
                 Heard::Settled(shard, token, ok) => {
                     assert!(ok || self.troubled, "taken back without trouble");
                     self.ledgers[shard].settled(token, ok);
+                    if let Some((topic, recalls)) = self.recalls.remove(&token).filter(|_| ok) {
+                        recalls.into_iter().for_each(|recall| self.oracle.recalls(&topic, recall, true));
+                    }
                 }
             }
         }

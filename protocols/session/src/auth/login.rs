@@ -3,8 +3,9 @@
 //! ```text
 //!  0 u8 version (1)   1 16 bytes the login   17 u64 generation   25 32 bytes of HMAC over all before it
 //! ```
-//! A refresh token is base64url of that, without padding. It is good once: whoever renews gets the next generation. Nothing
-//! of it is secret to the server's disk, which only has to keep which generation is next.
+//! A refresh token is base64url of that, without padding. It is good once: whoever renews gets the next generation, and a
+//! server can give the same one again to somebody whose answer was lost. Nothing of it is secret to the server's disk,
+//! which only has to keep which generation is next, and since when.
 
 use std::fmt;
 

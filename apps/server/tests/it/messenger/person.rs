@@ -55,10 +55,14 @@ impl Person {
 
     /// A program with a token of the operator's.
     pub(crate) fn program(server: &Server, name: &str, caps: &[&str]) -> Self {
+        Self::enter(server, Speech::Frames, name, Self::token(Duration::from_secs(3600), name, caps))
+    }
+
+    /// A token of the operator's, from now on.
+    pub(crate) fn token(ttl: Duration, name: &str, caps: &[&str]) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
         let caps: Vec<String> = caps.iter().map(|cap| (*cap).to_owned()).collect();
-        let token = Keys::new(SECRET.as_bytes()).mint(now, name, 3600, &caps, false);
-        Self::enter(server, Speech::Frames, name, token)
+        Keys::new(SECRET.as_bytes()).mint(now, name, ttl.as_secs(), &caps, false)
     }
 
     /// Somebody who has a token already.
