@@ -132,6 +132,12 @@ export class Account {
     return this.page.click(`${row} [data-act=${act}]`);
   }
 
+  /** Saves the settings of the group that is open, which closes them. */
+  async save() {
+    await this.act("save");
+    await this.page.waitForSelector("#about .settings:not([open])");
+  }
+
   /** Presses the mouse on something, lets others do `meanwhile`, and lets go of it there. */
   async press(selector, meanwhile) {
     const { x, y, width, height } = await this.page.locator(selector).boundingBox();

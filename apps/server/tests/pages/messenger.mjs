@@ -7,7 +7,9 @@
 // what it needs.
 
 import { Account, named, PICTURES } from "./account.mjs";
+import { amidst, demoted, pressed } from "./amidst.mjs";
 import { BASE, check, pause, RUN, shot, tell, until } from "./harness.mjs";
+import { everywhere, namesakes } from "./oneself.mjs";
 
 const PHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true, colorScheme: "dark" };
 /** Long enough for what must not come. */
@@ -193,97 +195,12 @@ async function rules(ada, bob, eve) {
   await bob.page.click("#about summary");
   await bob.page.fill("#group-name", "The whole crew");
   await bob.page.selectOption("#group-slow", "5000");
-  await bob.act("save");
+  await bob.save();
   for (const member of [ada, eve]) {
     await member.isOpen("The whole crew");
     check(await member.hasNotice("one message in 5 s"), "another name and a slow pace are on every page");
   }
   check(await until(async () => (await bob.line("The whole crew")) !== null), "and the name in the list");
-}
-
-/** What somebody is in the middle of stays as it is while others change the group. */
-async function amidst(ada, bob, eve) {
-  const picker = "#about .picker-field";
-  const at = () => ada.page.$eval(picker, (field) => ({ text: field.value, caret: field.selectionStart, isFocused: field === document.activeElement }));
-  const value = (id) => ada.page.inputValue(id);
-  await ada.about();
-  await ada.pick("#about", bob.name);
-  await ada.page.click("#about summary");
-  await ada.page.fill("#group-name", "Not yet");
-  await ada.page.fill(picker, eve.name.slice(0, 4));
-  await ada.page.waitForSelector(`#about .pick:has-text("${eve.name}")`);
-  await ada.page.press(picker, "ArrowLeft");
-  await mute(ada, bob, eve);
-  const { text, caret, isFocused } = await at();
-  check(text === eve.name.slice(0, 4) && isFocused && caret === 3, `a name that is half typed stays, and so does the caret (${text}, ${caret}, ${isFocused})`);
-  check((await ada.page.$$("#about .pick")).length > 0 && (await ada.page.$$("#about .chip")).length === 1, "as do those who were found and picked");
-  await bob.page.click("#about summary");
-  await bob.page.selectOption("#group-slow", "30000");
-  await bob.act("save");
-  check(await until(async () => (await value("#group-slow")) === "30000"), "settings that nobody edits are those of the group");
-  check((await value("#group-name")) === "Not yet", "and one that is edited is not taken away");
-  await shot(ada.page, "group-edited");
-  await ada.page.click("#about .chip");
-  await ada.page.fill("#group-name", "The whole new crew");
-  await ada.act("save");
-  await until(async () => (await bob.page.inputValue("#group-name")) === "The whole new crew");
-  check(await ada.hasNotice("renamed the group to “The whole new crew”"), "until it is saved");
-  await bob.page.click("#about summary");
-  await bob.page.fill("#group-name", "The whole crew");
-  await bob.page.selectOption("#group-slow", "5000");
-  await bob.act("save");
-  check(await until(async () => (await value("#group-name")) === "The whole crew" && (await value("#group-slow")) === "5000"), "and then it is the group's again");
-  await ada.page.fill(picker, "");
-}
-
-/** bob lets somebody write no more, and then again: two changes that ada's page shows. */
-async function mute(ada, bob, eve) {
-  for (const [act, isMuted] of [["mute", true], ["unmute", false]]) {
-    await bob.act(act, eve.name);
-    await until(async () => (await ada.member(eve.name)).isMuted === isMuted);
-  }
-}
-
-async function demoted(ada, bob) {
-  await bob.page.click("#about summary");
-  await bob.page.fill("#group-name", "Mine");
-  await ada.act("member", bob.name);
-  check(await until(async () => (await bob.page.$("#about .settings, #about .inviting")) === null), "who is an admin no longer cannot go on with the settings");
-  await ada.act("admin", bob.name);
-  await bob.page.waitForSelector("#about .settings");
-  check((await bob.page.inputValue("#group-name")) === "The whole crew", "and begins afresh as one again");
-}
-
-/** A button, line or row that is drawn anew between press and release of the mouse is clicked all the same. */
-async function pressed(ada, bob, eve) {
-  const member = `#members [data-user="${eve.name}"] .member-link`;
-  await ada.page.focus(member);
-  await mute(ada, bob, eve);
-  const isFocused = (selector) => ada.page.$eval(selector, (one) => one === document.activeElement);
-  check(await isFocused(member), "a member's button keeps the focus when the member is changed");
-  const isOpen = await ada.page.getAttribute(member, "aria-expanded");
-  await ada.press(member, () => mute(ada, bob, eve));
-  check((await ada.page.getAttribute(member, "aria-expanded")) !== isOpen, "and is clicked when that happens in the middle of it");
-  const line = "#chats li:first-child a";
-  await bob.open(ada.name);
-  await bob.say("first of all");
-  await until(async () => (await ada.line(bob.name)).last === "first of all");
-  await ada.press(line, async () => {
-    await bob.say("in between");
-    await until(async () => (await ada.line(bob.name)).last === "in between");
-  });
-  check(await ada.isOpen(bob.name).then(() => true, () => false), "so is a line of the list whose words change");
-  await ada.open("The whole crew");
-  await ada.tab("contacts");
-  const contact = (op) => ada.page.evaluate(([name, user]) => window.ringshard.session.request(`contact.${name}`, { user }), [op, eve.name]);
-  await ada.press(`#contacts [data-state=contact] [data-user="${bob.name}"] .person-link`, async () => {
-    await contact("request");
-    await ada.page.waitForSelector(`#contacts [data-state=outgoing] [data-user="${eve.name}"]`);
-  });
-  check(await ada.isOpen(bob.name).then(() => true, () => false), "and a contact while another one comes");
-  await contact("remove");
-  await ada.tab("chats");
-  for (const one of [ada, bob]) await one.open("The whole crew");
 }
 
 async function keptOut(ada, bob, eve) {
@@ -310,7 +227,7 @@ async function openGroup(ada, eve) {
   await ada.about();
   await ada.page.click("#about summary");
   await ada.page.check("#group-open");
-  await ada.act("save");
+  await ada.save();
   await ada.hasNotice("everybody may join");
   await eve.page.goto(`${BASE}/chat?topic=${encodeURIComponent(await ada.topic())}`);
   await eve.isOnline();
@@ -526,50 +443,6 @@ async function blocking(ada, bob) {
   await pause(SETTLE_MS);
   await bob.say("and now?");
   check(await ada.sees("and now?"), "until the block is lifted");
-}
-
-/** Where guests write, a name alone proves nothing: pictures are not fetched for somebody else who is called the same. */
-async function namesakes() {
-  const name = named("sam");
-  const guest = await Account.enter("guest", name, {}, "?room=den");
-  const other = await Account.enter("guest", name, {}, "?room=den");
-  const sam = await Account.enter("register", name, {}, "?room=den");
-  await guest.sendLink(`${PICTURES}/cat.png`, "look at this");
-  const isFetched = (one) => until(async () => one.fetched === 1);
-  check((await isFetched(guest)) && (await guest.last()).isOwn, "a guest sees the own picture");
-  for (const [one, what] of [[other, "another guest"], [sam, "an account"]]) {
-    await one.sees("look at this");
-    check((await one.page.isVisible(".show-picture")) && one.fetched === 0, `but for ${what} of the same name it is not fetched`);
-  }
-  check(!(await other.last()).isOwn, "nor is it that guest's message");
-  await guest.page.reload();
-  await guest.isOnline();
-  check((await guest.sees("look at this")) && (await guest.last()).isOwn, "after a reload it is still who wrote it");
-  await sam.sendLink(`${PICTURES}/dog.png`, "and at this");
-  check((await isFetched(sam)) && (await sam.last()).isOwn, "what the account writes there is the account's");
-  for (const one of [guest, other, sam]) await one.page.context().close();
-}
-
-/** Signing out everywhere, on a page that does not know the token yet with which another one goes on. */
-async function everywhere(bob) {
-  const tab = await bob.another("?room=lobby");
-  const elsewhere = await Account.enter("login", bob.name, {}, "?room=lobby");
-  elsewhere.page.removeAllListeners("console"); // it says that its token is refused
-  await tab.page.evaluate(async () => {
-    const { renew } = await import("/assets/account.js");
-    await renew(window.ringshard.session.identity);
-  });
-  await tab.page.fill("#text", "half a thought");
-  await bob.page.click("#open-me");
-  await bob.page.click("#leave-all");
-  for (const one of [tab, elsewhere]) check(await until(() => one.page.isVisible("#door")), "signing out everywhere ends the login of every device");
-  const typed = () => tab.page.inputValue("#text");
-  await tab.signIn("login");
-  check((await typed()) === "half a thought", "what was being written is there again for who comes back");
-  await tab.page.click("#leave");
-  tab.name = named("joe");
-  await tab.signIn("register");
-  check((await typed()) === "", "and not for anybody else");
 }
 
 async function goodbye(ada) {
