@@ -29,10 +29,10 @@ export function isShown(body) {
   return body.type === "text" || MEDIA.has(body.type);
 }
 
-/** The nodes of a message's content. */
-export function content(body, { isOwn = false } = {}) {
+/** The nodes of a message's content; `isSure` says that nobody but the user can have written it. */
+export function content(body, { isOwn = false, isSure = false } = {}) {
   if (body.type === "recalled") return [element("em", "recalled", isOwn ? "You recalled this message" : "This message was recalled")];
-  const nodes = MEDIA.has(body.type) && body.file ? [card(body, isOwn)] : [];
+  const nodes = MEDIA.has(body.type) && body.file ? [card(body, isSure)] : [];
   if (body.text) nodes.push(...linked(String(body.text), Array.isArray(body.mentions) ? body.mentions : []));
   if (nodes.length === 0) nodes.push(element("em", "recalled", "This page cannot show this message"));
   return nodes;
@@ -128,12 +128,12 @@ function nameOf(url) {
   return name.replace(/[/\\\p{C}]/gu, "_").slice(0, NAME_CHARS_MAX) || "file";
 }
 
-function card({ type, file }, isOwnMessage) {
+function card({ type, file }, isSure) {
   const url = addressOf(String(file.url));
   const made = element("span", `card-file is-${type}`);
   const name = String(file.name ?? "file");
   if (!url || !["https:", "http:"].includes(url.protocol)) return element("span", "card-file", icon("file"), name);
-  if (type === "image") made.append(pictureOf(url, name, file, isOwnMessage));
+  if (type === "image") made.append(pictureOf(url, name, file, isSure));
   const where = isOwn(url) ? "this server" : url.host;
   const size = file.bytes ? `${bytes(file.bytes)} · ` : "";
   const link = element("a", "file-link", icon(type), element("span", "", element("strong", "", name), element("small", "", `${size}${where}`)));
@@ -142,7 +142,7 @@ function card({ type, file }, isOwnMessage) {
   return made;
 }
 
-function pictureOf(url, name, { width, height }, isOwnMessage) {
+function pictureOf(url, name, { width, height }, isSure) {
   const frame = element("span", "picture");
   if (width && height) frame.style.aspectRatio = `${width} / ${height}`;
   const show = () => {
@@ -152,7 +152,7 @@ function pictureOf(url, name, { width, height }, isOwnMessage) {
     image.src = url.href;
     frame.replaceChildren(image);
   };
-  if (isOwn(url) || isOwnMessage || showsPictures()) show();
+  if (isOwn(url) || isSure || showsPictures()) show();
   else frame.append(button("quiet show-picture", "Show picture", show, { title: `Fetches it from ${url.host}` }));
   return frame;
 }

@@ -101,12 +101,14 @@ function renewLater(ms = renewIn(page.session.identity)) {
 
 async function renewNow() {
   const { session } = page;
+  const isOver = () => session !== page.session || session.isClosed;
   try {
     const identity = await renew(session.identity);
-    if (session !== page.session || session.isClosed) return;
+    if (isOver()) return;
     session.renew(identity);
     renewLater();
   } catch (error) {
+    if (isOver()) return;
     if (error.status === 401 || !session.identity.refresh_token) return expired();
     renewLater(RENEW_AGAIN_MS);
   }
@@ -120,6 +122,7 @@ function expired() {
 function close(isForgotten) {
   clearTimeout(renewal);
   page.presence.stop();
+  page.composer.close();
   page.session.close(isForgotten);
   page.conversation.thread = null;
   forgetIdentity();

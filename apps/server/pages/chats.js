@@ -4,6 +4,7 @@ import { preview } from "./body.js";
 import { $, arrowKeys, avatar, button, counted, element, icon, listTime, toast } from "./dom.js";
 import { titleOf, unreadOf } from "./inbox.js";
 import { read, write } from "./outbox.js";
+import { redraw } from "./redraw.js";
 import { directTopic, roomName } from "./topic.js";
 
 const ROOMS = "ringshard.rooms";
@@ -67,20 +68,18 @@ export class Chats {
 
   #draw() {
     const { session, inbox } = this.#page;
-    const focused = document.activeElement?.closest("#chat-list [data-topic]")?.dataset.topic;
     const typed = $("search").value.trim().toLowerCase();
     const all = session.identity.guest ? [] : inbox.sorted.filter((line) => titleOf(line, session.user).toLowerCase().includes(typed));
     const lines = all.slice(0, this.#shown);
     const rooms = this.#rooms().filter((room) => room.includes(typed.replace(/^#/, "")));
-    $("chats").replaceChildren(...lines.map((line) => this.#line(line)));
-    $("rooms").replaceChildren(...rooms.map((room) => this.#room(room)));
-    $("found").replaceChildren(...this.#found.map((user) => this.#person(user)));
+    redraw($("chats"), ...lines.map((line) => this.#line(line)));
+    redraw($("rooms"), ...rooms.map((room) => this.#room(room)));
+    redraw($("found"), ...this.#found.map((user) => this.#person(user)));
     $("found-part").hidden = !typed || session.identity.guest;
     $("nobody").hidden = this.#found.length > 0;
     $("no-chats").hidden = lines.length > 0 || Boolean(typed) || session.identity.guest;
     $("rooms-part").hidden = rooms.length === 0;
     $("more-chats").hidden = lines.length === all.length && (!inbox.hasMore || Boolean(typed) || session.identity.guest);
-    if (focused) $("chat-list").querySelector(`[data-topic="${CSS.escape(focused)}"]`)?.focus();
   }
 
   #line(line) {
@@ -102,7 +101,7 @@ export class Chats {
     link.setAttribute("aria-label", `${title}${heard}`);
     link.classList.toggle("is-left", left);
     link.classList.toggle("has-unread", unread > 0);
-    return element("li", "", link);
+    return keyed(link);
   }
 
   #said({ topic }, last, isGroup) {
@@ -114,15 +113,14 @@ export class Chats {
   }
 
   #room(room) {
-    const link = this.#link(`chat/${room}`, "line room-line", avatar(room, { isRoom: true }), element("span", "line-name", room));
-    return element("li", "", link);
+    return keyed(this.#link(`chat/${room}`, "line room-line", avatar(room, { isRoom: true }), element("span", "line-name", room)));
   }
 
   #person(user) {
     const { session, presence } = this.#page;
     const face = avatar(user, { user });
     presence.paint(face);
-    return element("li", "", this.#link(directTopic(session.user, user), "line room-line", face, element("span", "line-name", user)));
+    return keyed(this.#link(directTopic(session.user, user), "line room-line", face, element("span", "line-name", user)));
   }
 
   #link(topic, className, ...parts) {
@@ -180,6 +178,12 @@ export class Chats {
   }
 }
 
+function keyed(link) {
+  const row = element("li", "", link);
+  row.dataset.key = link.dataset.topic;
+  return row;
+}
+
 /** Other accounts whose names begin like this. */
 export async function findPeople(session, prefix) {
   const { users } = await session.request("chat.search", { prefix, limit: FOUND_MAX });
@@ -218,11 +222,24 @@ export class Picker {
     return [...this.#picked];
   }
 
+  /** Lets go of those that were picked. */
+  clear() {
+    this.#picked.clear();
+    this.#chosen.replaceChildren();
+  }
+
   async #find() {
     const prefix = this.#field.value.trim();
     const users = prefix ? await findPeople(this.#session, prefix).catch(() => []) : [];
+    if (prefix !== this.#field.value.trim()) return; // typed on, or picked
     const free = users.filter((user) => !this.#picked.has(user));
-    this.#list.replaceChildren(...free.map((user) => element("li", "", button("pick", user, () => this.#pick(user)))));
+    redraw(this.#list, ...free.map((user) => this.#row(user)));
+  }
+
+  #row(user) {
+    const row = element("li", "", button("pick", user, () => this.#pick(user)));
+    row.dataset.key = user;
+    return row;
   }
 
   #pick(user) {

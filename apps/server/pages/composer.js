@@ -14,6 +14,7 @@ const TYPING_EVERY_MS = 3_000;
 export class Composer {
   #page;
   #drafts = new Map(); // topic -> text
+  #writer = null; // whose drafts they are
   #mode = null; // {edit: message} or {reply: message}
   #kept = ""; // what was typed before an edit began
   #toldAt = 0;
@@ -38,9 +39,21 @@ export class Composer {
   /** Another conversation is open: `before` keeps its draft. */
   open(before) {
     if (before) this.#keep(before);
+    const { user, guest } = this.#page.session.identity;
+    const writer = `${guest ? "guest" : "account"} ${user}`;
+    if (writer !== this.#writer) this.#drafts.clear();
+    this.#writer = writer;
     this.#mode = null;
     this.#toldAt = 0;
     this.#set(this.#drafts.get(this.#page.thread.topic) ?? "");
+    this.#showMode();
+  }
+
+  /** Nobody is signed in any more: what was typed is there for the same user's return, and for nobody else. */
+  close() {
+    if (this.#page.thread) this.#keep(this.#page.thread.topic);
+    this.#mode = null;
+    this.#set("");
     this.#showMode();
   }
 

@@ -1,6 +1,7 @@
 // Contacts: whom the user knows, who asks, whom the user has asked, and who is not heard.
 
 import { $, arrowKeys, avatar, button, element, toast } from "./dom.js";
+import { redraw } from "./redraw.js";
 import { directTopic } from "./topic.js";
 
 const PAGE = 200;
@@ -17,6 +18,7 @@ export class Contacts {
   #people = new Map(); // user -> {state, text}
   #after = new Map(); // op -> the last name of its page, if there are more
   #invitations = new Map(); // topic of a group -> {by, name}
+  #told = null; // what came since a load began
   #onChange;
 
   /** `page` has {session, presence, open(topic)}; `onChange()` when somebody is something else. */
@@ -40,28 +42,44 @@ export class Contacts {
     return [...this.#people.values()].filter(({ state }) => state === "incoming").length + this.#invitations.size;
   }
 
+  /** Asks for all of it. What was known counts until the answers are there, and what is told meanwhile is newer than they are. */
   async load() {
-    this.#people.clear();
-    this.#after.clear();
-    for (const list of LISTS) await this.#more(list);
-    this.#invitations.clear();
-    const { invitations } = await this.#page.session.request("inbox.invitations", { limit: PAGE });
-    for (const { topic, ...invitation } of invitations) this.#invitations.set(topic, invitation);
-    this.show();
+    const fresh = { people: new Map(), after: new Map(), invitations: new Map() };
+    const told = [];
+    this.#told = told;
+    try {
+      for (const list of LISTS) await this.#more(list, fresh);
+      const { invitations } = await this.#page.session.request("inbox.invitations", { limit: PAGE });
+      for (const { topic, ...invitation } of invitations) fresh.invitations.set(topic, invitation);
+      if (this.#told !== told) return; // another load has begun
+      [this.#people, this.#after, this.#invitations] = [fresh.people, fresh.after, fresh.invitations];
+      for (const take of told) take();
+      this.show();
+    } finally {
+      if (this.#told === told) this.#told = null;
+    }
   }
 
   /** Somebody asks this user into a group, or does not any more. */
   invited({ topic, by, name }) {
-    if (by === undefined) this.#invitations.delete(topic);
-    else this.#invitations.set(topic, { by, name });
-    this.show();
+    this.#take(() => {
+      if (by === undefined) this.#invitations.delete(topic);
+      else this.#invitations.set(topic, { by, name });
+    });
   }
 
   /** The server told this user's devices what somebody is now. */
   told({ user, state, text = "" }) {
-    if (state === "stranger") this.#people.delete(user);
-    else this.#people.set(user, { state, text });
+    this.#take(() => {
+      if (state === "stranger") this.#people.delete(user);
+      else this.#people.set(user, { state, text });
+    });
     if (state === "contact") this.#page.presence.want([user]);
+  }
+
+  #take(news) {
+    news();
+    this.#told?.push(news);
     this.show();
   }
 
@@ -89,14 +107,14 @@ export class Contacts {
   show() {
     this.#onChange();
     const parts = [this.#invitedPart(), ...LISTS.map((list) => this.#part(list))].filter(Boolean);
-    $("contacts").replaceChildren(...parts);
-    if (!parts.length) $("contacts").append(element("p", "hint", "Nobody yet. Search for people by name, and add them from their conversation."));
+    if (!parts.length) parts.push(element("p", "hint", "Nobody yet. Search for people by name, and add them from their conversation."));
+    redraw($("contacts"), ...parts);
   }
 
   #invitedPart() {
     if (!this.#invitations.size) return null;
     const part = element("section", "", element("h2", "", "Invitations ", element("span", "count", String(this.#invitations.size))));
-    part.dataset.state = "invited";
+    part.dataset.key = part.dataset.state = "invited";
     const rows = [...this.#invitations].map(([topic, { by, name }]) => {
       const said = element("span", "said", element("span", "name", name), element("small", "", `from ${by}`));
       const words = element("span", "person-link", avatar(name, { isGroup: true }), said);
@@ -125,7 +143,7 @@ export class Contacts {
     if (!users.length) return null;
     users.sort((a, b) => a.localeCompare(b));
     const part = element("section", "", element("h2", "", title, " ", element("span", "count", String(users.length))));
-    part.dataset.state = state;
+    part.dataset.key = part.dataset.state = state;
     part.append(element("ul", "persons", ...users.map((user) => this.#person(user))));
     const more = async () => {
       await this.#more(list).catch((error) => toast(error.message));
@@ -148,12 +166,12 @@ export class Contacts {
     return row;
   }
 
-  async #more({ op, state }) {
-    const after = this.#after.get(op);
+  async #more({ op, state }, { people, after: pages } = { people: this.#people, after: this.#after }) {
+    const after = pages.get(op);
     const { users, more } = await this.#page.session.request(op, { limit: PAGE, ...(after && { after }) });
-    for (const { user, text = "" } of users) this.#people.set(user, { state, text });
-    if (more) this.#after.set(op, users.at(-1).user);
-    else this.#after.delete(op);
+    for (const { user, text = "" } of users) people.set(user, { state, text });
+    if (more) pages.set(op, users.at(-1).user);
+    else pages.delete(op);
     if (state === "contact") this.#page.presence.want(users.map(({ user }) => user));
   }
 }

@@ -44,7 +44,7 @@ export class Conversation {
     this.#typing.forEach(clearTimeout);
     this.#typing.clear();
     clearTimeout(this.#ackTimer);
-    this.thread = new Thread(topic, session.user);
+    this.thread = new Thread(topic, session);
     Object.assign(this, { role: null });
     [this.#people, this.#count, this.#acked, this.#ackTimer, this.#isLoading] = [new Set([session.user]), 1, 0, null, false];
     this.#timeline.open(this.thread);

@@ -4,6 +4,7 @@ import { $, avatar, element } from "./dom.js";
 import { Group } from "./group.js";
 import { titleOf } from "./inbox.js";
 import { lineActions } from "./line.js";
+import { redraw } from "./redraw.js";
 
 const PEOPLE_SHOWN = 200;
 
@@ -11,6 +12,7 @@ export class Details {
   #page;
   #group = null;
   #topic = null;
+  #session = null;
 
   /** `page` has {session, inbox, contacts, presence, thread, open(topic), leaveTo()}. */
   constructor(page) {
@@ -26,15 +28,19 @@ export class Details {
     else if (document.activeElement?.closest("#details")) $("open-details").focus();
   }
 
-  /** Another conversation is open. */
+  /** Another conversation is open, or the same one again: what is picked and typed in it stays. */
   open() {
-    const { thread } = this.#page;
+    const { thread, session } = this.#page;
     const kind = thread.place?.kind;
-    if (this.#topic !== thread.topic) $("about").replaceChildren(); // nobody should act on the one before
-    this.#topic = thread.topic;
+    const isSame = this.#topic === thread.topic && this.#session === session;
+    if (!isSame) {
+      this.#group?.close();
+      this.#group = kind === "group" ? new Group(this.#page, $("about")) : null;
+      $("about").replaceChildren(); // nobody should act on the one before
+    }
+    [this.#topic, this.#session] = [thread.topic, session];
     $("people-part").hidden = kind !== "room";
     $("about").hidden = kind === "room";
-    this.#group = kind === "group" ? new Group(this.#page, $("about")) : null;
     if (kind === "group") this.#group.load();
     else if (kind === "direct") this.direct();
   }
@@ -60,7 +66,8 @@ export class Details {
     const words = { contact: "In your contacts", incoming: "Asks to be your contact", outgoing: "You have asked", blocked: "You have blocked this user", stranger: "Not in your contacts" };
     const state = contacts.stateOf(other);
     const said = contacts.textOf(other);
-    $("about").replaceChildren(
+    redraw(
+      $("about"),
       element("div", "face", face, element("h3", "", other), element("small", "presence-words", presence.words(other))),
       element("p", "hint", said ? `${words[state]}: “${said}”` : words[state]),
       element("div", "acts", ...contacts.actions(other)),

@@ -34,7 +34,7 @@ export function element(tag, className = "", ...children) {
 export function button(className, text, run, attributes = {}) {
   const made = element("button", className, text);
   made.type = "button";
-  made.addEventListener("click", run);
+  made.onclick = run; // not a listener: a button that is drawn anew in place gets the new one (redraw.js)
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   return made;
 }

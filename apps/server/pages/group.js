@@ -3,12 +3,16 @@
 import { Picker } from "./chats.js";
 import { $, arrowKeys, avatar, button, copy, counted, element, toast } from "./dom.js";
 import { lineActions } from "./line.js";
+import { lasting, redraw } from "./redraw.js";
+import { Rules } from "./rules.js";
 
 const PAGE = 50;
+/** The most members of one answer. */
+const LIMIT_MAX = 200;
 const RANKS = { member: 0, admin: 1, owner: 2 };
-const MUTES = [["Mute 1 hour", 3_600_000], ["Mute 1 day", 86_400_000]];
-/** Times between two messages of one member that can be chosen, in seconds. */
-const SLOW_SECS = [0, 5, 30, 60, 300];
+const MUTES = [["mute", "Mute 1 hour", 3_600_000], ["mute-day", "Mute 1 day", 86_400_000]];
+/** Answers after which nothing of the group is shown; after others it stays as it was. */
+const GONE = new Set(["not_found", "permission_denied", "unauthenticated"]);
 
 export class Group {
   #page;
@@ -16,7 +20,16 @@ export class Group {
   #info = null;
   #members = [];
   #more = false;
+  #wanted = PAGE; // members
   #openMember = null;
+  #invited = { rows: [], more: false };
+  #banned = { rows: [], more: false };
+  // What a user works in is made once, and stays while the group is drawn anew around it.
+  #rules = null;
+  #inviting = null;
+  #isLoading = false;
+  #isStale = false;
+  #isClosed = false;
 
   constructor(page, root) {
     this.#page = page;
@@ -28,107 +41,140 @@ export class Group {
     return this.#info?.you?.role ?? null;
   }
 
-  /** Asks the server for all of it anew; a page of members that was open stays as long. */
+  get #isAdmin() {
+    return RANKS[this.role] >= RANKS.admin;
+  }
+
+  /** Asks the server for all of it anew, and once more if something changes meanwhile. Members that were shown stay. */
   async load() {
+    this.#isStale = true;
+    if (this.#isLoading) return;
+    this.#isLoading = true;
     try {
-      this.#info = await this.#ask("chat.info");
-      if (this.role) await this.#pageOfMembers(Math.max(PAGE, this.#members.length));
-      if (this.#isOpen) await this.#show();
-    } catch (error) {
-      if (error.code === "unavailable") return; // the next connection asks again
-      this.#info = null;
-      if (this.#isOpen) this.#root.replaceChildren(element("p", "hint", error.message), lineActions(this.#page));
+      while (this.#isStale && this.#isOpen) {
+        this.#isStale = false;
+        await this.#askAll().catch((error) => this.#failed(error));
+        if (this.#isOpen && this.#info) this.#draw();
+      }
+    } finally {
+      this.#isLoading = false;
     }
   }
 
+  /** Another conversation has its place: what is still under way is not shown. */
+  close() {
+    this.#isClosed = true;
+  }
+
+  async #askAll() {
+    const info = await this.#ask("chat.info");
+    const role = info.you?.role;
+    if (role) await this.#askMembers();
+    const isAdmin = RANKS[role] >= RANKS.admin;
+    const lists = isAdmin ? [this.#ask("chat.invitations", { limit: PAGE }), this.#ask("chat.bans", { limit: PAGE })] : [];
+    const [invited, banned] = await Promise.all(lists);
+    this.#info = info;
+    this.#invited = { rows: invited?.invitations ?? [], more: invited?.more };
+    this.#banned = { rows: banned?.bans ?? [], more: banned?.more };
+  }
+
+  #failed(error) {
+    if (error.code === "unavailable") return; // the next connection asks again
+    if (this.#info && !GONE.has(error.code)) return toast(error.message);
+    this.#info = this.#rules = this.#inviting = null;
+    if (this.#isOpen) redraw(this.#root, element("p", "hint", error.message), lineActions(this.#page));
+  }
+
   get #isOpen() {
-    return this.#page.thread.topic === this.topic;
+    return !this.#isClosed && this.#page.thread?.topic === this.topic;
   }
 
-  async #pageOfMembers(limit, after) {
-    const { members, more } = await this.#ask("chat.members", { limit: Math.min(200, limit), ...(after && { after }) });
-    this.#members = after ? [...this.#members, ...members] : members;
-    this.#more = more;
-    this.#page.presence.want(members.map(({ user }) => user));
+  async #askMembers() {
+    const found = [];
+    let hasMore = true;
+    while (hasMore && found.length < this.#wanted) {
+      const limit = Math.min(LIMIT_MAX, this.#wanted - found.length);
+      const { members, more } = await this.#ask("chat.members", { limit, ...(found.length && { after: found.at(-1).user }) });
+      found.push(...members);
+      hasMore = more && members.length > 0;
+    }
+    this.#members = found;
+    this.#more = hasMore;
+    this.#page.presence.want(found.map(({ user }) => user));
   }
 
-  async #show() {
+  #draw() {
     const info = this.#info;
-    const isAdmin = RANKS[this.role] >= RANKS.admin;
-    const [invitations, bans] = isAdmin ? await Promise.all([this.#invitations(), this.#bans()]) : [[], []];
-    const parts = [
+    redraw(
+      this.#root,
       element("div", "face", avatar(info.name, { isGroup: true }), element("h3", "", info.name), element("small", "", groupWords(info))),
       this.role ? lineActions(this.#page) : button("primary wide", "Join this group", () => this.#join(), { "data-act": "join" }),
-      isAdmin && this.#rules(),
-      this.role && (isAdmin || info.open) && this.#inviting(),
+      this.#rulesPart(),
+      this.#invitingPart(),
       this.role && this.#memberList(),
-      ...invitations,
-      ...bans,
+      this.#isAdmin && this.#invitedPart(),
+      this.#isAdmin && this.#bannedPart(),
       this.role && button("quiet danger wide", "Leave group", () => this.#leave(), { "data-act": "leave" }),
-    ];
-    this.#root.replaceChildren(...parts.filter(Boolean));
+    );
   }
 
-  #rules() {
-    const form = element("form", "rules");
-    const part = element("details", "settings", element("summary", "", "Settings"), form);
-    const name = element("input");
-    Object.assign(name, { value: this.#info.name, maxLength: 64, required: true, id: "group-name" });
-    const open = element("input");
-    Object.assign(open, { type: "checkbox", checked: this.#info.open, id: "group-open" });
-    const slow = element("select");
-    slow.id = "group-slow";
-    const secs = [...new Set([...SLOW_SECS, this.#info.slow_ms / 1_000])].sort((a, b) => a - b);
-    slow.append(...secs.map((one) => Object.assign(element("option", "", one ? `One message in ${one} s` : "As fast as they like"), { value: one * 1_000 })));
-    slow.value = this.#info.slow_ms;
-    const save = button("quiet is-main", "Save", () => {}, { "data-act": "save" });
-    save.type = "submit";
-    form.append(field("Name", name), field("Members write", slow), element("label", "check", open, "Everybody may join"), save);
-    form.addEventListener("submit", async (event) => {
-      event.preventDefault();
-      if (name.value.trim() !== this.#info.name) await this.#do("chat.rename", { name: name.value.trim() });
-      const rules = { open: open.checked, slow_ms: Number(slow.value) };
-      if (rules.open !== this.#info.open || rules.slow_ms !== this.#info.slow_ms) await this.#do("chat.settings", rules);
-      this.load();
-    });
-    return part;
+  #rulesPart() {
+    if (!this.#isAdmin) return (this.#rules = null);
+    this.#rules ??= new Rules((wanted) => this.#save(wanted));
+    this.#rules.show(this.#info);
+    return this.#rules.root;
   }
 
-  #inviting() {
-    const part = element("section", "inviting", element("h2", "", "Invite"));
+  async #save({ name, ...rules }) {
+    const { name: before, open, slow_ms: slowMs } = this.#info;
+    const isNamed = name === before || (await this.#do("chat.rename", { name }));
+    const isSame = rules.open === open && rules.slow_ms === slowMs;
+    const isSaved = (isSame || (await this.#do("chat.settings", rules))) && isNamed;
+    this.load();
+    return Boolean(isSaved);
+  }
+
+  #invitingPart() {
+    const { open } = this.#info;
+    if (!this.role || !(this.#isAdmin || open)) return (this.#inviting = null);
+    this.#inviting ??= this.#newInviting();
+    this.#inviting.querySelector("[data-act=link]").hidden = !open;
+    return this.#inviting;
+  }
+
+  #newInviting() {
+    const part = lasting(element("section", "inviting", element("h2", "", "Invite")));
     const root = element("div", "picker");
     const picker = new Picker(this.#page.session, root);
     const invite = async () => {
       if (!picker.users.length) return;
       const answer = await this.#do("chat.invite", { users: picker.users });
       if (answer?.invited?.length) toast(`Asked: ${answer.invited.join(", ")}`);
-      if (answer) this.load();
+      if (!answer) return;
+      picker.clear();
+      this.load();
     };
-    part.append(root, button("quiet is-main", "Invite", invite, { "data-act": "invite" }));
     const address = `${location.origin}${location.pathname}?topic=${encodeURIComponent(this.topic)}`;
     const link = () => copy(address, "The link is copied.");
-    if (this.#info.open) part.append(button("quiet", "Copy link", link, { "data-act": "link" }));
+    part.append(root, button("quiet is-main", "Invite", invite, { "data-act": "invite" }), button("quiet", "Copy link", link, { "data-act": "link" }));
     return part;
   }
 
   #memberList() {
-    const list = element("ul", "members");
+    const list = element("ul", "members", ...this.#members.map((member) => this.#member(member)));
     list.id = "members";
     arrowKeys(list, ".member-link");
-    const draw = () => list.replaceChildren(...this.#members.map((member) => this.#member(member, draw)));
-    draw();
-    const part = element("section", "", element("h2", "", "Members ", element("span", "count", this.#info.members.toLocaleString())), list);
-    const more = button("quiet wide", "Show more", async () => {
-      await this.#pageOfMembers(PAGE, this.#members.at(-1).user).catch((error) => toast(error.message));
-      draw();
-      more.hidden = !this.#more;
+    const more = button("quiet wide", "Show more", () => {
+      this.#wanted = this.#members.length + PAGE;
+      this.load();
     }, { "data-act": "more" });
     more.hidden = !this.#more;
-    part.append(more);
+    const part = element("section", "", element("h2", "", "Members ", element("span", "count", this.#info.members.toLocaleString())), list, more);
+    part.dataset.key = "members";
     return part;
   }
 
-  #member(member, draw) {
+  #member(member) {
     const { session, presence } = this.#page;
     const { user, role, muted_until_ms: mutedUntil } = member;
     const face = avatar(user, { user });
@@ -137,8 +183,7 @@ export class Group {
     const isOpen = this.#openMember === user;
     const link = button("member-link", "", () => {
       this.#openMember = isOpen ? null : user;
-      draw();
-      $("members").querySelector(`[data-user="${CSS.escape(user)}"] .member-link`)?.focus();
+      this.#draw();
     }, { "aria-expanded": String(isOpen) });
     const notes = [user === session.user && "you", isMuted && "muted"].filter(Boolean).join(" · ");
     link.append(face, element("span", "name", user), element("small", "", notes));
@@ -153,35 +198,31 @@ export class Group {
     const { session, write } = this.#page;
     if (user === session.user) return [element("span", "hint", "This is you.")];
     const acts = [button("quiet", "Write", () => write(user), { "data-act": "write" })];
-    const act = (name, text, op, fields = {}, danger = "") =>
-      acts.push(button(`quiet ${danger}`, text, () => this.#do(op, { user, ...fields }).then(() => this.load()), { "data-act": name }));
+    const act = (name, text, op, fields = () => ({}), danger = "") =>
+      acts.push(button(`quiet ${danger}`, text, () => this.#do(op, { user, ...fields() }).then(() => this.load()), { "data-act": name }));
     if (this.role === "owner") {
-      if (role === "member") act("admin", "Make admin", "chat.role", { role: "admin" });
-      else act("member", "Make member", "chat.role", { role: "member" });
-      act("owner", "Make owner", "chat.role", { role: "owner" });
+      if (role === "member") act("admin", "Make admin", "chat.role", () => ({ role: "admin" }));
+      else act("member", "Make member", "chat.role", () => ({ role: "member" }));
+      act("owner", "Make owner", "chat.role", () => ({ role: "owner" }));
     }
-    if (RANKS[this.role] >= RANKS.admin && RANKS[this.role] > RANKS[role]) {
+    if (this.#isAdmin && RANKS[this.role] > RANKS[role]) {
       if (isMuted) act("unmute", "Let write again", "chat.mute");
-      else for (const [text, ms] of MUTES) act(ms === MUTES[0][1] ? "mute" : "mute-day", text, "chat.mute", { until_ms: Date.now() + ms });
-      act("remove", "Remove", "chat.remove", {}, "danger");
-      act("ban", "Ban", "chat.ban", {}, "danger");
+      else for (const [name, text, ms] of MUTES) act(name, text, "chat.mute", () => ({ until_ms: Date.now() + ms }));
+      act("remove", "Remove", "chat.remove", undefined, "danger");
+      act("ban", "Ban", "chat.ban", undefined, "danger");
     }
     return acts;
   }
 
-  async #invitations() {
-    const { invitations, more } = await this.#ask("chat.invitations", { limit: PAGE });
-    if (!invitations.length) return [];
-    const rows = invitations.map(({ user, by }) => this.#kept(user, `asked by ${by}`, "Take back", "withdraw", "chat.remove"));
-    return [element("section", "", element("h2", "", "Invited"), element("ul", "invited", ...rows), more ? "and more" : "")];
+  #invitedPart() {
+    const rows = this.#invited.rows.map(({ user, by }) => this.#kept(user, `asked by ${by}`, "Take back", "withdraw", "chat.remove"));
+    return keptPart("Invited", "invited", rows, this.#invited.more);
   }
 
-  async #bans() {
-    const { bans, more } = await this.#ask("chat.bans", { limit: PAGE });
-    const held = bans.filter(({ until_ms: until }) => !until || until > Date.now());
-    if (!held.length) return [];
+  #bannedPart() {
+    const held = this.#banned.rows.filter(({ until_ms: until }) => !until || until > Date.now());
     const rows = held.map(({ user, by }) => this.#kept(user, `by ${by}`, "Lift ban", "unban", "chat.unban"));
-    return [element("section", "", element("h2", "", "Banned"), element("ul", "bans", ...rows), more ? "and more" : "")];
+    return keptPart("Banned", "bans", rows, this.#banned.more);
   }
 
   #kept(user, words, text, act, op) {
@@ -220,6 +261,10 @@ export function groupWords({ members, open, slow_ms: slowMs }) {
   return `${counted(members, "member")} · ${open ? "open to everybody" : "by invitation"}${slowMs ? ` · slow, ${slowMs / 1_000} s` : ""}`;
 }
 
-function field(text, input) {
-  return element("label", "field", element("span", "", text), input);
+/** People who are kept in a list of the group, or nothing. */
+function keptPart(title, name, rows, hasMore) {
+  if (!rows.length) return null;
+  const part = element("section", "", element("h2", "", title), element("ul", name, ...rows), hasMore ? "and more" : "");
+  part.dataset.key = name;
+  return part;
 }

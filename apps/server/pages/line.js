@@ -1,11 +1,13 @@
 // What can be done about a conversation of the list.
 
 import { button, element, toast } from "./dom.js";
+import { redraw } from "./redraw.js";
 
 /** Buttons that mute, pin or forget a conversation of the list; nothing for one that is not there. */
 export function lineActions({ session, inbox, thread, leaveTo }) {
   const acts = element("div", "acts line-acts");
   const line = inbox.get(thread.topic);
+  acts.dataset.key = "line";
   acts.dataset.line = line ? [line.muted, line.pinned, line.left].join() : "";
   if (!line) return acts;
   const set = async (fields) => {
@@ -33,7 +35,6 @@ export function refreshLineActions(page) {
   if (!old) return;
   const acts = lineActions(page);
   if (acts.dataset.line === old.dataset.line) return;
-  const focused = old.contains(document.activeElement) ? document.activeElement.dataset.act : null;
-  old.replaceWith(acts);
-  if (focused) acts.querySelector(`[data-act="${focused}"]`)?.focus();
+  old.dataset.line = acts.dataset.line;
+  redraw(old, ...acts.childNodes);
 }

@@ -18,7 +18,9 @@ export class Menu {
     arrowKeys($("menu"), "button");
     addEventListener("click", (event) => !event.target.closest("#menu, .act") && this.close());
     addEventListener("keydown", (event) => event.key === "Escape" && this.close(true));
-    $("scroller").addEventListener("scroll", () => this.close(), { passive: true });
+    // Whoever scrolls is done with it; what scrolls by itself, as a message comes, takes it from nobody.
+    for (const scrolls of ["wheel", "touchmove"]) $("scroller").addEventListener(scrolls, () => this.close(), { passive: true });
+    $("scroller").addEventListener("pointerdown", (event) => !event.target.closest(".act") && this.close());
   }
 
   open(row, opener) {

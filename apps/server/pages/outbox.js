@@ -6,6 +6,9 @@
 
 /** Unsent messages that one device may hold: 200 of 5,000 characters are 2 MB of the 5 MB that browsers give a site. */
 export const OUTBOX_MAX = 200;
+/** Messages that a device remembers to have written, of a topic, and topics in which it does. */
+const WROTE_MAX = 100;
+const WROTE_TOPICS_MAX = 16;
 
 const RECORD = "ringshard.device.";
 const LEASE = "ringshard.lease.";
@@ -44,7 +47,7 @@ export class Device {
 
   constructor(id, user, record, release) {
     this.id = id;
-    this.#record = { user, seqs: {}, outbox: [], ...record };
+    this.#record = { user, seqs: {}, outbox: [], wrote: {}, ...record };
     this.#release = release;
     write(sessionStorage, RECORD + "own", id);
     this.#save();
@@ -77,10 +80,22 @@ export class Device {
     }
   }
 
-  /** The server has decided about `entry`. */
-  settle(entry) {
+  /** The server has decided about `entry`: `offset` is its place in the topic's history `epoch`, if it has one. */
+  settle(entry, epoch, offset) {
+    const { topic } = entry;
     this.#record.outbox = this.entries.filter((one) => one !== entry);
+    if (offset !== undefined) {
+      const { [topic]: old, ...others } = this.#record.wrote;
+      const offsets = [...(old?.epoch === epoch ? old.offsets : []), offset].slice(-WROTE_MAX);
+      this.#record.wrote = Object.fromEntries([...Object.entries(others).slice(1 - WROTE_TOPICS_MAX), [topic, { epoch, offsets }]]);
+    }
     this.#save();
+  }
+
+  /** Whether this very device wrote a message, as far as it remembers. */
+  wrote(topic, epoch, offset) {
+    const known = this.#record.wrote[topic];
+    return known?.epoch === epoch && known.offsets.includes(offset);
   }
 
   /** Gives the device back to the pool; `forget` also erases it. */

@@ -404,7 +404,7 @@ export class Session {
     const decided = (event, answer) => {
       clearTimeout(this.#timers[timer]);
       this.#flying.delete(topic);
-      if (event) this.device.settle(entry);
+      if (event) this.device.settle(entry, this.#topics.get(topic)?.epoch, answer.offset);
       if (event) this.#heldUntil.delete(topic);
       if (event) this.#emit(event, { ...answer, entry });
       this.#flush();

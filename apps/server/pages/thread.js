@@ -24,11 +24,15 @@ export class Thread {
   #edits = new Map(); // offset -> the text that a message has now
   #recalled = new Set();
   #marks = new Map(); // user -> {delivered, read}
+  #isGuest;
+  #device;
 
-  constructor(topic, me) {
+  /** `{user, identity, device}` is the session. */
+  constructor(topic, { user, identity, device }) {
     this.topic = topic;
-    this.me = me;
+    this.me = user;
     this.place = parseTopic(topic);
+    [this.#isGuest, this.#device] = [Boolean(identity.guest), device];
   }
 
   /** Takes the next message of the topic: the row that it is, and the offset of the message that it changes, if any. */
@@ -99,9 +103,20 @@ export class Thread {
     return this.#edits.has(offset) && !this.#recalled.has(offset);
   }
 
+  /** Whether a message is the user's. The name of an account says it; that of a guest others may have as well. */
+  isOwn(message) {
+    return message.from === this.me && (!this.#isGuest || this.isSure(message));
+  }
+
+  /** Whether nobody else can have written it: guests of the same name may be in open rooms, also in those of before an account. */
+  isSure({ offset, from }) {
+    const isNamed = !this.#isGuest && this.place?.kind !== "room";
+    return from === this.me && (isNamed || this.#device.wrote(this.topic, this.epoch, offset));
+  }
+
   /** The newest message of this user that can still be edited. */
   lastOwn() {
-    return this.messages.findLast((message) => message.from === this.me && isShown(this.bodyOf(message))) ?? null;
+    return this.messages.findLast((message) => this.isOwn(message) && isShown(this.bodyOf(message))) ?? null;
   }
 
   /** Somebody has come so far; whether that was news. */

@@ -54,8 +54,8 @@ export class Timeline {
 
   /** The newest page of the conversation. */
   show(rows) {
-    const { readBefore, me } = this.#thread;
-    const isNews = ({ offset, from }) => readBefore !== null && offset > readBefore && from !== me;
+    const { readBefore } = this.#thread;
+    const isNews = (message) => readBefore !== null && message.offset > readBefore && !this.#thread.isOwn(message);
     const news = readBefore === 0 ? null : rows.find(isNews);
     for (const message of rows) {
       if (message === news) this.notice("New", "news");
@@ -106,8 +106,9 @@ export class Timeline {
   queue(entry) {
     if (!isShown(entry.body)) return;
     const { me } = this.#thread;
-    const row = this.#row(me);
-    this.#say(row, entry.body, true);
+    const row = this.#row(me, true);
+    row.isSure = true;
+    this.#say(row, entry.body);
     setTime(row, entry.at);
     setTick(row, "pending");
     this.#waiting.set(entry, row);
@@ -182,7 +183,7 @@ export class Timeline {
     this.#group(row, messages.lastElementChild);
     messages.append(row);
     this.#group(pending.firstElementChild, row);
-    if (isLive && message.from !== this.#thread.me && !this.#isAtBottom) this.#unseen += 1;
+    if (isLive && !row.classList.contains("own") && !this.#isAtBottom) this.#unseen += 1;
     this.#settle();
   }
 
@@ -190,9 +191,10 @@ export class Timeline {
   #rowOf(message) {
     const { offset, from, at_ms: at, body } = message;
     if (body.type === "system" || (from === "" && !isShown(body))) return line(systemWords(body, this.#thread.me), "notice", offset);
-    const isOwn = from === this.#thread.me;
-    const entry = isOwn && [...this.#waiting.keys()].find((one) => one.body.client_id === body.client_id && body.client_id);
-    const row = entry ? this.#waiting.get(entry) : this.#row(from);
+    const entry = from === this.#thread.me && [...this.#waiting.keys()].find((one) => one.body.client_id === body.client_id && body.client_id);
+    const isOwn = Boolean(entry) || this.#thread.isOwn(message);
+    const row = entry ? this.#waiting.get(entry) : this.#row(from, isOwn);
+    row.isSure ||= this.#thread.isSure(message);
     if (entry) this.#waiting.delete(entry);
     row.dataset.offset = offset;
     this.#rows.set(offset, row);
@@ -204,9 +206,8 @@ export class Timeline {
     return row;
   }
 
-  #row(from) {
+  #row(from, isOwn) {
     const row = this.#parts.template.content.firstElementChild.cloneNode(true);
-    const isOwn = from === this.#thread.me;
     row.classList.add(hueOf(from));
     row.classList.toggle("own", isOwn);
     row.dataset.from = from;
@@ -217,14 +218,14 @@ export class Timeline {
 
   #fill(row, message) {
     const body = this.#thread.bodyOf(message);
-    this.#say(row, body, message.from === this.#thread.me);
+    this.#say(row, body);
     row.classList.toggle("is-recalled", body.type === "recalled");
     row.classList.toggle("mentions-me", Array.isArray(body.mentions) && body.mentions.includes(this.#thread.me));
     row.querySelector(".edited").hidden = !this.#thread.isEdited(message.offset);
   }
 
-  #say(row, body, isOwn) {
-    row.querySelector(".text").replaceChildren(...content(body, { isOwn }));
+  #say(row, body) {
+    row.querySelector(".text").replaceChildren(...content(body, { isOwn: row.classList.contains("own"), isSure: row.isSure }));
     const quote = row.querySelector(".quote");
     quote.hidden = !body.reply_to;
     if (!body.reply_to) return;

@@ -49,6 +49,8 @@ const FILES: &[(&str, &str, &[u8])] = &[
     ("/assets/menu.js", SCRIPT, include_bytes!("../pages/menu.js")),
     ("/assets/outbox.js", SCRIPT, include_bytes!("../pages/outbox.js")),
     ("/assets/presence.js", SCRIPT, include_bytes!("../pages/presence.js")),
+    ("/assets/redraw.js", SCRIPT, include_bytes!("../pages/redraw.js")),
+    ("/assets/rules.js", SCRIPT, include_bytes!("../pages/rules.js")),
     ("/assets/session.js", SCRIPT, include_bytes!("../pages/session.js")),
     ("/assets/thread.js", SCRIPT, include_bytes!("../pages/thread.js")),
     ("/assets/timeline.js", SCRIPT, include_bytes!("../pages/timeline.js")),

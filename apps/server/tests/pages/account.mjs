@@ -8,9 +8,9 @@ const PIXEL = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQ
 export const PICTURES = "https://pictures.example";
 
 export class Account {
-  /** Signs in on a new device; `how` is "register" or "login". `options` are those of the browser's context. */
-  static async enter(how, name, options = {}, query = "") {
-    const page = await newPage(name, options);
+  /** Signs in on a new device; `how` is "register", "login" or "guest". `options` are those of the browser's context, `meddle` runs in the page first. */
+  static async enter(how, name, options = {}, query = "", meddle = null) {
+    const page = await newPage(name, options, meddle);
     const account = new Account(page, name);
     await page.context().route(`${PICTURES}/**`, (route) => {
       account.fetched += 1;
@@ -33,7 +33,7 @@ export class Account {
   async signIn(how) {
     await this.page.click(`.ways label:has(input[value=${how}])`);
     await this.page.fill("#name", this.name);
-    await this.page.fill("#password", PASSWORD);
+    if (how !== "guest") await this.page.fill("#password", PASSWORD);
     await this.page.click("#enter");
     await this.isOnline();
   }
@@ -130,6 +130,30 @@ export class Account {
     const row = `#members [data-user="${member}"]`;
     if ((await this.page.getAttribute(`${row} .member-link`, "aria-expanded")) !== "true") await this.page.click(`${row} .member-link`);
     return this.page.click(`${row} [data-act=${act}]`);
+  }
+
+  /** Saves the settings of the group that is open, which closes them. */
+  async save() {
+    await this.act("save");
+    await this.page.waitForSelector("#about .settings:not([open])");
+  }
+
+  /** Presses the mouse on something, lets others do `meanwhile`, and lets go of it there. */
+  async press(selector, meanwhile) {
+    const { x, y, width, height } = await this.page.locator(selector).boundingBox();
+    await this.page.mouse.move(x + width / 2, y + height / 2);
+    await this.page.mouse.down();
+    await meanwhile();
+    await this.page.mouse.up();
+  }
+
+  /** Another page of the same browser. */
+  async another(query = "") {
+    const page = await this.page.context().newPage();
+    await page.goto(`${BASE}/chat${query}`);
+    const account = new Account(page, this.name);
+    await account.isOnline();
+    return account;
   }
 
   member(name) {

@@ -7,7 +7,9 @@
 // what it needs.
 
 import { Account, named, PICTURES } from "./account.mjs";
+import { amidst, demoted, pressed } from "./amidst.mjs";
 import { BASE, check, pause, RUN, shot, tell, until } from "./harness.mjs";
+import { everywhere, namesakes } from "./oneself.mjs";
 
 const PHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true, colorScheme: "dark" };
 /** Long enough for what must not come. */
@@ -35,6 +37,9 @@ async function story() {
   await contacts(ada, bob);
   await group(ada, bob, eve);
   await rules(ada, bob, eve);
+  await amidst(ada, bob, eve);
+  await demoted(ada, bob);
+  await pressed(ada, bob, eve);
   await keptOut(ada, bob, eve);
   await openGroup(ada, eve);
   await unread(ada, bob, phone);
@@ -45,6 +50,8 @@ async function story() {
   await small(phone, bob);
   await pages(ada);
   await blocking(ada, bob);
+  await namesakes();
+  await everywhere(bob);
   await goodbye(ada);
 }
 
@@ -188,7 +195,7 @@ async function rules(ada, bob, eve) {
   await bob.page.click("#about summary");
   await bob.page.fill("#group-name", "The whole crew");
   await bob.page.selectOption("#group-slow", "5000");
-  await bob.act("save");
+  await bob.save();
   for (const member of [ada, eve]) {
     await member.isOpen("The whole crew");
     check(await member.hasNotice("one message in 5 s"), "another name and a slow pace are on every page");
@@ -220,7 +227,7 @@ async function openGroup(ada, eve) {
   await ada.about();
   await ada.page.click("#about summary");
   await ada.page.check("#group-open");
-  await ada.act("save");
+  await ada.save();
   await ada.hasNotice("everybody may join");
   await eve.page.goto(`${BASE}/chat?topic=${encodeURIComponent(await ada.topic())}`);
   await eve.isOnline();
@@ -319,6 +326,14 @@ async function history(ada, bob) {
   await shot(ada.page, "history");
   await ada.page.click("#jump");
   check(await until(() => ada.page.$eval("#scroller", ({ scrollHeight, scrollTop, clientHeight }) => scrollHeight - scrollTop - clientHeight < 60)), "and one click goes there");
+  await ada.page.locator("#messages .message").last().hover();
+  await ada.page.locator("#messages .message .act").last().click();
+  await bob.say("while you choose");
+  await ada.sees("while you choose");
+  await pause(SETTLE_MS);
+  check(await ada.page.isVisible("#menu"), "a menu stays open when the list moves by itself");
+  await ada.page.mouse.wheel(0, -50);
+  check(await until(async () => !(await ada.page.isVisible("#menu"))), "and closes when somebody scrolls");
 }
 
 async function keyboard(ada) {
@@ -333,14 +348,10 @@ async function keyboard(ada) {
   await ada.page.keyboard.press("Enter");
   await ada.isOpen(first);
   await ada.page.waitForSelector("#messages .message");
-  // While history comes the rows are made anew, and the one that had the focus is gone.
-  const opens = async () => {
-    await ada.page.focus("#scroller");
-    await ada.page.keyboard.press("ArrowUp");
-    await ada.page.keyboard.press("Enter");
-    return ada.page.isVisible("#menu");
-  };
-  check(await until(opens), "and through the messages, whose menu opens by Enter");
+  await ada.page.focus("#scroller");
+  await ada.page.keyboard.press("ArrowUp");
+  await ada.page.keyboard.press("Enter");
+  check(await ada.page.isVisible("#menu"), "and through the messages, whose menu opens by Enter");
   await ada.page.keyboard.press("Escape");
   check(!(await ada.page.isVisible("#menu")), "and closes by Escape");
   await ada.page.focus("#text");
