@@ -2,6 +2,7 @@
 //! in a file, and shown to the shards, which ask for every session.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{Arc, PoisonError, RwLock},
@@ -67,6 +68,10 @@ impl Logins {
     }
 }
 
+/// Where an account stands in the order in which logins make room for others: the one with the most comes first, of equals
+/// the one whose oldest ends first. It holds the number of logins, and the end and the name of the oldest.
+type Rank = (Reverse<usize>, u64, LoginId);
+
 /// The logins of this server.
 pub(crate) struct LoginBook {
     ledger: Ledger,
@@ -74,6 +79,8 @@ pub(crate) struct LoginBook {
     /// Each account's, by when they end, the first first: that is the order in which they were renewed.
     by_user: BTreeMap<Box<str>, Vec<LoginId>>,
     by_end: BTreeSet<(u64, LoginId)>,
+    /// Every account's rank.
+    by_rank: BTreeSet<Rank>,
     left: BTreeMap<Box<str>, u64>,
     shown: Arc<Logins>,
     ttl_secs: u64,
@@ -160,23 +167,23 @@ impl LoginBook {
             Ok(())
         })?;
         let (ttl_secs, most) = (auth.refresh_ttl.as_secs(), auth.logins_max);
-        let (logins, by_user, by_end, left) = Default::default();
+        let (logins, by_user, by_end, by_rank, left) = Default::default();
         let (displaced, unsaved) = (0, false);
-        let mut book = Self { ledger, logins, by_user, by_end, left, shown, ttl_secs, most, displaced, unsaved };
+        let mut book =
+            Self { ledger, logins, by_user, by_end, by_rank, left, shown, ttl_secs, most, displaced, unsaved };
         records.into_iter().for_each(|record| book.apply(record));
         book.expire(now);
         book.forget_all_but(known);
         Ok(book)
     }
 
-    /// Somebody has logged in. Gives the logins that had to end for it: the account's own one too many, or of all logins
-    /// those that have gone longest without renewal.
+    /// Somebody has logged in. Gives the logins that had to end for it: the account's own one too many, or the oldest of the
+    /// account that has the most, which may be the same account. So a stranger with many logins ends its own.
     pub(crate) fn begin(&mut self, now: u64, user: &str, id: LoginId) -> Result<(Stands, Vec<LoginId>), AccountError> {
         let own = self.by_user.get(user).map_or(&[][..], Vec::as_slice);
         let mut ended = own[..own.len().saturating_sub(LOGINS_PER_USER_MAX - 1)].to_vec();
         let over = (self.logins.len() + 1).saturating_sub(self.most + ended.len()).min(DISPLACED_MAX);
-        let oldest = self.by_end.iter().map(|(_, id)| *id).filter(|id| !ended.contains(id)).take(over);
-        let displaced: Vec<LoginId> = oldest.collect();
+        let displaced = self.displace(user, ended.len(), over);
         ended.extend(&displaced);
         let exp = now.saturating_add(self.ttl_secs);
         let mut records: Vec<Record> = ended.iter().map(|id| Record::Ended { id: *id }).collect();
@@ -184,6 +191,29 @@ impl LoginBook {
         self.record(records)?;
         self.displaced += displaced.len() as u64;
         Ok((Stands { refresh: Refresh { login: id, generation: 0 }, expires_at: exp }, ended))
+    }
+
+    /// Which logins end for one more of this user, of whose own the first `own_gone` end anyway.
+    fn displace(&self, user: &str, own_gone: usize, over: usize) -> Vec<LoginId> {
+        let mut displaced = Vec::with_capacity(over);
+        // Accounts whose rank is not the one in the book: how many of their logins have ended by now.
+        let mut touched = BTreeMap::from([(user, own_gone)]);
+        for _ in 0..over {
+            let rank_of = |(other, gone): (&&str, &usize)| self.rank(other, *gone, usize::from(*other == user));
+            let of_touched = touched.iter().filter_map(rank_of).min();
+            let other = self.by_rank.iter().find(|(.., id)| !touched.contains_key(&*self.logins[id].user));
+            let Some((.., id)) = other.copied().into_iter().chain(of_touched).min() else { break };
+            *touched.entry(&self.logins[&id].user).or_default() += 1;
+            displaced.push(id);
+        }
+        displaced
+    }
+
+    /// The rank that an account has once the first `gone` of its logins have ended and `more` have come.
+    fn rank(&self, user: &str, gone: usize, more: usize) -> Option<Rank> {
+        let own = self.by_user.get(user)?;
+        let oldest = own.get(gone)?;
+        Some((Reverse(own.len() - gone + more), self.logins.get(oldest)?.exp, *oldest))
     }
 
     /// Takes back a login that nobody was told of.
@@ -312,9 +342,11 @@ impl LoginBook {
                 // One of a run with a longer time ends as if it had been renewed with the time of this one, as the setting
                 // says. So those that end first are those that have gone longest without renewal.
                 let exp = since.map_or(exp, |since| exp.min(since.saturating_add(self.ttl_secs)));
+                self.unrank(&user);
                 self.by_user.entry(user.clone()).or_default().push(id);
                 self.by_end.insert((exp, id));
-                self.logins.insert(id, Login { user, generation, exp, since });
+                self.logins.insert(id, Login { user: user.clone(), generation, exp, since });
+                self.by_rank.extend(self.rank(&user, 0, 0));
                 self.shown.change(|standing| _ = standing.logins.insert(id));
             }
             Record::Ended { id } => self.remove(id),
@@ -331,8 +363,17 @@ impl LoginBook {
         self.ledger.be_full();
     }
 
+    /// Its logins change: until it is ranked again, it has no rank.
+    fn unrank(&mut self, user: &str) {
+        if let Some(rank) = self.rank(user, 0, 0) {
+            self.by_rank.remove(&rank);
+        }
+    }
+
     fn remove(&mut self, id: LoginId) {
-        let Some(Login { user, exp, .. }) = self.logins.remove(&id) else { return };
+        let Some(user) = self.logins.get(&id).map(|login| login.user.clone()) else { return };
+        self.unrank(&user);
+        let Some(Login { exp, .. }) = self.logins.remove(&id) else { return };
         self.by_end.remove(&(exp, id));
         if let Some(own) = self.by_user.get_mut(&user) {
             own.retain(|other| *other != id);
@@ -340,6 +381,7 @@ impl LoginBook {
                 self.by_user.remove(&user);
             }
         }
+        self.by_rank.extend(self.rank(&user, 0, 0));
         self.shown.change(|standing| _ = standing.logins.remove(&id));
     }
 }

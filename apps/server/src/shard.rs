@@ -1,7 +1,7 @@
 //! A shard of the server: streams in, protocols and apps between, effects out. It runs on the ring and in the simulator.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
     sync::Arc,
     time::Instant,
@@ -10,7 +10,8 @@ use std::{
 use bytes::BytesMut;
 use chat::Chat;
 use engine::{Datagrams, Io, Listener, Outcome, Reactor, ShardId, Socket, Stream, StreamEvent, Ticket, Wheel};
-use handler::{App as _, Close, Map, Out, Pressure};
+use handler::{App as _, Close, Map, Out, Peer, Pressure};
+use session::auth::LoginId;
 
 use crate::{
     arena::Copies,
@@ -47,6 +48,8 @@ pub(crate) struct Ground {
     /// Connections that have not said what they want, oldest first; those that have since are skipped.
     pub(crate) half_open: VecDeque<Line>,
     pub(crate) half_open_count: usize,
+    /// The sessions that were opened or renewed with a token of a login, so that its end finds them.
+    pub(crate) by_login: BTreeSet<(LoginId, Peer)>,
     /// Chat's timers as they are set now; what the wheel holds beside them was moved.
     pub(crate) chat_timers: BTreeMap<handler::Timer, Instant>,
     pub(crate) drain: Option<Drain>,
@@ -173,6 +176,7 @@ impl Shard {
                 wheel: Wheel::new(now),
                 half_open: VecDeque::new(),
                 half_open_count: 0,
+                by_login: BTreeSet::new(),
                 chat_timers: BTreeMap::new(),
                 drain: None,
                 early_barriers: [0; 2],
@@ -225,6 +229,20 @@ impl Shard {
         let topics = self.ground.chat.topics();
         stats.topics.set(topics.count() as u64);
         stats.journal.show(topics);
+    }
+
+    /// Works on a connection by the apps' name, as [`Shard::with`] does by its line.
+    pub(crate) fn with_peer(
+        &mut self,
+        io: &mut Io<Mail>,
+        peer: Peer,
+        act: impl FnOnce(&mut Self, &mut Io<Mail>, &mut Connection),
+    ) {
+        if let Some(mut connection) = self.connections.take_peer(peer) {
+            act(self, io, &mut connection);
+            self.arm(io.now(), &mut connection);
+            self.connections.put_back(connection);
+        }
     }
 
     pub(crate) fn with(
@@ -341,6 +359,7 @@ impl Shard {
         let peer = connection.line.peer();
         let Some(speaker) = connection.speaker() else { return };
         speaker.hello = None;
+        self.ground.belongs(speaker, peer, None);
         if speaker.info.take().is_some() {
             let open = &self.ground.stats.sessions_open;
             open.set(open.get().saturating_sub(1));

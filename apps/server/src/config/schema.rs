@@ -297,8 +297,9 @@ schema! {
         access_ttl: Duration = secs(3600), secs(10) => secs(30 * 24 * 3600);
         /// How long a device stays logged in that does not renew its token.
         refresh_ttl: Duration = secs(30 * 24 * 3600), secs(10) => secs(365 * 24 * 3600);
-        /// Devices that are logged in, of all accounts together; another one logs out the one that has gone longest
-        /// without renewing its token. 400,000 take about 100 MiB of memory.
+        /// Devices that are logged in, of all accounts together; another one logs out one of the account that has the most
+        /// of them, and there the one that has gone longest without renewing its token. With 4 times auth.accounts_max
+        /// nobody with up to 4 devices is ever logged out so. 400,000 take about 120 MiB of memory.
         logins_max: usize = 400_000, 1 => 100_000_000;
         /// Renewals and logouts per minute from one address.
         refreshes_per_min_address: u32 = 600, 1 => 1_000_000;

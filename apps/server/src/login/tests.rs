@@ -199,19 +199,72 @@ fn a_full_table_makes_room_for_somebody_by_ending_what_went_longest_without_rene
     assert!(stands(&shown, 1) && book.displaced() == 0, "for nothing nobody goes");
     drop(book);
     let (mut book, shown) = open(&folder, NOW + 101);
-    for (n, ends) in (200..).zip(1..=50) {
-        let (_, ended) = book.begin(NOW + 101, "late", id(n)).expect("begun");
-        // Of its own only what is beyond its limit.
-        let own = u8::checked_sub(n, 232).map(|n| id(200 + n));
-        assert_eq!(ended, [own.unwrap_or(id(ends))]);
+    for n in 200..232 {
+        let (_, ended) = book.begin(NOW + 101, &format!("late-{n}"), id(n)).expect("begun");
+        assert_eq!(ended, [id(n - 199)]);
     }
     assert_eq!((book.count(), book.displaced()), (100, 32));
     assert_eq!([0, 32, 33].map(|n| stands(&shown, n)), [true, false, true]);
-    let (_, ended) = book.begin(NOW + 101, "user-33", id(1)).expect("begun");
-    assert_eq!(ended, [id(33)], "its own, if that is the oldest");
+    let (_, ended) = book.begin(NOW + 101, "user-40", id(1)).expect("begun");
+    assert_eq!(ended, [id(40)], "its own, for it would have the most");
     drop(book);
     let (book, shown) = open(&folder, NOW + 101);
-    assert_eq!((book.count(), [0, 32, 34].map(|n| stands(&shown, n))), (100, [true, false, true]));
+    assert_eq!((book.count(), [0, 32, 33, 40].map(|n| stands(&shown, n))), (100, [true, false, true, false]));
+}
+
+#[test]
+fn a_stranger_with_many_logins_ends_its_own_before_those_of_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut book, shown) = open(&folder, NOW);
+    // 36 people with one login each; two strangers with 32 each fill the table.
+    for n in 0..36 {
+        book.begin(NOW, &format!("person-{n}"), id(n)).expect("begun");
+    }
+    for n in 0..64_u8 {
+        book.begin(NOW + 1, &format!("stranger-{}", n / 32), id(100 + n)).expect("begun");
+    }
+    assert_eq!(book.count(), 100);
+    // A third one logs in 32 times, and takes from the other two until it has as many.
+    for n in 0..32_u8 {
+        let (_, ended) = book.begin(NOW + 2, "stranger-2", id(200 + n)).expect("begun");
+        assert!(ended.len() == 1 && ended[0].0[0] >= 100, "{n}: {ended:?}");
+    }
+    let left = (0..36).filter(|n| stands(&shown, *n)).count();
+    assert_eq!(left, 36, "people with one login each who are still there");
+    let of = |n| book.by_user[format!("stranger-{n}").as_str()].len();
+    assert_eq!([of(0), of(1), of(2)], [21, 21, 22]);
+}
+
+/// As many logins as four for each account: whoever does what, nobody with up to four loses one to another.
+#[test]
+fn nobody_with_four_logins_is_displaced_while_there_are_four_for_each_account() {
+    let seed = 9;
+    println!("seed {seed}");
+    let mut rng = <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(seed);
+    let folder = tempfile::tempdir().expect("a folder");
+    let auth = Auth { logins_max: 40, ..auth() };
+    let mut book = LoginBook::open(folder.path(), &auth, Arc::default(), NOW, |_| true).expect("opened");
+    let count = |book: &LoginBook, user: &str| book.by_user.get(user).map_or(0, Vec::len);
+    for n in 0..1_000_u128 {
+        let user = format!(
+            "user-{}",
+            rand::Rng::random_range(&mut rng, 0..10_u32).min(rand::Rng::random_range(&mut rng, 0..10))
+        );
+        let before: Vec<usize> = (0..10).map(|n| count(&book, &format!("user-{n}"))).collect();
+        let (_, ended) = book.begin(NOW + 1, &user, LoginId(n.to_be_bytes())).expect("begun");
+        for (other, before) in before.iter().enumerate() {
+            let (other, own) = (format!("user-{other}"), usize::from(format!("user-{other}") == user));
+            let after = count(&book, &other);
+            assert!(after >= (before + own).min(4), "{n}: {other} had {before} and has {after}: {ended:?}");
+        }
+        if rand::Rng::random_ratio(&mut rng, 1, 20) {
+            let (_, id) = *book.by_end.first().expect("some stand");
+            book.leave(NOW + 1, Refresh { login: id, generation: 0 }, true).expect("left");
+        }
+        let ranks: BTreeSet<Rank> = book.by_user.keys().filter_map(|user| book.rank(user, 0, 0)).collect();
+        assert_eq!((&ranks, ranks.len()), (&book.by_rank, book.by_user.len()), "every account has its rank");
+    }
+    assert!(book.displaced() > 100, "{} were displaced", book.displaced());
 }
 
 #[test]

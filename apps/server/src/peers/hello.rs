@@ -39,7 +39,7 @@ impl Ground {
         };
         let ticket = self.setup.keys.ticket(&session, &holder);
         speaker.expires = Some(io.now() + Duration::from_secs(holder.exp.saturating_sub(io.wall_ms() / 1000)));
-        speaker.login = holder.sid;
+        self.belongs(speaker, peer, holder.sid);
         speaker.caps = holder.caps.into();
         let (user, device, guest) = (holder.user.into(), holder.device.into(), holder.guest);
         let info = Box::new(PeerInfo { user, device, guest });

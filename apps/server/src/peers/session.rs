@@ -4,9 +4,9 @@ use std::{borrow::Cow, time::Duration};
 
 use bytes::BytesMut;
 use engine::Io;
-use handler::{App as _, Close, Code, Message, PeerInfo};
+use handler::{App as _, Close, Code, Message, Peer, PeerInfo};
 use serde::Deserialize;
-use session::{Action, AuthError, Client, Codec, DecodeError, Refusal, Server, Topic};
+use session::{Action, AuthError, Client, Codec, DecodeError, Refusal, Server, Topic, auth::LoginId};
 
 use crate::{
     connection::{Connection, Kind},
@@ -140,7 +140,7 @@ impl Ground {
                 return Ok(());
             }
             Client::Req { id, op, body } if *op == RENEW_OP => {
-                self.renew(io, speaker, (*id, body), answers);
+                self.renew(io, peer, speaker, (*id, body), answers);
                 return Ok(());
             }
             Client::Req { id, op, body } => match app_of_operation(op) {
@@ -202,7 +202,14 @@ impl Ground {
     }
 
     /// `session.renew {token}`: a newer token of the same user, so that the session need not end with the one that opened it.
-    fn renew(&mut self, io: &Io<Mail>, speaker: &mut Speaker, (id, body): (u32, &[u8]), answers: &mut BytesMut) {
+    fn renew(
+        &mut self,
+        io: &Io<Mail>,
+        peer: Peer,
+        speaker: &mut Speaker,
+        (id, body): (u32, &[u8]),
+        answers: &mut BytesMut,
+    ) {
         let Some(info) = &speaker.info else { return };
         let renew = serde_json::from_slice::<Renew<'_>>(body);
         let now = io.wall_ms() / 1000;
@@ -219,7 +226,7 @@ impl Ground {
         match claims {
             Ok(claims) if *claims.sub == *info.user && claims.guest == info.guest => {
                 speaker.expires = Some(io.now() + Duration::from_secs(claims.exp.saturating_sub(now)));
-                speaker.login = claims.sid;
+                self.belongs(speaker, peer, claims.sid);
                 speaker.caps = claims.caps.into();
                 speaker.session.on_answered();
                 let body = format!("{{\"expires_at\":{}}}", claims.exp);
@@ -228,6 +235,20 @@ impl Ground {
             Ok(_) => self.refuse(speaker, Some(id), Code::PermissionDenied, "that token is another user's", answers),
             Err((code, message)) => self.refuse(speaker, Some(id), code, &message, answers),
         }
+    }
+
+    /// From here on a session belongs to that login, and ends with it.
+    pub(crate) fn belongs(&mut self, speaker: &mut Speaker, peer: Peer, login: Option<LoginId>) {
+        if let Some(before) = std::mem::replace(&mut speaker.login, login) {
+            self.by_login.remove(&(before, peer));
+        }
+        self.by_login.extend(login.map(|login| (login, peer)));
+    }
+
+    /// The sessions of a login.
+    fn of_login(&self, login: LoginId) -> Vec<Peer> {
+        let ends = Peer { index: 0, generation: 0 }..=Peer { index: u32::MAX, generation: u32::MAX };
+        self.by_login.range((login, *ends.start())..=(login, *ends.end())).map(|(_, peer)| *peer).collect()
     }
 
     /// Ids of the server's own: an error, and for a hello the end.
@@ -363,15 +384,21 @@ impl Shard {
     }
 
     /// Logins have ended: so do the sessions that were opened with their tokens. They say so one after the other, for one
-    /// that comes while this is done has asked whether its login stands.
+    /// that comes while this is done has asked whether its login stands. Only where an account logs out everywhere all
+    /// connections are looked at, for those whose tokens are of no login.
     pub(crate) fn end_logins(&mut self, io: &mut Io<Mail>, ended: &Ended) {
-        for line in self.connections.lines() {
+        const REVOKED: &str = "the token was revoked";
+        let peers: Vec<Peer> = ended.logins.iter().flat_map(|login| self.ground.of_login(*login)).collect();
+        for peer in peers {
+            self.with_peer(io, peer, |shard, io, connection| {
+                shard.end_token(io, connection, Close::Unauthenticated, REVOKED);
+            });
+        }
+        for line in if ended.all { self.connections.lines() } else { Vec::new() } {
             self.with(io, line, |shard, io, connection| {
-                let Some(speaker) = connection.speaker() else { return };
                 let own = |info: &PeerInfo| !info.guest && *info.user == *ended.user;
-                let of_user = ended.all && speaker.info.as_deref().is_some_and(own);
-                if of_user || speaker.login.is_some_and(|login| ended.logins.contains(&login)) {
-                    shard.end_token(io, connection, Close::Unauthenticated, "the token was revoked");
+                if connection.speaker().is_some_and(|speaker| speaker.info.as_deref().is_some_and(own)) {
+                    shard.end_token(io, connection, Close::Unauthenticated, REVOKED);
                 }
             });
         }
