@@ -21,6 +21,9 @@ use crate::{config::Auth, ledger::Ledger};
 /// The file in the data directory: one JSON object per line.
 const FILE: &str = "accounts.jsonl";
 
+/// What an operator can do about a damaged line.
+const ADVICE: &str = "restore the file from a backup, or remove that line and with it the account";
+
 /// Characters of a name. It is repeated in every message, so it is short.
 pub const NAME_CHARS_MAX: usize = 32;
 
@@ -47,6 +50,14 @@ pub struct Accounts {
 struct Account {
     name: Box<str>,
     hash: Box<str>,
+    /// When it was registered, in milliseconds since 1970.
+    at_ms: u64,
+}
+
+impl Account {
+    fn record(&self) -> Record<'_> {
+        Record { name: (&*self.name).into(), hash: (&*self.hash).into(), at_ms: self.at_ms }
+    }
 }
 
 /// An account that is not there yet.
@@ -71,7 +82,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// A record that is not the last one is damaged.
-    #[error("{path}:{line}: {reason}; restore the file from a backup, or remove that line and with it the account")]
+    #[error("{path}:{line}: {reason}; {advice}")]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -79,6 +90,8 @@ pub enum OpenError {
         line: usize,
         /// What is wrong with it.
         reason: String,
+        /// What can be done.
+        advice: &'static str,
     },
     /// The parameters of argon2 do not fit each other.
     #[error("auth.argon2_kib and auth.argon2_passes: {0}")]
@@ -104,7 +117,7 @@ pub enum AccountError {
     #[error("this server takes no more accounts")]
     Full,
     /// The disk does not take it.
-    #[error("accounts cannot be written: {0}")]
+    #[error("the disk does not take it: {0}")]
     Storage(String),
     /// The hash cannot be made.
     #[error("the password cannot be hashed")]
@@ -157,7 +170,7 @@ impl Accounts {
     /// See [`OpenError`].
     pub fn open(folder: &Path, auth: &Auth) -> Result<Self, OpenError> {
         let mut by_key = BTreeMap::new();
-        let ledger = Ledger::open(folder, FILE, |line| parse(line, &mut by_key))?;
+        let ledger = Ledger::open(folder, (FILE, ADVICE), |line| parse(line, &mut by_key))?;
         let hasher = hasher(auth).map_err(OpenError::Parameters)?;
         let nobody = hash(&hasher, "nobody has this password", &[0; SALT_BYTES]).unwrap_or_default();
         Ok(Self { ledger, by_key, most: auth.accounts_max, hasher, nobody })
@@ -202,7 +215,23 @@ impl Accounts {
         let mut salt = [0; SALT_BYTES];
         rng.fill_bytes(&mut salt);
         let hash = hash(&self.hasher, password, &salt).ok_or(AccountError::Hash)?;
-        Ok(NewAccount(Account { name: name.into(), hash: hash.into() }))
+        Ok(NewAccount(Account { name: name.into(), hash: hash.into(), at_ms: 0 }))
+    }
+
+    /// Brings a file that could not be written back into order, as soon as that is possible; `now` is in seconds since 1970.
+    pub(crate) fn mend(&mut self, now: u64) {
+        self.ledger.probe();
+        if self.ledger.is_unsure() {
+            let mut accounts: Vec<&Account> = self.by_key.values().collect();
+            accounts.sort_by_key(|account| account.at_ms);
+            let records: Vec<Record<'_>> = accounts.into_iter().map(Account::record).collect();
+            self.ledger.rewrite(now, &records);
+        }
+    }
+
+    /// Why no account can be added at the moment, if so.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        self.ledger.trouble()
     }
 
     /// Adds an account that was just prepared; it is on disk when this returns.
@@ -211,8 +240,8 @@ impl Accounts {
     /// [`AccountError::Storage`]; then there is no new account. Only of one whose sync failed nobody knows whether the next
     /// start finds it.
     pub fn add(&mut self, NewAccount(account): NewAccount, at_ms: u64) -> Result<(), AccountError> {
-        let (name, hash) = ((&*account.name).into(), (&*account.hash).into());
-        self.ledger.append(&[Record { name, hash, at_ms }])?;
+        let account = Account { at_ms, ..account };
+        self.ledger.append(&[account.record()])?;
         self.by_key.insert(key(&account.name), account);
         Ok(())
     }
@@ -257,7 +286,8 @@ fn parse(line: &[u8], by_key: &mut BTreeMap<Box<str>, Account>) -> Result<(), St
     let record: Record<'_> = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     check_name(&record.name).map_err(|error| error.to_string())?;
     PasswordHash::new(&record.hash).map_err(|error| format!("the hash is damaged: {error}"))?;
-    let account = Account { name: record.name.as_ref().into(), hash: record.hash.as_ref().into() };
+    let (name, hash) = (record.name.as_ref().into(), record.hash.as_ref().into());
+    let account = Account { name, hash, at_ms: record.at_ms };
     match by_key.insert(key(&record.name), account) {
         None => Ok(()),
         Some(_) => Err(format!("a second account {}", record.name)),
@@ -391,5 +421,28 @@ mod tests {
         assert!(matches!(register(&mut accounts, "bob", "long enough"), Err(AccountError::Storage(_))));
         assert!(!accounts.has("bob") && accounts.has("alice"));
         assert!(matches!(register(&mut accounts, "bob", "long enough"), Err(AccountError::Storage(_))));
+        accounts.ledger.be_well();
+        assert_eq!(register(&mut accounts, "bob", "long enough"), Ok(()), "there is space again");
+        drop(accounts);
+        assert_eq!(open(&folder).count(), 2);
+    }
+
+    #[test]
+    fn after_a_sync_that_failed_the_file_is_written_anew_with_every_account() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut accounts = open(&folder);
+        for (name, at_ms) in [("b", 1), ("a", 2)] {
+            let new = accounts.prepare(name, "long enough", &mut StdRng::seed_from_u64(7)).expect("prepared");
+            accounts.add(new, at_ms).expect("added");
+        }
+        let before = fs::read(folder.path().join(FILE)).expect("there");
+        accounts.ledger.be_unsynced();
+        assert!(matches!(register(&mut accounts, "c", "long enough"), Err(AccountError::Storage(_))));
+        assert!(accounts.trouble().is_some() && !accounts.has("c"));
+        accounts.mend(1);
+        assert_eq!((accounts.trouble(), fs::read(folder.path().join(FILE)).expect("there")), (None, before));
+        assert_eq!(register(&mut accounts, "c", "long enough"), Ok(()));
+        drop(accounts);
+        assert_eq!(open(&folder).count(), 3);
     }
 }

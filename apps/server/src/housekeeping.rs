@@ -6,7 +6,7 @@ mod job;
 use std::{
     fmt, io,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -17,7 +17,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bound
 use handler::Code;
 use rand::{SeedableRng, rngs::StdRng};
 
-use self::desk::{Desk, unix_secs};
+use self::desk::Desk;
 use crate::{account::Accounts, config::Auth, login::LoginBook};
 
 pub use job::{Credentials, Done, Ended, Identity, Job, Outcome, Refusal};
@@ -53,6 +53,8 @@ struct About {
     displaced: AtomicU64,
     done: AtomicU64,
     refused: AtomicU64,
+    /// Files that cannot be written, each with its reason and an end of line.
+    troubles: Mutex<String>,
 }
 
 impl About {
@@ -60,6 +62,9 @@ impl About {
         self.accounts.store(desk.accounts.count() as u64, Ordering::Relaxed);
         self.logins.store(desk.logins.count() as u64, Ordering::Relaxed);
         self.displaced.store(desk.logins.displaced(), Ordering::Relaxed);
+        let troubles = [desk.accounts.trouble(), desk.logins.trouble()].into_iter().flatten();
+        let troubles = troubles.map(|trouble| format!("{trouble}\n")).collect();
+        *self.troubles.lock().unwrap_or_else(PoisonError::into_inner) = troubles;
     }
 }
 
@@ -123,6 +128,12 @@ impl Housekeeper {
         (self.about.logins.load(Ordering::Relaxed), self.about.displaced.load(Ordering::Relaxed))
     }
 
+    /// Which files of accounts and logins cannot be written, and why: a line each.
+    #[must_use]
+    pub fn troubles(&self) -> String {
+        self.about.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Jobs done, and jobs refused because the queue was full.
     #[must_use]
     pub fn done_and_refused(&self) -> (u64, u64) {
@@ -151,7 +162,7 @@ fn run(jobs: &Receiver<(Job, Reply)>, desk: &mut Desk, mut chores: Vec<Chore>, a
         }
         if Instant::now() >= next {
             chores.iter_mut().for_each(|chore| chore(SystemTime::now()));
-            desk.logins.expire(unix_secs(SystemTime::now()));
+            desk.tend(SystemTime::now());
             about.look(desk);
             next = Instant::now() + TICK;
         }

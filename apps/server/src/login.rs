@@ -20,6 +20,10 @@ use crate::{
 /// The file in the data directory.
 const FILE: &str = "logins.jsonl";
 
+/// What an operator can do about a damaged line. Where one with an end goes alone, what has ended stands again.
+const ADVICE: &str = "restore the file from a backup, which brings back logins that have ended since, or remove the file, \
+                      so that everybody has to log in again; to end the tokens of programs, too, remove `secret`";
+
 /// Devices of one account that are logged in; another one logs out the one that renewed its token longest ago.
 pub const LOGINS_PER_USER_MAX: usize = 32;
 
@@ -39,6 +43,17 @@ const DISPLACED_MAX: usize = 2;
 
 /// Lines of the file that are not worth writing it anew.
 const STALE_MIN: usize = 1024;
+
+/// How long a login is remembered that has expired, so that a wall clock that is wrong by less than that ends none for good.
+/// It opens nothing meanwhile.
+const EXPIRED_KEPT_SECS: u64 = 24 * 3600;
+
+/// How long the wall clock has to have gone evenly until something is forgotten by it: one that is wrong by more, as after a
+/// start without a battery, is set right within minutes.
+const CLOCK_STEADY_SECS: u64 = 3600;
+
+/// How far the wall clock may move between two looks, which are about a second apart, to have gone evenly.
+const CLOCK_STEP_SECS: u64 = 60;
 
 /// What every shard looks at: a token of a login is good as long as that stands.
 #[derive(Default, Debug)]
@@ -87,8 +102,9 @@ pub(crate) struct LoginBook {
     most: usize,
     /// How many have ended to make room for others.
     displaced: u64,
-    /// Something that has ended is not on disk.
-    unsaved: bool,
+    /// What has ended and is not on disk yet.
+    owed: Vec<Record>,
+    clock: Clock,
 }
 
 #[derive(Debug)]
@@ -106,6 +122,25 @@ impl Login {
     fn was(&self, generation: u64, now: u64) -> bool {
         let lost = self.since.is_some_and(|since| now.abs_diff(since) < RENEWED_AGAIN_SECS);
         lost && generation.checked_add(1) == Some(self.generation)
+    }
+}
+
+/// What is known of the wall clock, in seconds since 1970.
+#[derive(Debug)]
+struct Clock {
+    seen: u64,
+    /// Since when it has gone evenly.
+    steady_since: u64,
+}
+
+impl Clock {
+    /// Whether it has gone evenly for so long that something may be forgotten by it.
+    fn is_steady(&mut self, now: u64) -> bool {
+        if now.abs_diff(self.seen) > CLOCK_STEP_SECS {
+            self.steady_since = now;
+        }
+        self.seen = now;
+        now.saturating_sub(self.steady_since) >= CLOCK_STEADY_SECS
     }
 }
 
@@ -130,7 +165,7 @@ pub(crate) enum RenewError {
     Storage(AccountError),
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "snake_case")]
 enum Record {
     /// It stands.
@@ -162,17 +197,16 @@ impl LoginBook {
         known: impl Fn(&str) -> bool,
     ) -> Result<Self, OpenError> {
         let mut records = Vec::new();
-        let ledger = Ledger::open(folder, FILE, |line| {
-            records.push(serde_json::from_slice::<Record>(line).map_err(|error| error.to_string())?);
+        let ledger = Ledger::open(folder, (FILE, ADVICE), |line| {
+            records.extend(parse(line).map_err(|error| error.to_string())?);
             Ok(())
         })?;
         let (ttl_secs, most) = (auth.refresh_ttl.as_secs(), auth.logins_max);
         let (logins, by_user, by_end, by_rank, left) = Default::default();
-        let (displaced, unsaved) = (0, false);
+        let (displaced, owed, clock) = (0, Vec::new(), Clock { seen: now, steady_since: now });
         let mut book =
-            Self { ledger, logins, by_user, by_end, by_rank, left, shown, ttl_secs, most, displaced, unsaved };
+            Self { ledger, logins, by_user, by_end, by_rank, left, shown, ttl_secs, most, displaced, owed, clock };
         records.into_iter().for_each(|record| book.apply(record));
-        book.expire(now);
         book.forget_all_but(known);
         Ok(book)
     }
@@ -264,30 +298,51 @@ impl LoginBook {
         Ok((user.into(), ended))
     }
 
-    /// Forgets what does not count any longer, and writes the file anew when most of it is of that kind.
+    /// Forgets what does not count any longer, brings what is owed to the disk, and writes the file anew when most of it does
+    /// not count or nobody knows what is in it.
     pub(crate) fn expire(&mut self, now: u64) {
-        while let Some((_, id)) = self.by_end.first().copied().filter(|(exp, _)| *exp <= now) {
+        if self.clock.is_steady(now) {
+            self.forget(now.saturating_sub(EXPIRED_KEPT_SECS));
+        }
+        if self.owed.is_empty() {
+            self.ledger.probe();
+        } else if self.ledger.append(&self.owed).is_ok() {
+            self.owed.clear();
+        }
+        let kept = self.logins.len() + self.left.len();
+        if self.ledger.is_unsure() || self.ledger.lines() > 2 * kept + STALE_MIN {
+            self.rewrite(now);
+        }
+    }
+
+    /// Why nobody can log in at the moment, if so.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        self.ledger.trouble()
+    }
+
+    /// Forgets what has not counted since then.
+    fn forget(&mut self, then: u64) {
+        while let Some((_, id)) = self.by_end.first().copied().filter(|(exp, _)| *exp <= then) {
             self.remove(id);
         }
-        let old: Vec<_> = self.left.iter().filter(|(_, at)| **at + LEFT_SECS <= now).map(|(u, _)| u.clone()).collect();
+        let old: Vec<_> = self.left.iter().filter(|(_, at)| **at + LEFT_SECS <= then).map(|(u, _)| u.clone()).collect();
         for user in old {
             self.left.remove(&user);
             self.shown.change(|standing| _ = standing.left.remove(&user));
         }
-        let kept = self.logins.len() + self.left.len();
-        if self.unsaved || self.ledger.lines() > 2 * kept + STALE_MIN {
-            let login = |(id, login): (&LoginId, &Login)| {
-                let Login { user, generation, exp, since } = login;
-                Record::Login { id: *id, user: user.clone(), generation: *generation, exp: *exp, since: *since }
-            };
-            let left = self.left.iter().map(|(user, at)| Record::Left { user: user.clone(), at: *at });
-            // By their ends, so that the order of each account's is the same again.
-            let by_end = self.by_end.iter().filter_map(|(_, id)| self.logins.get_key_value(id));
-            let records: Vec<Record> = by_end.map(login).chain(left).collect();
-            match self.ledger.rewrite(&records) {
-                Ok(()) => self.unsaved = false,
-                Err(error) => tracing::error!(%error, file = FILE, "is not written anew; it stays as it is"),
-            }
+    }
+
+    fn rewrite(&mut self, now: u64) {
+        let login = |(id, login): (&LoginId, &Login)| {
+            let Login { user, generation, exp, since } = login;
+            Record::Login { id: *id, user: user.clone(), generation: *generation, exp: *exp, since: *since }
+        };
+        let left = self.left.iter().map(|(user, at)| Record::Left { user: user.clone(), at: *at });
+        // By their ends, so that the order of each account's is the same again.
+        let by_end = self.by_end.iter().filter_map(|(_, id)| self.logins.get_key_value(id));
+        let records: Vec<Record> = by_end.map(login).chain(left).collect();
+        if self.ledger.rewrite(now, &records) {
+            self.owed.clear();
         }
     }
 
@@ -316,21 +371,22 @@ impl LoginBook {
         self.logins.get(&refresh.login).filter(|_| refresh.generation <= newest).ok_or(RenewError::Unknown)
     }
 
-    /// What ends, ends here also if the disk does not take it: the file is written anew as soon as that is possible, and
-    /// takes nothing else before.
+    /// What ends, ends here also if the disk does not take it: it is owed, and goes before anything else.
     fn end(&mut self, records: Vec<Record>) {
-        if let Err(error) = self.ledger.append(&records) {
-            tracing::error!(%error, file = FILE, "does not have an end yet");
-            self.unsaved = true;
+        self.owed.extend(records.iter().cloned());
+        if self.ledger.append(&self.owed).is_ok() {
+            self.owed.clear();
         }
         records.into_iter().for_each(|record| self.apply(record));
     }
 
     fn record(&mut self, records: Vec<Record>) -> Result<(), AccountError> {
-        if self.unsaved {
-            return Err(AccountError::Storage("what has ended is not on disk yet".into()));
-        }
-        self.ledger.append(&records)?;
+        let owed = self.owed.len();
+        self.owed.extend(records);
+        let appended = self.ledger.append(&self.owed);
+        let records = self.owed.split_off(owed);
+        appended?;
+        self.owed.clear();
         records.into_iter().for_each(|record| self.apply(record));
         Ok(())
     }
@@ -384,6 +440,11 @@ impl LoginBook {
         self.by_rank.extend(self.rank(&user, 0, 0));
         self.shown.change(|standing| _ = standing.logins.remove(&id));
     }
+}
+
+/// The records of a line: one, or an array of those that belong together.
+fn parse(line: &[u8]) -> serde_json::Result<Vec<Record>> {
+    if line.starts_with(b"[") { serde_json::from_slice(line) } else { Ok(vec![serde_json::from_slice(line)?]) }
 }
 
 #[cfg(test)]

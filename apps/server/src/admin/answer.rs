@@ -24,7 +24,7 @@ const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 const PATHS: &str = "\
 /healthz     200 while the process lives
-/readyz      200 when every shard serves, 503 while starting and draining and while a journal takes nothing
+/readyz      200 when every shard serves, 503 while starting, draining or a journal, accounts or logins cannot be written
 /metrics     figures for Prometheus
 /shards      figures of each shard, JSON
 /config      the configuration in effect, TOML, without secrets
@@ -104,7 +104,8 @@ fn ready(state: &State) -> Answer {
         Phase::Ready => {
             let shards = state.stats.shards().iter().enumerate();
             let troubles = shards.filter_map(|(shard, view)| Some((shard, view.server.journal.trouble()?)));
-            let troubles: String = troubles.map(|(shard, why)| format!("shard {shard}: {why}\n")).collect();
+            let journals: String = troubles.map(|(shard, why)| format!("shard {shard}: {why}\n")).collect();
+            let troubles = journals + &state.housekeeper.troubles();
             if troubles.is_empty() { Answer::text(200, "ready\n") } else { Answer::text(503, troubles) }
         }
         Phase::Draining => Answer::text(503, "draining\n"),

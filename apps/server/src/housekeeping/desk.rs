@@ -74,6 +74,13 @@ impl Desk {
         Outcome { answer, ended: self.ended.take() }
     }
 
+    /// What is due about every second.
+    pub(super) fn tend(&mut self, wall: SystemTime) {
+        let now = unix_secs(wall);
+        self.accounts.mend(now);
+        self.logins.expire(now);
+    }
+
     /// Makes an account and its first login. The login is stored first: as long as there is no account of that name it is
     /// nobody's, and ends with the next start. So a name is taken only by a registration that has gone all the way, also
     /// when a disk is full or the server ends in between.

@@ -28,6 +28,11 @@ fn stands(shown: &Logins, n: u8) -> bool {
     shown.allow(("ada", false), NOW, Some(id(n)))
 }
 
+/// The clock goes on evenly from then, until what expired that long ago may be forgotten.
+fn pass(book: &mut LoginBook, then: u64) {
+    (then..=then + CLOCK_STEADY_SECS).step_by(30).for_each(|now| book.expire(now));
+}
+
 fn reused() -> Result<(String, Stands), RenewError> {
     Err(RenewError::Reused { user: "ada".to_owned() })
 }
@@ -73,8 +78,7 @@ fn an_answer_that_was_lost_is_given_again_for_a_short_time_also_after_a_restart(
     let (mut book, shown_again) = open(&folder, NOW + 40);
     assert_eq!(book.renew(last, at(3, 0)), second(3));
     // Also when the file was written anew.
-    book.unsaved = true;
-    book.expire(NOW + 50);
+    book.rewrite(NOW + 50);
     drop(book);
     let (mut book, _) = open(&folder, NOW + 50);
     assert_eq!(book.renew(last, at(3, 0)), second(3));
@@ -128,7 +132,7 @@ fn logging_out_ends_one_device_or_all_and_holds_after_a_restart() {
     assert_eq!([1, 2, 3, 4].map(|n| stands(&shown, n)), [false, false, false, true]);
     assert!(!shown.allow(("ada", false), NOW + 5, None) && shown.allow(("ada", false), NOW + 6, None));
     assert!(shown.allow(("ada", true), NOW, None) && shown.allow(("bob", false), NOW, None));
-    book.expire(NOW + 5 + LEFT_SECS);
+    pass(&mut book, NOW + 5 + LEFT_SECS + EXPIRED_KEPT_SECS);
     assert!(shown.0.read().expect("read").left.is_empty() && book.left.is_empty(), "no token is so old");
 }
 
@@ -144,15 +148,77 @@ fn what_ends_while_the_disk_is_full_has_ended() {
     assert_eq!(book.leave(NOW, at(0, 0), false), Ok(("ada".to_owned(), vec![id(0)])));
     assert_eq!(book.renew(NOW + RENEWED_AGAIN_SECS, at(1, 0)), reused());
     assert_eq!([0, 1, 2].map(|n| stands(&shown, n)), [false, false, true]);
-    // There is space again, and what has ended goes first.
-    book.ledger = Ledger::open(folder.path(), FILE, |_| Ok(())).expect("opened");
     assert!(matches!(book.begin(NOW, "ada", id(3)), Err(AccountError::Storage(_))));
     assert!(matches!(book.renew(NOW, at(2, 0)), Err(RenewError::Storage(_))));
     book.expire(NOW + 1);
+    assert!(book.trouble().is_some_and(|why| why.starts_with(FILE)), "{:?}", book.trouble());
+    // There is space again, and what has ended goes first.
+    book.ledger.be_well();
     book.begin(NOW + 1, "ada", id(3)).expect("begun");
+    assert!(book.owed.is_empty() && book.trouble().is_none());
     drop(book);
     let (_, shown) = open(&folder, NOW + 1);
     assert_eq!([0, 1, 2, 3].map(|n| stands(&shown, n)), [false, false, true, true]);
+}
+
+#[test]
+fn what_has_ended_gets_to_the_disk_by_itself_also_after_a_sync_that_failed() {
+    let failures: [fn(&mut Ledger); 2] = [Ledger::be_full, Ledger::be_unsynced];
+    for fail in failures {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut book, _) = open(&folder, NOW);
+        (0..3).for_each(|n| _ = book.begin(NOW, "ada", id(n)).expect("begun"));
+        fail(&mut book.ledger);
+        book.leave(NOW, at(0, 0), false).expect("left");
+        assert!(book.trouble().is_some());
+        book.ledger.be_well();
+        book.expire(NOW + 1);
+        assert_eq!((book.owed.len(), book.trouble()), (0, None));
+        drop(book);
+        let (_, shown) = open(&folder, NOW + 1);
+        assert_eq!([0, 1, 2].map(|n| stands(&shown, n)), [false, true, true]);
+    }
+}
+
+#[test]
+fn a_wall_clock_that_is_wrong_for_a_moment_ends_no_login_for_good() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut book, shown) = open(&folder, NOW);
+    book.begin(NOW, "ada", id(1)).expect("begun");
+    book.begin(NOW, "bob", id(2)).expect("begun");
+    book.leave(NOW, at(2, 0), true).expect("left");
+    // An even hour, a jump by ten years, and minutes until it is set right.
+    let wrong = NOW + 10 * LEFT_SECS;
+    let times = (NOW..NOW + 2 * CLOCK_STEADY_SECS).step_by(30).chain((wrong..wrong + 600).step_by(30));
+    times.for_each(|now| book.expire(now));
+    assert_eq!(book.renew(wrong + 600, at(1, 0)), Err(RenewError::Unknown), "it has expired, as far as is known");
+    book.expire(NOW + 1);
+    assert!(stands(&shown, 1) && !shown.allow(("bob", false), NOW, None));
+    book.renew(NOW + 1, at(1, 0)).expect("it stands");
+    drop(book);
+    // A start with such a clock.
+    let (mut book, shown) = open(&folder, wrong);
+    book.rewrite(wrong);
+    drop(book);
+    let (mut book, again) = open(&folder, NOW + 2);
+    assert!(stands(&shown, 1) && stands(&again, 1) && !again.allow(("bob", false), NOW, None));
+    book.renew(NOW + 2, at(1, 1)).expect("it stands");
+}
+
+#[test]
+fn records_that_belong_together_are_one_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut book, _) = open(&folder, NOW);
+    (0..3).for_each(|n| _ = book.begin(NOW, "ada", id(n)).expect("begun"));
+    let lines = book.ledger.lines();
+    book.leave(NOW, at(0, 0), true).expect("left");
+    assert_eq!(book.ledger.lines(), lines + 1);
+    drop(book);
+    let text = fs::read_to_string(folder.path().join(FILE)).expect("there");
+    let last = text.lines().last().expect("a line");
+    assert!(last.starts_with("[{\"ended\"") && last.contains("\"left\"") && last.ends_with(']'), "{last}");
+    let (_, shown) = open(&folder, NOW);
+    assert!((0..3).all(|n| !stands(&shown, n)) && !shown.allow(("ada", false), NOW, None));
 }
 
 #[test]
@@ -181,7 +247,10 @@ fn logins_are_bounded_expire_and_leave_the_file() {
     let (mut book, shown) = open(&folder, NOW + 1);
     assert_eq!((book.count(), stands(&shown, 39), stands(&shown, 8)), (100, true, false));
     assert_eq!(book.renew(NOW, at(39, 1_998)), reused());
-    book.expire(NOW + 100 + TTL);
+    let before = NOW + TTL + EXPIRED_KEPT_SECS - CLOCK_STEADY_SECS;
+    pass(&mut book, before - 1);
+    assert!(!book.logins.is_empty(), "what has expired may be needed again");
+    pass(&mut book, NOW + 100 + TTL + EXPIRED_KEPT_SECS);
     assert!(book.logins.is_empty() && book.by_user.is_empty() && shown.0.read().expect("read").logins.is_empty());
 }
 
