@@ -18,7 +18,7 @@ impl Shard {
         let Kind::WebSocket(both) = &mut connection.kind else { return };
         let Socket { socket, speaker } = &mut **both;
         let mut answers = std::mem::take(&mut self.ground.answers);
-        let mut outcome = Ok(());
+        let (mut outcome, mut closed) = (Ok(()), false);
         while let Some(event) = socket.next(&mut bytes) {
             let heard = match event {
                 Event::Text(text) if speaker.dialect == Dialect::JsonSocket => {
@@ -41,6 +41,7 @@ impl Shard {
                     if !clean {
                         self.ground.stats.drop_for(if code == TOO_BIG { too_large(speaker) } else { Drop::Websocket });
                     }
+                    closed = true;
                     Err(Farewell::closed(code))
                 }
             };
@@ -52,12 +53,17 @@ impl Shard {
                 socket.set_limits(self.ground.setup.socket_limits());
             }
         }
-        // Pongs and the echo of a close go before the answers, whole frames both.
+        // Pongs go before the answers, whole frames both. Behind a close nothing may follow (RFC 6455 section 5.5.1).
         let mut control = std::mem::take(&mut self.ground.control);
         socket.take_output(&mut control);
         if !control.is_empty() {
             // Whole pings came. The bytes of a frame that never ends are no sign of life.
             speaker.session.on_traffic(io.now());
+        }
+        if closed {
+            connection.write(io, &answers, &mut self.ground.wires);
+            answers.clear();
+            self.write_welcome(io, connection);
         }
         connection.write(io, &control, &mut self.ground.wires);
         control.clear();
