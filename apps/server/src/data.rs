@@ -57,6 +57,23 @@ pub enum DataError {
         /// The other server, as it says itself.
         pid: String,
     },
+    /// A server has it, and only looking at it was asked for.
+    #[error(
+        "data directory {path} is used by a server (process {pid}), whose files come and go; stop it first, or look all \
+         the same with --running"
+    )]
+    Running {
+        /// The directory.
+        path: PathBuf,
+        /// The server, as it says itself.
+        pid: String,
+    },
+    /// Somebody looks at it, and nothing may change meanwhile.
+    #[error("data directory {path} is being read by `ringshard journal`; start again when that has ended")]
+    Read {
+        /// The directory.
+        path: PathBuf,
+    },
     /// It holds something, but not data of ours.
     #[error("{path} is not a data directory: it has `{found}` but no `manifest`; give a new or empty directory")]
     Foreign {
@@ -224,12 +241,42 @@ pub fn secret(path: &Path) -> Result<Vec<u8>, DataError> {
     }
 }
 
+/// A data directory that no server uses as long as this value is there. Others may look, too.
+#[derive(Debug)]
+pub struct Quiet {
+    _lock: Option<File>,
+}
+
+/// Makes sure that no server uses a data directory. Nothing is written; one without a lock file, as a backup may be, is
+/// nobody's.
+///
+/// # Errors
+/// [`DataError::Running`], or the kernel said no.
+pub fn quiet(path: &Path) -> Result<Quiet, DataError> {
+    let mut file = match File::open(path.join(LOCK)) {
+        Ok(file) => file,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Quiet { _lock: None });
+        }
+        Err(error) => return Err(io_error(path, "open", LOCK, error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Quiet { _lock: Some(file) }),
+        Err(TryLockError::WouldBlock) => Err(DataError::Running { path: path.to_owned(), pid: owner(&mut file) }),
+        Err(TryLockError::Error(error)) => Err(io_error(path, "lock", LOCK, error)),
+    }
+}
+
 fn lock(path: &Path) -> Result<File, DataError> {
     let mut options = OpenOptions::new();
     let open = options.read(true).write(true).create(true).truncate(false).mode(PRIVATE).open(path.join(LOCK));
     let mut file = open.map_err(|error| io_error(path, "open", LOCK, error))?;
     match file.try_lock() {
         Ok(()) => {}
+        // A server lets nobody share.
+        Err(TryLockError::WouldBlock) if file.try_lock_shared().is_ok() => {
+            return Err(DataError::Read { path: path.to_owned() });
+        }
         Err(TryLockError::WouldBlock) => {
             return Err(DataError::Locked { path: path.to_owned(), pid: owner(&mut file) });
         }
@@ -317,6 +364,24 @@ mod tests {
         let text = Data::open(folder.path()).expect_err("locked").to_string();
         assert!(text.contains(&format!("used by another server (process {})", std::process::id())), "{text}");
         drop(first);
+        Data::open(folder.path()).expect("free again");
+    }
+
+    #[test]
+    fn who_only_looks_keeps_servers_out_and_is_kept_out_by_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        quiet(folder.path()).expect("nobody's");
+        assert!(!folder.path().join(LOCK).exists(), "nothing is written");
+        let server = Data::open(folder.path()).expect("opened");
+        let text = quiet(folder.path()).expect_err("a server has it").to_string();
+        let pid = std::process::id();
+        assert!(text.contains(&format!("used by a server (process {pid})")) && text.contains("--running"), "{text}");
+        drop(server);
+        let (one, two) = (quiet(folder.path()).expect("free"), quiet(folder.path()).expect("free for many"));
+        drop(one);
+        let text = Data::open(folder.path()).expect_err("somebody looks").to_string();
+        assert!(text.contains("is being read by `ringshard journal`"), "{text}");
+        drop(two);
         Data::open(folder.path()).expect("free again");
     }
 

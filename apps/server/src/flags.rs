@@ -54,12 +54,20 @@ pub enum JournalCommand {
         /// Print nothing but this topic.
         #[arg(long, value_name = "NAME")]
         topic: Option<String>,
+        /// Look although a server uses the directory: what it writes meanwhile may be missing, and a file that it removes
+        /// meanwhile is reported as missing.
+        #[arg(long)]
+        running: bool,
     },
     /// Check every byte: `ok` and what there is, or all that is wrong and exit code 1. Nothing is changed.
     Verify {
         /// The data directory.
         #[arg(value_name = "DIR")]
         data: PathBuf,
+        /// Look although a server uses the directory: what it writes meanwhile may be missing, and a file that it removes
+        /// meanwhile is reported as missing.
+        #[arg(long)]
+        running: bool,
     },
 }
 

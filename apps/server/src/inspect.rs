@@ -13,6 +13,7 @@ use topic::journal::{Found, Record, Recovered, walk};
 
 use crate::{
     command::{fail, print},
+    data::quiet,
     journal::{FOLDER, Folder, JournalError, Manifest, manifest},
 };
 
@@ -26,13 +27,14 @@ struct TopicFigures {
     bytes: u64,
 }
 
-/// `ringshard journal inspect DIR`: a table of all topics, or every record as a line of JSON.
+/// `ringshard journal inspect DIR`: a table of all topics, or every record as a line of JSON. A server may use the directory
+/// only if that is said (`running`).
 #[must_use]
-pub fn inspect(data: &Path, records: bool, topic: Option<&str>) -> ExitCode {
+pub fn inspect((data, running): (&Path, bool), records: bool, topic: Option<&str>) -> ExitCode {
     let mut topics: BTreeMap<String, TopicFigures> = BTreeMap::new();
     let mut out = io::BufWriter::new(io::stdout().lock());
     let is_meant = |found: &Found<'_>| topic.is_none_or(|topic| topic == found.name);
-    let outcome = each_shard(data, |shard, manifest, path| {
+    let outcome = each_shard((data, running), |shard, manifest, path| {
         let mut each = |found: Found<'_>| {
             if !is_meant(&found) {
                 return;
@@ -55,11 +57,12 @@ pub fn inspect(data: &Path, records: bool, topic: Option<&str>) -> ExitCode {
     }
 }
 
-/// `ringshard journal verify DIR`: `ok`, or what is wrong with each shard's journal.
+/// `ringshard journal verify DIR`: `ok`, or what is wrong with each shard's journal. Of a directory that a server
+/// uses (`running`) a file that has just gone is reported, too.
 #[must_use]
-pub fn verify(data: &Path) -> ExitCode {
+pub fn verify((data, running): (&Path, bool)) -> ExitCode {
     let mut damages = String::new();
-    let outcome = each_shard(data, |shard, manifest, path| {
+    let outcome = each_shard((data, running), |shard, manifest, path| {
         let walked = walk((shard, manifest.origin), &mut Folder::new(path.to_owned()), false, &mut |_| {});
         Ok(walked.unwrap_or_else(|error| {
             let _ = writeln!(damages, "shard {shard}: {}/{error}", path.display());
@@ -89,9 +92,10 @@ pub fn verify(data: &Path) -> ExitCode {
 }
 
 fn each_shard(
-    data: &Path,
+    (data, running): (&Path, bool),
     mut each: impl FnMut(u16, Manifest, &Path) -> Result<Recovered, JournalError>,
 ) -> Result<(Manifest, Vec<Recovered>), JournalError> {
+    let _quiet = if running { None } else { Some(quiet(data)?) };
     let root = data.join(FOLDER);
     let missing = || JournalError::Manifest { path: root.clone(), reason: "there are no journals here".to_owned() };
     let manifest = manifest(&root)?.ok_or_else(missing)?;

@@ -426,6 +426,12 @@ impl LoginBook {
         }
     }
 
+    /// From here on its disk syncs nothing.
+    #[cfg(test)]
+    pub(crate) fn be_unsynced(&mut self) {
+        self.ledger.be_unsynced();
+    }
+
     fn remove(&mut self, id: LoginId) {
         let Some(user) = self.logins.get(&id).map(|login| login.user.clone()) else { return };
         self.unrank(&user);

@@ -24,10 +24,10 @@ fn main() -> ExitCode {
             Ok(token) => command::print(&format!("{token}\n")),
             Err(error) => command::fail(&error),
         },
-        Command::Journal(JournalCommand::Inspect { data, records, topic }) => {
-            inspect::inspect(&data, records, topic.as_deref())
+        Command::Journal(JournalCommand::Inspect { data, records, topic, running }) => {
+            inspect::inspect((&data, running), records, topic.as_deref())
         }
-        Command::Journal(JournalCommand::Verify { data }) => inspect::verify(&data),
+        Command::Journal(JournalCommand::Verify { data, running }) => inspect::verify((&data, running)),
         Command::Probe => probe::run(),
     }
 }

@@ -1,14 +1,28 @@
 //! The admin listener over real sockets: what it answers, and what it does with rude clients.
 
-use std::time::SystemTime;
+use std::{fs, sync::mpsc, time::SystemTime};
 
 use tempfile::TempDir;
 
 use super::*;
-use crate::{account::Accounts, config, login::LoginBook, metrics::ShardView};
+use crate::{
+    account::Accounts,
+    config,
+    housekeeping::{Credentials, Job},
+    login::LoginBook,
+    metrics::ShardView,
+};
+
+/// How long something may take at most that is done once a second.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A listener on loopback, its address and its state.
 fn start() -> (TempDir, SocketAddr, Arc<State>) {
+    start_with(|_| ())
+}
+
+/// The same after something has happened to the logins.
+fn start_with(happens: impl FnOnce(&mut LoginBook)) -> (TempDir, SocketAddr, Arc<State>) {
     let folder = tempfile::tempdir().expect("a folder");
     let loaded = config::Sources {
         environment: vec![("RINGSHARD_AUTH_SECRET".into(), "0123456789abcdef0123456789abcdef".into())],
@@ -17,7 +31,8 @@ fn start() -> (TempDir, SocketAddr, Arc<State>) {
     let loaded = loaded.load().expect("valid");
     let auth = &loaded.config.auth;
     let accounts = Accounts::open(folder.path(), auth).expect("opened");
-    let logins = LoginBook::open(folder.path(), auth, Arc::default(), 0, |_| true).expect("opened");
+    let mut logins = LoginBook::open(folder.path(), auth, Arc::default(), 0, |_| true).expect("opened");
+    happens(&mut logins);
     let (housekeeper, _) = Housekeeper::start(accounts, logins, auth, Arc::default(), Vec::new()).expect("started");
     let views = (0..2).map(|_| ShardView::default()).collect();
     let state = Arc::new(State {
@@ -46,6 +61,28 @@ fn ask(address: SocketAddr, request: &str) -> (u16, String) {
     let answer = send(address, &format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n"));
     let status = answer[9..12].parse().expect("a status");
     (status, answer.split_once("\r\n\r\n").expect("a body").1.to_owned())
+}
+
+#[test]
+fn it_is_not_ready_while_logins_cannot_be_written() {
+    let (folder, address, state) = start_with(LoginBook::be_unsynced);
+    state.readiness.set(Phase::Ready);
+    assert_eq!(ask(address, "GET /readyz"), (200, "ready\n".into()));
+    // Nor can the file be written anew: something is in its place.
+    let path = folder.path().join("logins.jsonl");
+    fs::remove_file(&path).and_then(|()| fs::create_dir(&path)).expect("replaced");
+    let (sender, outcome) = mpsc::channel();
+    let (name, password, from) = ("ada".to_owned(), "long enough".to_owned(), address.ip());
+    let register = Job::Register(Credentials { name, password, address: from });
+    state.housekeeper.submit(register, Box::new(move |outcome| drop(sender.send(outcome)))).expect("room");
+    outcome.recv_timeout(PATIENCE).expect("answered").answer.expect_err("not on disk");
+    let (status, why) = ask(address, "GET /readyz");
+    assert_eq!((status, why.starts_with("logins.jsonl: "), why.lines().count()), (503, true, 1), "{why}");
+    fs::remove_dir(&path).expect("removed");
+    let deadline = Instant::now() + PATIENCE;
+    while ask(address, "GET /readyz").0 != 200 {
+        assert!(Instant::now() < deadline, "it is ready again by itself");
+    }
 }
 
 #[test]

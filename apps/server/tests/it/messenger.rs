@@ -36,7 +36,7 @@ fn create(server: &Server, person: &mut Person, other: &mut Person) -> String {
 /// Whether a journal has this in a record about a topic. A batch that is being written is not taken for one.
 fn has_on_disk(server: &Server, topic: &str, text: &str) -> bool {
     let mut inspect = Command::new(env!("CARGO_BIN_EXE_ringshard"));
-    inspect.args(["journal", "inspect"]).arg(server.data()).args(["--records", "--topic", topic]);
+    inspect.args(["journal", "inspect"]).arg(server.data()).args(["--running", "--records", "--topic", topic]);
     let output = inspect.output().expect("it runs");
     String::from_utf8_lossy(&output.stdout).contains(text)
 }

@@ -239,6 +239,9 @@ fn verify(server: &Server) -> std::process::Output {
 fn a_damaged_journal_is_told_and_not_used() {
     let mut publishers = [Publisher::new(0)];
     let mut server = Server::start(&settings("1", DURABLE));
+    let running = verify(&server);
+    let text = String::from_utf8_lossy(&running.stderr);
+    assert!(!running.status.success() && text.contains("is used by a server (process "), "{text}");
     load(&server, &mut publishers, 200, "KILL");
     server.ended(PATIENCE);
     let origin = fs::read_dir(server.data().join("journal")).expect("there").flatten();

@@ -288,6 +288,16 @@ fn breaking_websocket_gets_its_close_code() {
         };
         assert_eq!(after, (before.0 + counted.0, before.1 + counted.1, before.2 + counted.2), "{bad:x?}");
     }
+    // A hello before what breaks the rules is answered, and nothing comes behind the close.
+    let hello = json!({"kind": "hello", "id": 1, "token": token("eve"), "device": "d"}).to_string();
+    let length = u16::try_from(hello.len()).expect("short").to_be_bytes();
+    let mut eve = Talker::upgrade(Wire::plain(&server));
+    eve.wire.send(&[masked(0x81, 126, &length, hello.as_bytes()), masked(0x81, 127, &endless, b"{")].concat());
+    let said = eve.wire.rest(PATIENCE);
+    let at = said.windows(9).position(|bytes| bytes == b"\"welcome\"").expect("a welcome");
+    let close =
+        said.windows(4).rposition(|bytes| [bytes[0], bytes[2], bytes[3]] == [0x88, 0x03, 0xf1]).expect("a close");
+    assert!(at < close && close + 2 + usize::from(said[close + 1]) == said.len(), "{said:x?}");
     // A stranger may send a hello, and nothing much larger.
     let mut eve = Talker::upgrade(Wire::plain(&server));
     eve.say_text(&" ".repeat(5000));
