@@ -299,7 +299,8 @@ schema! {
         refresh_ttl: Duration = secs(30 * 24 * 3600), secs(10) => secs(365 * 24 * 3600);
         /// Devices that are logged in, of all accounts together; another one logs out one of the account that has the most
         /// of them, and there the one that has gone longest without renewing its token. With 4 times auth.accounts_max
-        /// nobody with up to 4 devices is ever logged out so. 400,000 take about 120 MiB of memory.
+        /// nobody with up to 4 devices is ever logged out so. 400,000 take 105 MiB of memory with 4 for
+        /// each account, 180 with one.
         logins_max: usize = 400_000, 1 => 100_000_000;
         /// Renewals and logouts per minute from one address.
         refreshes_per_min_address: u32 = 600, 1 => 1_000_000;

@@ -314,6 +314,12 @@ fn nobody_with_four_logins_is_displaced_while_there_are_four_for_each_account() 
     let auth = Auth { logins_max: 40, ..auth() };
     let mut book = LoginBook::open(folder.path(), &auth, Arc::default(), NOW, |_| true).expect("opened");
     let count = |book: &LoginBook, user: &str| book.by_user.get(user).map_or(0, Vec::len);
+    // All have four, and one wants a fifth.
+    for n in 0..40_u128 {
+        book.begin(NOW, &format!("user-{}", n % 10), LoginId((n << 64).to_be_bytes())).expect("begun");
+    }
+    let (_, ended) = book.begin(NOW, "user-3", LoginId((40_u128 << 64).to_be_bytes())).expect("begun");
+    assert_eq!(ended, [LoginId((3_u128 << 64).to_be_bytes())]);
     for n in 0..1_000_u128 {
         let user = format!(
             "user-{}",
