@@ -9,9 +9,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use engine::{DiskOperation, FileId, Ticket};
+use engine::{DiskOperation, FileId, ShardId, Ticket};
 
-use crate::world::{DEADLINE, Habit, Happened, World, eventually};
+use crate::world::{DEADLINE, Habit, Happened, Mail, Order, World, eventually};
 
 fn perform(world: &World, number: u64, operation: DiskOperation) -> (String, Vec<u8>) {
     world.order(0, move |io| io.disk(Ticket(number), operation));
@@ -224,17 +224,28 @@ fn a_file_is_closed_when_what_was_started_before_has_ended() {
 }
 
 #[test]
-fn nothing_is_pending_when_all_is_done() {
+fn what_has_not_ended_is_pending_and_nothing_else() {
     let directory = tempfile::tempdir_in(".").expect("a directory on disk");
     let path = directory.path().join("file");
     let world = World::tcp(Habit::Quiet, 1);
-    world.order(0, |io| io.disk(Ticket(1), DiskOperation::Open { path, create: true }));
-    eventually("open", || world.stats(0).disk_done.get() == 1);
-    world.order(0, |io| {
-        let bytes = Bytes::from(vec![1; BLOCK]);
-        io.disk(Ticket(2), DiskOperation::Write { file: FILE, offset: 0, bytes, sync: true });
+    let stats = world.stats(0).clone();
+    world.order(0, |io| io.disk(Ticket(9), DiskOperation::Open { path, create: true }));
+    eventually("open", || stats.disk_done.get() == 1);
+    world.order(0, move |io| {
+        for n in 0..3 {
+            let bytes = Bytes::from(vec![1; BLOCK]);
+            io.disk(Ticket(n), DiskOperation::Write { file: FILE, offset: 0, bytes, sync: true });
+        }
+        // Comes with the next turn.
+        let look: Order = Box::new(move |io| {
+            let pending = Happened::Mail(ShardId(0), stats.disk_pending.get());
+            io.mail(ShardId::CONTROL, Mail::Report(pending));
+        });
+        io.mail(ShardId(0), Mail::Order(look));
     });
-    eventually("written", || world.stats(0).disk_done.get() == 2);
+    assert_eq!(world.next(), Happened::Mail(ShardId(0), 3));
+    eventually("the end of all", || world.stats(0).disk_done.get() == 4);
+    // The shard sleeps now, and must have said so before.
     eventually("nothing pending", || world.stats(0).disk_pending.get() == 0);
     world.stop();
 }
