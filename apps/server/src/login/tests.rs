@@ -326,7 +326,7 @@ fn nobody_with_four_logins_is_displaced_while_there_are_four_for_each_account() 
             rand::Rng::random_range(&mut rng, 0..10_u32).min(rand::Rng::random_range(&mut rng, 0..10))
         );
         let before: Vec<usize> = (0..10).map(|n| count(&book, &format!("user-{n}"))).collect();
-        let (_, ended) = book.begin(NOW + 1, &user, LoginId(n.to_be_bytes())).expect("begun");
+        let (_, ended) = book.begin(NOW + 1, &user, LoginId((n + 1).to_be_bytes())).expect("begun");
         for (other, before) in before.iter().enumerate() {
             let (other, own) = (format!("user-{other}"), usize::from(format!("user-{other}") == user));
             let after = count(&book, &other);
