@@ -501,11 +501,11 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Whether an error says nothing of the disk: something was scarce for a moment.
+/// Whether an error says nothing of the disk: something was scarce, or not allowed, for a moment.
 fn is_passing(error: &io::Error) -> bool {
-    use io::ErrorKind::{Interrupted, OutOfMemory, ResourceBusy, WouldBlock};
+    use io::ErrorKind::{Interrupted, OutOfMemory, PermissionDenied, ResourceBusy, WouldBlock};
     /// EMFILE and ENFILE of Linux, which have no name in the standard library.
     const TOO_MANY_OPEN: [i32; 2] = [24, 23];
-    matches!(error.kind(), Interrupted | OutOfMemory | ResourceBusy | WouldBlock)
+    matches!(error.kind(), Interrupted | OutOfMemory | PermissionDenied | ResourceBusy | WouldBlock)
         || error.raw_os_error().is_some_and(|number| TOO_MANY_OPEN.contains(&number))
 }
