@@ -156,7 +156,7 @@ fn offset(kind: &str, key: &str) -> Option<u64> {
 }
 
 /// What a fact says of a message, if that is one of this history.
-fn said(value: &[u8], epoch: u64) -> Option<&[u8]> {
+pub(crate) fn said(value: &[u8], epoch: u64) -> Option<&[u8]> {
     let (of, said) = value.split_first_chunk::<EPOCH_BYTES>()?;
     (u64::from_le_bytes(*of) == epoch).then_some(said)
 }

@@ -8,6 +8,7 @@ mod forget;
 mod gather;
 mod handover;
 mod marks;
+mod moving;
 mod own;
 mod places;
 mod recover;
@@ -58,6 +59,10 @@ pub(crate) struct Home {
     /// The topics were handed over: nothing gets an offset any more.
     closed: bool,
     pub(crate) journal: Option<Box<Journal>>,
+    /// Topics with messages of an earlier run that are not on disk, nor on their way.
+    to_move: BTreeSet<usize>,
+    /// Repeats of publications that wait for the disk.
+    repeats: usize,
     /// Topics whose messages are acknowledged from memory although there is a journal.
     in_memory: Vec<String>,
     pub(crate) facts: Facts,
@@ -100,6 +105,8 @@ impl Home {
             history_bytes: 0,
             closed: false,
             journal: None,
+            to_move: BTreeSet::new(),
+            repeats: 0,
             in_memory: Vec::new(),
             facts: Facts::default(),
             kinds: &[],
@@ -318,16 +325,16 @@ impl Home {
         {
             desk.stats.repeated += 1;
             if offset > topic.history.head() {
-                return Ok(self.publish_again((from, peer, id), offset, parcel));
+                return self.publish_again(cx, desk, (from, peer, id), offset, parcel);
             }
-            return Ok(Some((offset, topic.level)));
+            return Ok(Some((offset, topic.level_held())));
         }
         if self.closed {
             self.tidy(desk, place);
             return Err(STOPPING);
         }
         if topic.level == Level::Durable {
-            let taken = self.publish_durable(cx, place, (from, peer, id), user, seq, parcel);
+            let taken = self.publish_durable(cx, desk, place, (from, peer, id), user, seq, parcel);
             self.tidy(desk, place);
             return taken.map(|()| None);
         }

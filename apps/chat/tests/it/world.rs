@@ -58,7 +58,7 @@ pub(crate) struct World {
     settings: Settings,
     pub(crate) limits: Limits,
     /// Topics that are acknowledged from memory, whatever disks there are.
-    in_memory: Vec<String>,
+    pub(crate) in_memory: Vec<String>,
     map: Map,
     now: Instant,
     pub(crate) wall_ms: u64,

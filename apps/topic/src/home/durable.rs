@@ -27,6 +27,10 @@ const BAD_FACT: Refusal = Refusal::new(Code::InvalidArgument, "a name, key or va
 /// When to try again what a disk did not take.
 const RETRY_MS: u32 = 2_000;
 
+/// Repeats of publications that wait for the disk. Whoever comes back repeats what was not answered: some hundreds, which
+/// take about as many bytes each.
+const REPEATS_MAX: usize = 1_024;
+
 const fn unavailable(message: &'static str) -> Refusal {
     Refusal { code: Code::Unavailable, message, retry_ms: Some(RETRY_MS) }
 }
@@ -97,6 +101,7 @@ impl Home {
 
     /// Writes what was gathered.
     pub(crate) fn flush(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk) {
+        self.move_some(desk);
         if let Some(journal) = &mut self.journal {
             journal.flush(cx);
         }
@@ -113,15 +118,18 @@ impl Home {
     pub(super) fn publish_durable(
         &mut self,
         cx: &mut Cx<'_, Mail>,
+        desk: &mut Desk,
         place: usize,
         (to, peer, id): (ShardId, Peer, u32),
         user: Name,
         seq: Option<(Name, u64)>,
         parcel: &Parcel,
     ) -> Result<(), Refusal> {
+        refuse_when_stuck(self.journal.as_ref().ok_or(DISK_FAILED)?)?;
+        // What came before has its place before.
+        self.move_out(desk, place);
         let topic = &mut self.topics[place];
         let Some(journal) = &mut self.journal else { return Err(DISK_FAILED) };
-        refuse_when_stuck(journal)?;
         let offset = topic.history.head() + topic.in_flight + 1;
         let at_ms = cx.wall_ms.max(topic.newest_ms);
         let batch = journal.batch();
@@ -147,16 +155,23 @@ impl Home {
         Ok(())
     }
 
-    /// A repeat of a publication that is on its way to disk is answered with it.
+    /// A repeat of a publication that is on its way to disk is answered with it. Its body is that one's, and not kept.
     pub(super) fn publish_again(
         &mut self,
+        cx: &mut Cx<'_, Mail>,
+        desk: &mut Desk,
         (to, peer, id): (ShardId, Peer, u32),
         offset: u64,
         parcel: &Parcel,
-    ) -> Option<(u64, Level)> {
-        let waiting = Waiting::Repeat { to, peer, id, offset, parcel: parcel.clone() };
-        let Some(journal) = &mut self.journal else { return Some((offset, Level::Durable)) };
-        journal.wait(waiting).is_some().then_some((offset, Level::Durable))
+    ) -> Result<Option<(u64, Level)>, Refusal> {
+        let Some(journal) = &mut self.journal else { return Ok(Some((offset, Level::Durable))) };
+        if self.repeats >= REPEATS_MAX {
+            return Err(DISK_SLOW);
+        }
+        let parcel = desk.pack(cx, &[parcel.text(0), parcel.text(1), parcel.text(2)], &[]);
+        let waits = journal.wait(Waiting::Repeat { to, peer, id, offset, parcel }).is_none();
+        self.repeats += usize::from(waits);
+        Ok((!waits).then_some((offset, Level::Durable)))
     }
 
     /// Changes facts about something that is at home here. They are true at once, and settled when they are on disk;
@@ -196,7 +211,7 @@ impl Home {
         Ok(())
     }
 
-    fn record_changes(&mut self, name: &Arc<str>, changes: Vec<Change>, token: u64) {
+    pub(super) fn record_changes(&mut self, name: &Arc<str>, changes: Vec<Change>, token: u64) {
         let Some(journal) = &mut self.journal else { return };
         let batch = journal.batch();
         let rider = Rider { name: name.clone(), changes, token };
@@ -253,8 +268,12 @@ impl Home {
         let Flight { batch, segment, block, blocks, .. } = flight;
         for waiting in batch.waiting {
             match waiting {
+                Waiting::Moved { place, message } => {
+                    self.moved(desk, place, Place { segment, block, blocks, ..message });
+                }
                 Waiting::Message(message) => self.publish_committed(cx, desk, (segment, block, blocks), *message),
                 Waiting::Repeat { to, peer, id, offset, parcel } => {
+                    self.repeats -= 1;
                     cx.mail(to, Mail(Letter::Published { peer, id, offset, level: Level::Durable, parcel }));
                 }
                 Waiting::Facts { token, changes } => {
@@ -327,7 +346,11 @@ impl Home {
                     }
                     self.tidy(desk, place);
                 }
-                Waiting::Repeat { to, peer, id, .. } => cx.mail(to, Mail(Letter::Rejected { peer, id, refusal })),
+                Waiting::Repeat { to, peer, id, .. } => {
+                    self.repeats -= 1;
+                    cx.mail(to, Mail(Letter::Rejected { peer, id, refusal }));
+                }
+                Waiting::Moved { place, .. } => self.not_moved(desk, place),
                 Waiting::Facts { token, changes } => {
                     changes.iter().for_each(|(full, _)| self.take_back(full));
                     if let Some(rank) = marks::rank_of(token) {

@@ -82,6 +82,10 @@ impl Home {
     /// The oldest batch of a topic goes; whether it has. With the last one goes what says how far the topic has come, so
     /// that is on disk before.
     fn trim(&mut self, desk: &mut Desk, place: usize) -> bool {
+        if self.topics[place].moving.is_some() {
+            // What is in the ring may be nowhere else.
+            return false;
+        }
         if self.topics[place].index.len() == 1 && !self.keeps_head(place) {
             return false;
         }
@@ -98,7 +102,7 @@ impl Home {
     }
 
     /// Whether epoch and head of a topic are a fact on disk; if not they are on their way.
-    fn keeps_head(&mut self, place: usize) -> bool {
+    pub(super) fn keeps_head(&mut self, place: usize) -> bool {
         let topic = &self.topics[place];
         if self.has_head(topic) {
             return true;

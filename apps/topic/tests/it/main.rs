@@ -6,6 +6,7 @@ mod asleep;
 mod client;
 mod disk;
 mod fanout;
+mod handover;
 mod limit;
 mod oracle;
 mod power;
