@@ -1,6 +1,9 @@
 //! Topics from one run to the next: what a home hands over when it stops, and what it takes up when it starts.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use handler::Level;
@@ -37,12 +40,19 @@ impl Home {
         share
     }
 
-    /// Those that no journal has.
+    /// Those that no journal has, and those about messages that none has.
     fn hand_over_facts(&self, share: &mut Share) {
-        let mut facts = self.facts.in_memory().map(|(name, key, value)| (name, key, &value[..])).peekable();
-        while let Some((name, ..)) = facts.peek().copied() {
-            let of_name = std::iter::from_fn(|| facts.next_if(|(other, ..)| *other == name));
-            share.add_facts(name, of_name.map(|(_, key, value)| (key, value)));
+        let in_memory = self.facts.in_memory().map(|(name, key, value)| ((name, key), &value[..]));
+        let mut facts: BTreeMap<(&str, &str), &[u8]> = in_memory.collect();
+        for (_, topic) in self.topics.iter().filter(|(_, topic)| topic.moving.is_some()) {
+            // The next run may have no journal to read what was said since.
+            let said = self.kinds().flat_map(|kind| self.facts.range(&topic.name, kind, None));
+            facts.extend(said.map(|(key, value)| ((&*topic.name, key), value)));
+        }
+        let mut facts = facts.into_iter().peekable();
+        while let Some(((name, _), _)) = facts.peek().copied() {
+            let of_name = std::iter::from_fn(|| facts.next_if(|((other, _), _)| *other == name));
+            share.add_facts(name, of_name.map(|((_, key), value)| (key, value)));
         }
     }
 

@@ -105,7 +105,7 @@ impl Story {
             assert_eq!(changes.len(), 2 * offsets.len());
             topics.record(TOPIC, &changes, token).is_ok()
         });
-        for _ in (0..200).take_while(|_| taken) {
+        for _ in (0..2_000).take_while(|_| taken) {
             let settled = |heard| match heard {
                 Heard::Settled(_, of, is_so) if of == token => Some(is_so),
                 _ => None,
@@ -337,4 +337,33 @@ fn what_a_run_without_a_journal_has_beside_one_is_counted() {
     assert_eq!((restored.topics, restored.topics_dropped, restored.records_dropped), (0, 1, 4));
     assert_eq!(restored.facts, 0, "what is said is about other messages");
     story.check_all();
+}
+
+/// A message is recalled before it is its turn to go to disk, and the run after that has no journal again.
+#[test]
+fn a_recall_on_disk_of_a_message_in_memory_is_handed_over_with_it() {
+    let mut story = Story::begin(1, Limits::default(), MEMORY);
+    for n in 0..60 {
+        let (topic, body) = (format!("room/before-{}", n / 3), "y".repeat(60_000));
+        story.machine.say((0, PEER), Message::Pub { id: 1, topic: &topic, seq: None, body: body.as_bytes() });
+        story.machine.pass(Duration::from_millis(1));
+    }
+    story.say(5);
+    let snapshot = story.machine.hand_over();
+    story.machine.stop(Stop::Kill);
+    story.wants(DISK);
+    let slow = Latency { min: Duration::from_millis(10), max: Duration::from_millis(10) };
+    story.machine.shards[0].disk.configure(DiskConfig { write_latency: slow, ..disk_config() });
+    story.start_with(&snapshot);
+    story.machine.pass(Duration::from_millis(30));
+    let moved = story.moved();
+    assert!(story.recall(&[2]));
+    assert!(story.moved() < 65, "{moved} and then {} are on disk", story.moved());
+    let snapshot = story.machine.hand_over();
+    // The next run has an empty disk, which is all that one without a journal sees.
+    let mut next = Story::begin(2, limits(), MEMORY);
+    next.machine.stop(Stop::Kill);
+    (next.bodies, next.recalled) = (story.bodies, story.recalled);
+    next.start_with(&snapshot);
+    next.check_all();
 }
