@@ -58,7 +58,7 @@ impl Topics {
     /// The oldest offset that a topic holds, in memory or on disk.
     #[must_use]
     pub fn oldest(&self, topic: &str) -> u64 {
-        self.home.ends(topic).0
+        self.home.oldest(topic)
     }
 
     /// Asks for the message at an offset of a topic that is at home here, in memory or on disk. [`Topics::on_mail`] gives a
@@ -123,6 +123,17 @@ impl Home {
     /// What the keys of facts about messages begin with.
     pub(crate) fn kinds(&self) -> impl Iterator<Item = &'static str> + use<> {
         [INSTEAD].into_iter().chain(self.kinds.iter().copied())
+    }
+
+    /// The oldest offset that a topic holds, in memory or on disk.
+    pub(crate) fn oldest(&self, name: &str) -> u64 {
+        self.ends(name).0
+    }
+
+    /// Whether a fact is about a message that its topic holds no more.
+    pub(crate) fn is_of_gone(&self, name: &str, key: &str) -> bool {
+        let offset = self.kind_of(key).and_then(|kind| offset(kind, key));
+        offset.is_some_and(|offset| offset < self.oldest(name))
     }
 
     /// The kind of a fact, if it is about a message.

@@ -241,6 +241,12 @@ impl Facts {
         (found, None)
     }
 
+    /// Name and key in one of those behind `after`.
+    pub(crate) fn names_from(&self, after: Option<&Arc<str>>) -> impl Iterator<Item = &Arc<str>> {
+        let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(&**after));
+        self.map.range::<str, _>((from, Bound::Unbounded)).map(|(full, _)| full)
+    }
+
     /// Name, key and value of all.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str, &Bytes)> {
         self.map.iter().filter_map(|(full, fact)| line(full, fact))

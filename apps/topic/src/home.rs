@@ -1,5 +1,6 @@
 //! The topics that are at home on this shard: the one place that gives offsets, keeps history and knows who is there.
 
+mod clock;
 mod compact;
 mod cover;
 mod durable;
@@ -13,6 +14,7 @@ mod own;
 mod places;
 mod recover;
 mod retain;
+mod sweep;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -26,7 +28,7 @@ use slab::Slab;
 use crate::{
     desk::Desk,
     facts::Facts,
-    home::{durable::Settled, gather::Reads, marks::Rank, places::Open, retain::Carry},
+    home::{clock::Clock, durable::Settled, gather::Reads, marks::Rank, places::Open, retain::Carry},
     journal::Journal,
     mail::{Letter, Listener, Mail, PageLetter, Parcel, Refusal, SubId},
     name::Name,
@@ -78,6 +80,10 @@ pub(crate) struct Home {
     unwritten: BTreeMap<(Arc<str>, Arc<str>), Rank>,
     /// Marks of histories that are gone: name and key.
     stale: VecDeque<(Arc<str>, String)>,
+    /// What is known of the wall clock.
+    clock: Clock,
+    /// The fact about a message that was looked at last when those went whose messages are gone.
+    swept: Option<Arc<str>>,
     /// Facts of the oldest segment on their way to the newest one.
     carry: Option<Carry>,
     compaction: Option<compact::Compaction>,
@@ -116,6 +122,8 @@ impl Home {
             risen: BTreeMap::new(),
             unwritten: BTreeMap::new(),
             stale: VecDeque::new(),
+            clock: Clock::default(),
+            swept: None,
             carry: None,
             compaction: None,
             compacted: BTreeSet::new(),
