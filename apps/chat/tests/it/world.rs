@@ -188,6 +188,11 @@ impl World {
         self.nodes.iter().map(of).sum()
     }
 
+    /// How many facts there are whose keys begin so, of all names.
+    pub(crate) fn facts_named(&self, beginning: &str) -> usize {
+        self.nodes.iter().map(|node| node.chat.topics().named(beginning).len()).sum()
+    }
+
     /// The server is asked to stop: no message is taken any more.
     pub(crate) fn stop_taking(&mut self) {
         self.nodes.iter_mut().for_each(|node| drop(node.chat.hand_over()));

@@ -64,16 +64,25 @@ impl Home {
         if let Some(place) = self.find(name) {
             return Ok(place);
         }
-        self.make_room(desk, name)?;
+        self.has_room(desk, name)?;
         if let Some(place) = self.wake(desk, name) {
             return Ok(place);
         }
-        let [known, known_max] = self.known(desk, self.is_reserved(name));
-        if known >= known_max {
-            return Err(KNOWN_FULL);
-        }
         let epoch = cx.rng.random_range(1..=u64::MAX);
         Ok(self.insert(desk, name, epoch))
+    }
+
+    /// Makes room for a topic, if it has none.
+    pub(crate) fn has_room(&mut self, desk: &mut Desk, name: &str) -> Result<(), Refusal> {
+        if self.find(name).is_some() {
+            return Ok(());
+        }
+        self.make_room(desk, name)?;
+        let [known, known_max] = self.known(desk, self.is_reserved(name));
+        if known >= known_max && self.head_of(name).is_none() {
+            return Err(KNOWN_FULL);
+        }
+        Ok(())
     }
 
     /// How many topics have begun, in memory or asleep, and how many may: of all, or of those without a reserve.
