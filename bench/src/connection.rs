@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::{
     flow::SILENCE_NS,
     ledger::Ledger,
+    nats,
     options::{Operation, Options, Proto},
     speech::{Speech, Told, body},
     stamp::Stamp,
@@ -32,6 +33,8 @@ pub enum Scenario {
     Durable,
     /// The same bytes to lists of Redis, each answered by it.
     Redis,
+    /// The same bytes to subjects of a stream of NATS, each answered by it.
+    Nats,
 }
 
 impl Scenario {
@@ -39,9 +42,15 @@ impl Scenario {
     #[must_use]
     pub fn is_answered(self) -> bool {
         match self {
-            Self::Echo | Self::Durable | Self::Redis => true,
+            Self::Echo | Self::Durable | Self::Redis | Self::Nats => true,
             Self::Fanout | Self::Idle => false,
         }
+    }
+
+    /// Whether the server is somebody else's store, that knows no sessions.
+    #[must_use]
+    pub fn is_foreign(self) -> bool {
+        matches!(self, Self::Redis | Self::Nats)
     }
 }
 
@@ -118,8 +127,10 @@ impl Setup {
     fn topic(&self, id: u32) -> String {
         match self.scenario {
             Scenario::Echo => format!("chat/{}-{id}", self.options.room),
-            Scenario::Durable | Scenario::Redis if !self.options.shared => format!("chat/{}-{id}", self.options.room),
-            Scenario::Fanout | Scenario::Idle | Scenario::Durable | Scenario::Redis => {
+            Scenario::Durable | Scenario::Redis | Scenario::Nats if !self.options.shared => {
+                format!("chat/{}-{id}", self.options.room)
+            }
+            Scenario::Fanout | Scenario::Idle | Scenario::Durable | Scenario::Redis | Scenario::Nats => {
                 format!("chat/{}", self.options.room)
             }
         }
@@ -129,7 +140,7 @@ impl Setup {
         match self.scenario {
             Scenario::Echo => self.options.operation == Operation::Pub,
             Scenario::Fanout => !self.is_publisher(id),
-            Scenario::Idle | Scenario::Durable | Scenario::Redis => false,
+            Scenario::Idle | Scenario::Durable | Scenario::Redis | Scenario::Nats => false,
         }
     }
 }
@@ -140,6 +151,7 @@ impl Connection {
     pub fn new(id: u32, setup: &Setup) -> Self {
         let wire = match setup.options.proto {
             _ if setup.scenario == Scenario::Redis => Wire::Resp,
+            _ if setup.scenario == Scenario::Nats => Wire::Nats,
             Proto::Ws => Wire::WebSocket { upgraded: false, text: setup.speech.is_text() && !setup.options.raw },
             _ if setup.options.raw => Wire::Raw { size: setup.options.payload_bytes() },
             _ => Wire::Framed,
@@ -200,6 +212,10 @@ impl Connection {
         let options = &setup.options;
         match self.wire {
             Wire::Raw { .. } | Wire::Resp => self.ready = true,
+            Wire::Nats => {
+                let inbox = format!("{}SUB _INBOX.{}.* 1\r\nPING\r\n", nats::HELLO, self.id);
+                out.extend_from_slice(inbox.as_bytes());
+            }
             Wire::WebSocket { .. } => {
                 let protocol = (!options.raw).then(|| setup.speech.subprotocol());
                 wire::put_upgrade(&options.target.to_string(), options.path(), protocol, out);
@@ -264,12 +280,17 @@ impl Connection {
         } else {
             let mut text = String::with_capacity(size);
             stamp.write_text(size, &mut text);
-            if matches!(setup.scenario, Scenario::Durable | Scenario::Redis) {
+            if setup.scenario == Scenario::Durable || setup.scenario.is_foreign() {
                 self.asked.push_back((self.sent, planned_ns, late_ns));
             }
             let topic = setup.topic(self.id);
             match wire {
                 Wire::Resp => wire::put_command(&[b"RPUSH", topic.as_bytes(), body(&text).as_bytes()], out),
+                Wire::Nats => {
+                    let (prefix, inbox, body) = (nats::PREFIX, self.id, body(&text));
+                    let line = format!("PUB {prefix}{topic} _INBOX.{inbox}.{id} {}\r\n{body}\r\n", body.len());
+                    out.extend_from_slice(line.as_bytes());
+                }
                 _ => wire.put_slice(&setup.speech.publish(id, &topic, self.sent + 1, &text), mask, out),
             }
         }
@@ -297,6 +318,7 @@ impl Connection {
             used += len;
             match item {
                 Item::Message(reply) if setup.scenario == Scenario::Redis => self.replied(now_ns, reply, tally),
+                Item::Message(message) if setup.scenario == Scenario::Nats => self.stored(now_ns, message, tally),
                 Item::Message(payload) if setup.options.raw => self.echoed(now_ns, Stamp::read(payload), tally),
                 Item::Message(message) => self.told(setup, now_ns, message, tally, out)?,
                 Item::Upgraded => self.upgraded(setup, out),
@@ -315,7 +337,7 @@ impl Connection {
         if let Wire::WebSocket { upgraded, .. } = &mut self.wire {
             *upgraded = true;
         }
-        if setup.options.raw {
+        if setup.options.raw || setup.scenario.is_foreign() {
             self.ready = true;
         } else {
             self.hello(setup, out);
@@ -344,7 +366,7 @@ impl Connection {
         if let Some(stamp) = Stamp::find(message) {
             match setup.scenario {
                 Scenario::Fanout => self.delivered(setup, now_ns, stamp, tally),
-                Scenario::Echo | Scenario::Idle | Scenario::Durable | Scenario::Redis => {
+                Scenario::Echo | Scenario::Idle | Scenario::Durable | Scenario::Redis | Scenario::Nats => {
                     self.echoed(now_ns, stamp, tally)
                 }
             }
@@ -362,7 +384,7 @@ impl Connection {
                 match setup.scenario {
                     Scenario::Durable if durable => self.answered(now_ns, id, tally),
                     Scenario::Durable => tally.fault("an acknowledgement from memory"),
-                    Scenario::Echo | Scenario::Fanout | Scenario::Idle | Scenario::Redis => {}
+                    Scenario::Echo | Scenario::Fanout | Scenario::Idle | Scenario::Redis | Scenario::Nats => {}
                 }
             }
             Told::Refused { id, code } => {
@@ -438,6 +460,20 @@ impl Connection {
                 self.settle(now_ns, asked, tally);
             }
         }
+    }
+
+    /// NATS answers to an inbox whose last part names the request.
+    fn stored(&mut self, now_ns: u64, message: &[u8], tally: &mut Tally) {
+        let Some((id, is_taken)) = nats::answer(message) else {
+            return tally.fault(String::from_utf8_lossy(message));
+        };
+        if is_taken {
+            tally.acknowledged += 1;
+            return self.answered(now_ns, id, tally);
+        }
+        tally.fault(String::from_utf8_lossy(message));
+        self.take_asked(id);
+        self.answers += 1;
     }
 
     fn settle(&mut self, now_ns: u64, (number, planned_ns, late_ns): (u64, u64, u32), tally: &mut Tally) {

@@ -3,7 +3,6 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use hdrhistogram::Histogram;
@@ -14,6 +13,7 @@ use crate::{
     compare::{CompareError, Ratio, Server},
     connection::Scenario,
     device::{self, Way},
+    nats::{self, Nats},
     options::{Contest, Durable, Proto, Store},
     redis::Redis,
     report, run,
@@ -23,8 +23,6 @@ use crate::{
 const ACKS_PER_SYNC_MIN: f64 = 50.0;
 /// How many times the fdatasync's 99th percentile that of an acknowledgement may be.
 const TAIL_MAX: f64 = 3.0;
-/// The first version of NATS that can sync every message before it answers.
-const NATS_MIN: (u32, u32) = (2, 10);
 
 /// Why there is no result.
 #[derive(Debug, Error)]
@@ -100,6 +98,7 @@ pub struct Outcome {
 enum Contender {
     Ours,
     Redis,
+    Nats,
 }
 
 /// Runs all rounds.
@@ -111,7 +110,10 @@ pub fn durable(plan: &Durable) -> Result<Outcome, DurableError> {
     for peer in &plan.peers {
         match peer {
             Store::Redis => contenders.push(Contender::Redis),
-            Store::Nats => skipped.push(why_not_nats()),
+            Store::Nats => match nats::missing() {
+                Some(why) => skipped.push(why),
+                None => contenders.push(Contender::Nats),
+            },
         }
     }
     let mut rounds = Rounds { plan, folder: Folder::new(plan)?, way: None };
@@ -133,29 +135,6 @@ pub fn durable(plan: &Durable) -> Result<Outcome, DurableError> {
         peer.tail_ratio = ratio(&ours, &peer.samples, |sample| sample.p99_us);
     }
     Ok(Outcome { plan: plan.clone(), way: rounds.way, series, skipped })
-}
-
-fn why_not_nats() -> String {
-    match Command::new("nats-server").arg("--version").output() {
-        Err(error) => format!("nats: skipped, nats-server does not start: {error}"),
-        Ok(output) => nats_reason(&String::from_utf8_lossy(&output.stdout)),
-    }
-}
-
-fn nats_reason(said: &str) -> String {
-    let said = said.trim();
-    match version(said) {
-        Some(found) if found >= NATS_MIN => format!("nats: skipped, no client of JetStream is written for it ({said})"),
-        Some(_) => format!("nats: skipped, `sync_interval: always` needs 2.10 ({said})"),
-        None => format!("nats: skipped, no version in `{said}`"),
-    }
-}
-
-/// Major and minor of `nats-server: v2.9.10`.
-fn version(said: &str) -> Option<(u32, u32)> {
-    let (_, number) = said.rsplit_once('v')?;
-    let mut parts = number.split('.').map(str::parse);
-    Some((parts.next()?.ok()?, parts.next()?.ok()?))
 }
 
 fn ratio(ours: &[Sample], theirs: &[Sample], metric: impl Fn(&Sample) -> f64) -> Option<Ratio> {
@@ -186,6 +165,13 @@ impl Rounds<'_> {
                 let mut options = self.plan.options(redis.addr, redis.pid());
                 options.proto = Proto::Tcp;
                 run::run(Scenario::Redis, options)?.result()
+            }
+            Contender::Nats => {
+                let nats = Nats::start(&data, self.plan.server_cpu);
+                let nats = nats.map_err(|error| DurableError::Io("nats-server".to_owned(), error))?;
+                let mut options = self.plan.options(nats.addr, nats.pid());
+                options.proto = Proto::Tcp;
+                run::run(Scenario::Nats, options)?.result()
             }
         };
         let after = self.probe()?;
@@ -239,6 +225,7 @@ impl Contender {
         match self {
             Self::Ours => "ours",
             Self::Redis => "redis",
+            Self::Nats => "nats",
         }
     }
 }
@@ -419,16 +406,5 @@ mod tests {
         assert_eq!((rate.median, rate.rounds), (2.0, 1));
         let outcome = outcome(ours);
         assert!(outcome.is_void() && outcome.table().contains("| 60000 (60000-60000) |"), "{}", outcome.table());
-    }
-
-    #[test]
-    fn an_old_nats_is_skipped_and_says_so() {
-        assert_eq!(version("nats-server: v2.9.10"), Some((2, 9)));
-        assert_eq!(
-            nats_reason("nats-server: v2.9.10\n"),
-            "nats: skipped, `sync_interval: always` needs 2.10 (nats-server: v2.9.10)"
-        );
-        assert!(nats_reason("nats-server: v2.10.1").contains("no client"));
-        assert!(nats_reason("").contains("no version"));
     }
 }

@@ -12,6 +12,7 @@ pub mod flow;
 pub mod ledger;
 pub mod link;
 pub mod load;
+pub mod nats;
 pub mod options;
 pub mod order;
 pub mod process;

@@ -212,7 +212,7 @@ impl Load {
         let (shard, shards) =
             if setup.scenario == Scenario::Fanout { (0, 1) } else { (self.shard, setup.options.shards()) };
         let sends = match setup.scenario {
-            Scenario::Echo | Scenario::Durable | Scenario::Redis => true,
+            Scenario::Echo | Scenario::Durable | Scenario::Redis | Scenario::Nats => true,
             Scenario::Fanout => self.crowd.publisher().is_some(),
             Scenario::Idle => false,
         };
@@ -321,7 +321,7 @@ impl Load {
                 let subscribers = self.crowd.share(self.setup.options.amount.connections);
                 self.tally.completed_total < self.published() * u64::from(subscribers)
             }
-            Scenario::Echo | Scenario::Durable | Scenario::Redis => {
+            Scenario::Echo | Scenario::Durable | Scenario::Redis | Scenario::Nats => {
                 let waits = |connection: &Connection| connection.is_ready() && connection.outstanding() > 0;
                 self.crowd.all().iter().any(waits) || self.flows.iter().any(|flow| flow.outstanding() > 0)
             }
@@ -395,7 +395,9 @@ impl Load {
                 // The publisher is no subscriber: nothing is due there.
                 Scenario::Fanout if publisher == Some(local) => 0,
                 Scenario::Fanout => published,
-                Scenario::Echo | Scenario::Idle | Scenario::Durable | Scenario::Redis => connection.sent(),
+                Scenario::Echo | Scenario::Idle | Scenario::Durable | Scenario::Redis | Scenario::Nats => {
+                    connection.sent()
+                }
             };
             self.tally.account.add(connection.ledger().close(expected));
         }

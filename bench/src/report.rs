@@ -177,6 +177,7 @@ impl Measured {
                 Scenario::Idle => "idle",
                 Scenario::Durable => "durable",
                 Scenario::Redis => "redis",
+                Scenario::Nats => "nats",
             },
             model: if open { "open" } else { "closed" },
             options: options.clone(),

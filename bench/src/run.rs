@@ -75,14 +75,14 @@ pub fn run(scenario: Scenario, options: Options) -> Result<Measured, RunError> {
     }
     let token = match &options.token {
         Some(token) => token.clone(),
-        None if options.raw || scenario == Scenario::Redis => String::new(),
+        None if options.raw || scenario.is_foreign() => String::new(),
         None => guest_token(options.http.unwrap_or(options.target))?,
     };
     let speech = Speech::new(options.codec(), token);
     let mut generator = Generator::start(Setup { scenario, options, speech })?;
     let outcome = match scenario {
         Scenario::Idle => generator.idle(),
-        Scenario::Echo | Scenario::Fanout | Scenario::Durable | Scenario::Redis => generator.measure(),
+        Scenario::Echo | Scenario::Fanout | Scenario::Durable | Scenario::Redis | Scenario::Nats => generator.measure(),
     };
     generator.stop()?;
     outcome

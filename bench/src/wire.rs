@@ -1,4 +1,4 @@
-//! How messages lie on a connection: plain pieces of fixed size, WebSocket frames, the framed protocol, or RESP.
+//! How messages lie on a connection: plain pieces of fixed size, WebSocket frames, the framed protocol, RESP, or NATS's.
 //!
 //! A small client side of its own, not the server's cores: what both got wrong in the same way would not be seen, and a
 //! generator has to be cheaper than what it measures.
@@ -44,6 +44,8 @@ pub enum Wire {
     Framed,
     /// Redis's protocol: a reply is a line, or a length and so many bytes.
     Resp,
+    /// NATS's client protocol: lines, and after those of messages so many bytes.
+    Nats,
 }
 
 /// What comes next on a connection.
@@ -87,13 +89,14 @@ impl Wire {
             Wire::WebSocket { upgraded: true, .. } => parse_frame(bytes),
             Wire::Framed => parse_framed(bytes),
             Wire::Resp => parse_resp(bytes),
+            Wire::Nats => parse_nats(bytes),
         }
     }
 
     /// Appends one message of `len` bytes that `write` appends; `mask` is the key if the framing wants one.
     pub fn put(self, len: usize, mask: u32, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
         match self {
-            Wire::Raw { .. } | Wire::Framed | Wire::Resp => write(out),
+            Wire::Raw { .. } | Wire::Framed | Wire::Resp | Wire::Nats => write(out),
             Wire::WebSocket { text, .. } => put_frame(if text { TEXT } else { BINARY }, len, mask, out, write),
         }
     }
@@ -105,6 +108,9 @@ impl Wire {
 
     /// Appends the answer to a ping.
     pub fn put_pong(self, payload: &[u8], mask: u32, out: &mut Vec<u8>) {
+        if self == Wire::Nats {
+            return out.extend_from_slice(b"PONG\r\n");
+        }
         put_frame(PONG, payload.len(), mask, out, |out| out.extend_from_slice(payload));
     }
 }
@@ -152,6 +158,32 @@ fn parse_resp(bytes: &[u8]) -> Result<Option<(usize, Item<'_>)>, WireError> {
         _ => return Err(WireError::Reply),
     };
     Ok((bytes.len() >= end + 2).then(|| (end + 2, Item::Message(&bytes[..end]))))
+}
+
+/// A message with its line, or an error, without the last `\r\n`. `PONG`, the answer to our hello, and `INFO` are none.
+fn parse_nats(bytes: &[u8]) -> Result<Option<(usize, Item<'_>)>, WireError> {
+    let Some(end) = memchr::memmem::find(bytes, b"\r\n") else {
+        return if bytes.len() > HEAD_BYTES_MAX { Err(WireError::TooLong) } else { Ok(None) };
+    };
+    let line = &bytes[..end];
+    if line.starts_with(b"MSG ") {
+        let len = line.rsplit(|byte| *byte == b' ').next().and_then(|len| str::from_utf8(len).ok()?.parse().ok());
+        let len: usize = len.ok_or(WireError::Reply)?;
+        if len > MESSAGE_BYTES_MAX {
+            return Err(WireError::TooLong);
+        }
+        let end = end + 2 + len;
+        return Ok((bytes.len() >= end + 2).then(|| (end + 2, Item::Message(&bytes[..end]))));
+    }
+    let item = match line {
+        b"PING" => Item::Ping(&[]),
+        b"PONG" => Item::Upgraded,
+        b"+OK" => Item::Pong,
+        _ if line.starts_with(b"INFO ") => Item::Pong,
+        _ if line.starts_with(b"-ERR") => Item::Message(line),
+        _ => return Err(WireError::Reply),
+    };
+    Ok(Some((end + 2, item)))
 }
 
 fn parse_head(bytes: &[u8]) -> Result<Option<(usize, Item<'_>)>, WireError> {
@@ -310,6 +342,29 @@ mod tests {
             assert_eq!(Wire::Resp.parse(bad), Err(WireError::Reply), "{bad:?}");
         }
         assert_eq!(Wire::Resp.parse(b"$99999999\r\n"), Err(WireError::TooLong));
+    }
+
+    #[test]
+    fn what_nats_says_is_taken_only_when_it_is_whole() {
+        let said = b"INFO {}\r\nPONG\r\nPING\r\nMSG _INBOX.1.2 1 4\r\na\r\nb\r\n-ERR 'no'\r\n";
+        let (mut used, mut items) = (0, Vec::new());
+        while let Some((len, item)) = Wire::Nats.parse(&said[used..]).expect("nothing is wrong") {
+            for cut in 0..len {
+                assert_eq!(Wire::Nats.parse(&said[used..used + cut]), Ok(None));
+            }
+            used += len;
+            items.push(item);
+        }
+        let message = Item::Message(b"MSG _INBOX.1.2 1 4\r\na\r\nb");
+        assert_eq!(items, [Item::Pong, Item::Upgraded, Item::Ping(b""), message, Item::Message(b"-ERR 'no'")]);
+        assert_eq!(used, said.len());
+        for bad in [&b"MSG x 1 y\r\n"[..], b"HTTP/1.1 200\r\n", b"\r\n"] {
+            assert_eq!(Wire::Nats.parse(bad), Err(WireError::Reply), "{bad:?}");
+        }
+        assert_eq!(Wire::Nats.parse(b"MSG x 1 99999999\r\n"), Err(WireError::TooLong));
+        let mut out = Vec::new();
+        Wire::Nats.put_pong(b"", 7, &mut out);
+        assert_eq!(out, b"PONG\r\n");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `cargo perf`: instructions per message, counted by callgrind and held against `perf/budgets.toml`.
 
 mod budget;
+mod durable;
 mod http3;
 mod operation;
 mod quantum;

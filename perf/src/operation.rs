@@ -5,7 +5,7 @@ use std::{hint::black_box, time::Instant};
 use bytes::BytesMut;
 use session::{Client, Codec, Server};
 
-use crate::{http3, quantum};
+use crate::{durable, http3, quantum};
 
 /// Something that is counted.
 pub(crate) struct Operation {
@@ -28,6 +28,7 @@ pub(crate) const ALL: &[Operation] = &[
     Operation { name: "http1_request", count: MANY, run: http1_request },
     Operation { name: "h3_request", count: MANY, run: http3::request },
     Operation { name: "webtransport_datagram_100", count: MANY, run: http3::datagram },
+    Operation { name: "durable_batch_32", count: MANY, run: durable::publish },
     Operation { name: "quantum_bulk_packet_1200", count: 10_000, run: quantum::bulk },
     Operation { name: "quantum_message_200_fec_8_2", count: MANY, run: quantum::message },
     Operation { name: "quantum_handshake", count: 50, run: quantum::handshake },

@@ -38,8 +38,8 @@
 //! - In the last segment the first thing that is no batch ends the journal, with what was under way behind it. If a batch
 //!   follows that was written when all of this was on disk, or in any segment before, something that was on disk has
 //!   changed: that is reported and never skipped.
-//! - A segment is filled with zeros before it is written to: a write into blocks that were never written makes the file
-//!   system keep a journal of its own, which takes as long again.
+//! - A segment is filled with zeros before it is written to, the first one of a run only at its beginning: a write into
+//!   blocks that were never written makes the file system keep a journal of its own, which takes as long again.
 
 mod batch;
 mod copy;

@@ -19,8 +19,10 @@ const FILL_BYTES: usize = 64 * 1024;
 /// spare is filled, and no more than what a start can wait for.
 const FILLED_AT_START: u64 = 4 * 1024 * 1024;
 
-/// How many times faster a spare segment is filled than the one before it is used up.
+/// How many times faster a spare segment is filled than the one before it is used up, and how many bytes are filled for
+/// each that is committed at most.
 const FILL_PACE: u64 = 2;
+const FILL_PACE_MAX: u64 = 32;
 
 static ZEROS: [u8; FILL_BYTES] = [0; FILL_BYTES];
 
@@ -118,8 +120,7 @@ impl Journal {
     /// Goes on with the spare segment, so that it is filled in time.
     pub(super) fn fill_spare(&mut self, cx: &mut Cx<'_, Mail>) {
         let Some(Current { at, filled, .. }) = self.current else { return };
-        // In steps of the spare for each step of what this one has.
-        let pace = FILL_PACE * (self.segment_bytes / filled.max(1)).max(1);
+        let pace = (FILL_PACE * (self.segment_bytes / filled.max(1)).max(1)).min(FILL_PACE_MAX);
         let wanted = at.saturating_mul(pace).min(self.segment_bytes);
         match std::mem::replace(&mut self.spare, Spare::Impossible) {
             Spare::Held(draft) if draft.filling.is_none() && draft.filled < wanted => {

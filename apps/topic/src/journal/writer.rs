@@ -417,8 +417,10 @@ impl Journal {
         if self.flights.iter().any(|flight| flight.outcome.is_none()) {
             return None;
         }
-        let error = self.flights.iter_mut().find_map(|flight| flight.outcome.take()?.err())?;
-        Some(self.failed(cx, Purpose::Commit, &error))
+        // What the disk is not believed for until the next start outweighs what is tried again.
+        let errors = self.flights.iter_mut().filter_map(|flight| flight.outcome.take()?.err());
+        let worst = errors.max_by_key(|error| trouble_of(Purpose::Commit, error) == Trouble::Failed)?;
+        Some(self.failed(cx, Purpose::Commit, &worst))
     }
 
     fn is_failing(&self) -> bool {
@@ -440,14 +442,7 @@ impl Journal {
 
     /// A batch that failed is behind what counts of its segment: the next one says so before anything else is written.
     pub(super) fn failed(&mut self, cx: &mut Cx<'_, Mail>, purpose: Purpose, error: &io::Error) -> Event {
-        let trouble = match error.kind() {
-            _ if is_full(error) => Trouble::Full,
-            io::ErrorKind::ReadOnlyFilesystem => Trouble::ReadOnly,
-            // Nothing was written that could be believed wrongly.
-            _ if purpose == Purpose::OpenDraft => Trouble::NoFile,
-            _ if is_passing(error) && matches!(purpose, Purpose::Reserve | Purpose::Publish) => Trouble::NoFile,
-            _ => Trouble::Failed,
-        };
+        let trouble = trouble_of(purpose, error);
         self.troubles += 1;
         if let Some(draft) = self.draft.take() {
             self.discard(cx, draft);
@@ -487,6 +482,18 @@ impl Journal {
 
     pub(crate) fn close(&mut self, cx: &mut Cx<'_, Mail>, file: FileId) {
         self.disk(cx, Purpose::Other, DiskOperation::Close { file });
+    }
+}
+
+/// What an error means for the journal.
+fn trouble_of(purpose: Purpose, error: &io::Error) -> Trouble {
+    match error.kind() {
+        _ if is_full(error) => Trouble::Full,
+        io::ErrorKind::ReadOnlyFilesystem => Trouble::ReadOnly,
+        // Nothing was written that could be believed wrongly: another file does as well.
+        _ if matches!(purpose, Purpose::OpenDraft | Purpose::Fill) => Trouble::NoFile,
+        _ if is_passing(error) && matches!(purpose, Purpose::Reserve | Purpose::Publish) => Trouble::NoFile,
+        _ => Trouble::Failed,
     }
 }
 

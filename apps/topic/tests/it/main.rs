@@ -4,6 +4,7 @@
 mod about;
 mod asleep;
 mod client;
+mod commit;
 mod disk;
 mod fanout;
 mod handover;
