@@ -342,7 +342,9 @@ impl Home {
             return Err(STOPPING);
         }
         if topic.level == Level::Durable {
-            let taken = self.publish_durable(cx, desk, place, (from, peer, id), user, seq, parcel);
+            // What came before has its place before.
+            self.move_out(desk, place);
+            let taken = self.publish_durable(cx, place, (from, peer, id), user, seq, parcel);
             self.tidy(desk, place);
             return taken.map(|()| None);
         }

@@ -10,7 +10,7 @@ const DRIFT_MAX: Duration = Duration::from_secs(2);
 /// and messages are kept for that much longer.
 const SETTLES_AFTER: Duration = Duration::from_secs(3_600);
 
-/// What the looks have shown.
+/// What the looks have shown. A machine that was asleep looks like one whose clock was set.
 #[derive(Default, Debug)]
 pub(super) struct Clock {
     /// When the last look was, by both clocks.

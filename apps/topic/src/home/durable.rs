@@ -118,18 +118,15 @@ impl Home {
     pub(super) fn publish_durable(
         &mut self,
         cx: &mut Cx<'_, Mail>,
-        desk: &mut Desk,
         place: usize,
         (to, peer, id): (ShardId, Peer, u32),
         user: Name,
         seq: Option<(Name, u64)>,
         parcel: &Parcel,
     ) -> Result<(), Refusal> {
-        refuse_when_stuck(self.journal.as_ref().ok_or(DISK_FAILED)?)?;
-        // What came before has its place before.
-        self.move_out(desk, place);
         let topic = &mut self.topics[place];
         let Some(journal) = &mut self.journal else { return Err(DISK_FAILED) };
+        refuse_when_stuck(journal)?;
         let offset = topic.history.head() + topic.in_flight + 1;
         let at_ms = cx.wall_ms.max(topic.newest_ms);
         let batch = journal.batch();

@@ -30,10 +30,14 @@ impl Home {
         }
     }
 
-    /// Writes what is not on disk of a topic, if there is something and it is not on its way. What is said of the messages
+    /// Writes what is not on disk of a topic, if there is something and it is not on its way, as far as the disk
+    /// takes anything. What is said of the messages
     /// comes first: wherever the power goes, the one is not there without the other.
     pub(super) fn move_out(&mut self, desk: &mut Desk, place: usize) {
         let Some(Moving { newest, is_under_way: false }) = self.topics[place].moving else { return };
+        if !self.journal.as_ref().is_some_and(|journal| journal.takes_records()) {
+            return;
+        }
         self.is_used(place);
         self.to_move.remove(&place);
         let name = self.topics[place].name.clone();
