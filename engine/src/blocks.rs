@@ -1,6 +1,6 @@
 //! Reads and writes of whole blocks: one operation of the shard's own ring each, so that the executor need not run.
 
-use std::{collections::VecDeque, io, rc::Rc};
+use std::{io, rc::Rc};
 
 use bytes::Bytes;
 use io_uring::{opcode, types};
@@ -8,7 +8,8 @@ use io_uring::{opcode, types};
 use crate::{
     file::File,
     io::DiskOperation,
-    reactor::{Outcome, Ticket},
+    queue::Job,
+    reactor::Outcome,
     ring::{Completion, Ring},
     stats::ShardStats,
     tag::{Operation, tag},
@@ -28,16 +29,15 @@ pub(crate) struct Blocks {
     slots: Vec<Option<Transfer>>,
     free: Vec<u32>,
     buffers: Vec<Buffer>,
-    /// What the kernel does not do this way: it is done by other means.
-    refused: VecDeque<(Ticket, DiskOperation)>,
+    /// What has ended, and what was refused.
+    ended: Vec<Job>,
 }
 
 /// One of them. Its memory neither moves nor changes until the last completion was taken.
 struct Transfer {
-    ticket: Ticket,
+    job: Job,
     /// Kept open.
     file: Rc<File>,
-    operation: DiskOperation,
     direction: Direction,
     offset: u64,
     buffer: Buffer,
@@ -81,38 +81,30 @@ impl AsRef<[u8]> for Buffer {
 }
 
 impl Blocks {
-    /// Reads or writes, if the file takes it this way now; if not, it must be done by other means.
-    pub(crate) fn start(
-        &mut self,
-        ring: &mut Ring,
-        ticket: Ticket,
-        file: &Rc<File>,
-        operation: &DiskOperation,
-    ) -> bool {
-        let (direction, offset, buffer) = match operation {
-            DiskOperation::Write { offset, bytes, sync, .. } if file.begin_write(*offset, bytes.len()) => {
+    /// Reads or writes whole blocks.
+    pub(crate) fn start(&mut self, ring: &mut Ring, file: Rc<File>, job: Job) {
+        let (direction, offset, buffer) = match &job.operation {
+            DiskOperation::Write { offset, bytes, sync, .. } => {
                 let mut buffer = self.buffers.pop().unwrap_or_default();
                 buffer.clear(bytes.len());
                 buffer.0.extend_from_slice(bytes);
                 (if *sync { Direction::Commit } else { Direction::Write }, *offset, buffer)
             }
-            DiskOperation::Read { offset, len, .. } if file.takes_blocks(*offset, *len) => {
+            DiskOperation::Read { offset, len, .. } => {
                 let mut buffer = Buffer::default();
                 buffer.clear(*len);
                 buffer.0.resize(buffer.start() + len, 0);
                 (Direction::Read, *offset, buffer)
             }
-            _ => return false,
+            other => unreachable!("{other:?} has no blocks"),
         };
-        let (file, operation) = (file.clone(), operation.clone());
-        let transfer = Transfer { ticket, file, operation, direction, offset, buffer, done: 0 };
+        let transfer = Transfer { job, file, direction, offset, buffer, done: 0 };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() as u32 - 1
         });
         let transfer = self.slots[slot as usize].insert(transfer);
         push(ring, slot, transfer);
-        true
     }
 
     /// How many are under way.
@@ -120,14 +112,9 @@ impl Blocks {
         self.slots.len() - self.free.len()
     }
 
-    /// Whether there is one that must be done by other means.
-    pub(crate) fn has_refused(&self) -> bool {
-        !self.refused.is_empty()
-    }
-
-    /// One that must be done by other means after all.
-    pub(crate) fn next_refused(&mut self) -> Option<(Ticket, DiskOperation)> {
-        self.refused.pop_front()
+    /// One that has ended and whose outcome was told, or that was refused and must be done by other means.
+    pub(crate) fn next_ended(&mut self) -> Option<Job> {
+        self.ended.pop()
     }
 
     /// The kernel has read or written, or not.
@@ -147,36 +134,36 @@ impl Blocks {
         }
         let Some(transfer) = self.slots[slot as usize].take() else { return };
         self.free.push(slot);
-        let Transfer { ticket, file, operation, direction, offset, mut buffer, done: count } = transfer;
-        if direction != Direction::Read {
-            file.end_write(offset, count);
+        let Transfer { mut job, file, direction, offset, mut buffer, done: count } = transfer;
+        if direction != Direction::Read && count > 0 {
+            file.grows(offset + count as u64);
         }
-        if matches!(-done.result, libc::EOPNOTSUPP | libc::EINVAL) {
-            file.refuses_blocks();
-            return self.refused.push_back((ticket, operation));
+        job.refused = matches!(-done.result, libc::EOPNOTSUPP | libc::EINVAL);
+        if !job.refused {
+            let outcome = match (done.error(), direction) {
+                (Some(error), _) => Outcome::Failed(error),
+                (None, Direction::Read) => {
+                    buffer.0.truncate(buffer.start() + count);
+                    Outcome::Read(Bytes::from_owner(std::mem::take(&mut buffer)))
+                }
+                (None, _) if count < buffer.len() => Outcome::Failed(io::ErrorKind::WriteZero.into()),
+                (None, _) => Outcome::Done,
+            };
+            stats.disk_done.add(1);
+            stats.disk_errors.add(u64::from(matches!(outcome, Outcome::Failed(_))));
+            sink.on_disk(job.ticket, outcome);
         }
-        let outcome = match (done.error(), direction) {
-            (Some(error), _) => Outcome::Failed(error),
-            (None, Direction::Read) => {
-                buffer.0.truncate(buffer.start() + count);
-                Outcome::Read(Bytes::from_owner(std::mem::take(&mut buffer)))
-            }
-            (None, _) if count < buffer.len() => Outcome::Failed(io::ErrorKind::WriteZero.into()),
-            (None, _) => Outcome::Done,
-        };
         if self.buffers.len() < KEPT_MAX && (1..=KEPT_BYTES_MAX).contains(&buffer.0.capacity()) {
             self.buffers.push(buffer);
         }
-        stats.disk_done.add(1);
-        stats.disk_errors.add(u64::from(matches!(outcome, Outcome::Failed(_))));
-        sink.on_disk(ticket, outcome);
+        self.ended.push(job);
     }
 }
 
 impl Transfer {
     // Whether there is more to do. A file ends where a read ends within a block.
     fn goes_on(&self) -> bool {
-        let is_whole = self.direction != Direction::Read || self.file.takes_blocks(self.offset, self.done);
+        let is_whole = self.direction != Direction::Read || self.file.is_whole(self.offset, self.done);
         self.done < self.buffer.len() && is_whole
     }
 }

@@ -1,12 +1,13 @@
-//! Disk operations by ticket, on glommio's files, in the background of the shard's own executor.
+//! Disk operations by ticket: whole blocks in the shard's own ring, all else on glommio's files, in the background of the
+//! shard's own executor.
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, VecDeque, btree_map::Entry},
+    collections::VecDeque,
     future::{Future, poll_fn},
     io,
     os::fd::{FromRawFd, IntoRawFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::Path,
     pin::pin,
     rc::Rc,
     task::{Poll, Waker},
@@ -22,37 +23,32 @@ use crate::{
     file::{Devices, File},
     io::{DiskOperation, FileId},
     net::Net,
+    queue::{Job, Queue},
     reactor::{Outcome, Ticket},
     stats::ShardStats,
 };
 
-/// Operations under way at most; more wait for one to end. Twice the depth of a usual device's queue.
+/// Operations under way at most, in the executor and in the shard's own ring; more wait for one to end, without a buffer
+/// yet. Twice the depth of a usual device's queue. Commits pass: they are few, and somebody waits for each.
 const PENDING_MAX: usize = 64;
 
+/// What the executor has achieved.
+enum Done {
+    Opened(File, u64),
+    Other(Outcome),
+}
+
+/// What the shard and the executor's tasks share.
 #[derive(Default)]
 struct Shared {
-    files: RefCell<Vec<Option<Rc<File>>>>,
     devices: Devices,
-    done: RefCell<VecDeque<(Ticket, Outcome)>>,
-    pending: Cell<usize>,
-    // By file, its changes that were started or wait: what is written in whole blocks meanwhile must not overtake them.
-    changes: RefCell<BTreeMap<FileId, usize>>,
+    ended: RefCell<VecDeque<(Job, io::Result<Done>)>>,
+    under_way: Cell<usize>,
     waker: Cell<Option<Waker>>,
     woken: Cell<bool>,
 }
 
 impl Shared {
-    // A change of this file has ended.
-    fn changed(&self, file: Option<FileId>) {
-        let mut changes = self.changes.borrow_mut();
-        if let Some(Entry::Occupied(mut count)) = file.map(|file| changes.entry(file)) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-    }
-
     fn wake(&self) {
         self.woken.set(true);
         if let Some(waker) = self.waker.take() {
@@ -65,75 +61,144 @@ impl Shared {
 #[derive(Default)]
 pub(crate) struct Disk {
     shared: Rc<Shared>,
-    waiting: VecDeque<(Ticket, DiskOperation)>,
+    files: Vec<Queue>,
+    // What waits for nothing but to be one of `PENDING_MAX`.
+    waiting: VecDeque<Job>,
+    // On files that are not open.
+    strays: Vec<Ticket>,
+    // Operations that have not ended.
+    pending: usize,
     listening: bool,
 }
 
 impl Disk {
     /// Starts an operation, or queues it behind others.
     pub(crate) fn start(&mut self, net: &mut Net, ticket: Ticket, operation: DiskOperation) {
-        if let DiskOperation::Write { file, .. } | DiskOperation::Read { file, .. } = &operation
-            && !self.shared.changes.borrow().contains_key(file)
-            && let Ok(open) = find(&self.shared, *file)
-            && net.blocks.start(&mut net.ring, ticket, &open, &operation)
+        self.pending += 1;
+        let job = Job::new(ticket, operation);
+        match (job.file(), self.queue(job.file())) {
+            (None, _) => self.waiting.push_back(job),
+            (_, Some(queue)) if queue.is_open() => self.add(net, job),
+            _ => self.strays.push(ticket),
+        }
+        self.advance(net);
+    }
+
+    /// Starts what had to wait for what has ended.
+    pub(crate) fn advance(&mut self, net: &mut Net) {
+        while let Some(job) = net.blocks.next_ended() {
+            self.end(&job);
+            if job.refused {
+                self.add(net, job);
+            } else {
+                self.pending -= 1;
+                self.begin_changes(net, job.file());
+            }
+        }
+        while self.shared.under_way.get() + net.blocks.len() < PENDING_MAX
+            && let Some(job) = self.waiting.pop_front()
         {
-            return;
+            self.begin(net, job);
         }
-        self.queue(ticket, operation);
-        self.advance();
     }
 
-    fn queue(&mut self, ticket: Ticket, operation: DiskOperation) {
-        if let Some(file) = changes(&operation) {
-            *self.shared.changes.borrow_mut().entry(file).or_default() += 1;
-        }
-        self.waiting.push_back((ticket, operation));
-    }
-
-    fn advance(&mut self) {
-        while self.shared.pending.get() < PENDING_MAX {
-            let Some((ticket, operation)) = self.waiting.pop_front() else { break };
-            let shared = self.shared.clone();
-            shared.pending.set(shared.pending.get() + 1);
-            glommio::spawn_local(async move {
-                let changes = changes(&operation);
-                let outcome = perform(&shared, operation).await.unwrap_or_else(Outcome::Failed);
-                shared.pending.set(shared.pending.get() - 1);
-                shared.changed(changes);
-                shared.done.borrow_mut().push_back((ticket, outcome));
-                shared.wake();
-            })
-            .detach();
-        }
+    /// Operations that have not ended.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending
     }
 
     /// Whether the executor has to run for operations to get on.
     pub(crate) fn is_busy(&self) -> bool {
-        self.shared.pending.get() > 0
+        self.shared.under_way.get() > 0
     }
 
     /// Whether outcomes can be delivered now.
     pub(crate) fn has_outcomes(&self) -> bool {
-        !self.shared.done.borrow().is_empty()
+        !self.shared.ended.borrow().is_empty() || !self.strays.is_empty()
     }
 
-    /// Hands out what has ended.
+    /// Hands out what has ended outside of the ring.
     pub(crate) fn deliver(&mut self, net: &mut Net, stats: &ShardStats, mut on_disk: impl FnMut(Ticket, Outcome)) {
-        while let Some((ticket, operation)) = net.blocks.next_refused() {
-            self.queue(ticket, operation);
-        }
-        stats.disk_pending.set((self.shared.pending.get() + self.waiting.len() + net.blocks.len()) as u64);
-        if !self.is_busy() && !self.has_outcomes() && self.waiting.is_empty() {
-            return;
-        }
-        loop {
-            let next = self.shared.done.borrow_mut().pop_front();
-            let Some((ticket, outcome)) = next else { break };
+        let mut tell = |ticket, outcome| {
             stats.disk_done.add(1);
             stats.disk_errors.add(u64::from(matches!(outcome, Outcome::Failed(_))));
             on_disk(ticket, outcome);
+        };
+        self.pending -= self.strays.len();
+        for ticket in self.strays.drain(..) {
+            tell(ticket, Outcome::Failed(io::Error::from_raw_os_error(libc::EBADF)));
         }
-        self.advance();
+        loop {
+            let next = self.shared.ended.borrow_mut().pop_front();
+            let Some((job, done)) = next else { return };
+            self.pending -= 1;
+            self.end(&job);
+            if job.refused
+                && done.is_ok()
+                && let Some(queue) = self.queue(job.file())
+            {
+                queue.refuse_blocks();
+            }
+            self.begin_changes(net, job.file());
+            let outcome = match done {
+                Ok(Done::Opened(file, len)) => Outcome::Opened { file: self.keep(file), len },
+                Ok(Done::Other(outcome)) => outcome,
+                Err(error) => Outcome::Failed(error),
+            };
+            tell(job.ticket, outcome);
+        }
+    }
+
+    fn queue(&mut self, file: Option<FileId>) -> Option<&mut Queue> {
+        self.files.get_mut(file?.0 as usize)
+    }
+
+    // Takes an operation in; what it must wait for decides when it begins.
+    fn add(&mut self, net: &mut Net, job: Job) {
+        let file = job.file();
+        let read = self.queue(file).and_then(|queue| queue.add(job));
+        self.waiting.extend(read);
+        self.begin_changes(net, file);
+    }
+
+    fn end(&mut self, job: &Job) {
+        if let Some(queue) = self.queue(job.file()) {
+            queue.end(job);
+        }
+    }
+
+    fn begin_changes(&mut self, net: &mut Net, file: Option<FileId>) {
+        while let Some(job) = self.queue(file).and_then(Queue::next) {
+            if job.is_commit() { self.begin(net, job) } else { self.waiting.push_back(job) }
+        }
+    }
+
+    fn begin(&mut self, net: &mut Net, job: Job) {
+        match self.queue(job.file()).and_then(|queue| queue.file(&job)) {
+            Some(file) if job.blocks.is_some() => net.blocks.start(&mut net.ring, file, job),
+            file => self.spawn(job, file),
+        }
+    }
+
+    fn spawn(&self, job: Job, file: Option<Rc<File>>) {
+        let shared = self.shared.clone();
+        shared.under_way.set(shared.under_way.get() + 1);
+        glommio::spawn_local(async move {
+            let done = perform(&shared.devices, &job.operation, file).await;
+            shared.under_way.set(shared.under_way.get() - 1);
+            shared.ended.borrow_mut().push_back((job, done));
+            shared.wake();
+        })
+        .detach();
+    }
+
+    fn keep(&mut self, file: File) -> FileId {
+        let at = self.files.iter().position(Queue::is_free).unwrap_or(self.files.len());
+        if at == self.files.len() {
+            self.files.push(Queue::default());
+        }
+        self.files[at].open(file);
+        FileId(at as u32)
     }
 
     /// Makes an eventfd end [`Disk::wait`]: the one that the shard's ring signals.
@@ -170,78 +235,38 @@ impl Disk {
     }
 }
 
-/// The file of an operation whose order among writes to the same file matters.
-fn changes(operation: &DiskOperation) -> Option<FileId> {
+async fn perform(devices: &Devices, operation: &DiskOperation, file: Option<Rc<File>>) -> io::Result<Done> {
+    let file = || file.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF));
     match operation {
-        DiskOperation::Write { file, .. } | DiskOperation::Allocate { file, .. } | DiskOperation::Sync { file } => {
-            Some(*file)
+        DiskOperation::Open { path, create } => {
+            devices.prime(path).await;
+            let (file, len) = File::open(path, *create).await?;
+            return Ok(Done::Opened(file, len));
         }
-        DiskOperation::Open { .. }
-        | DiskOperation::Read { .. }
-        | DiskOperation::Close { .. }
-        | DiskOperation::Rename { .. }
-        | DiskOperation::Remove { .. } => None,
-    }
-}
-
-async fn perform(shared: &Shared, operation: DiskOperation) -> io::Result<Outcome> {
-    match operation {
-        DiskOperation::Open { path, create } => open(shared, &path, create).await,
-        DiskOperation::Read { file, offset, len } => Ok(Outcome::Read(find(shared, file)?.read(offset, len).await?)),
-        DiskOperation::Write { file, offset, bytes, sync } => {
-            find(shared, file)?.write(offset, &bytes, sync).await?;
-            Ok(Outcome::Done)
+        DiskOperation::Read { offset, len, .. } => {
+            return Ok(Done::Other(Outcome::Read(file()?.read(*offset, *len).await?)));
         }
-        DiskOperation::Allocate { file, bytes } => {
-            find(shared, file)?.allocate(bytes).await?;
-            Ok(Outcome::Done)
+        DiskOperation::Write { offset, bytes, sync, .. } => file()?.write(*offset, bytes, *sync).await?,
+        DiskOperation::Allocate { bytes, .. } => file()?.allocate(*bytes).await?,
+        DiskOperation::Sync { .. } => file()?.sync().await?,
+        // All others have let go of it.
+        DiskOperation::Close { .. } => match Rc::try_unwrap(file()?) {
+            Ok(file) => file.close().await?,
+            Err(_) => unreachable!("a close waits for who uses the file"),
+        },
+        DiskOperation::Rename { from, to } => {
+            glommio::io::rename(from, to).await?;
+            sync_directory_of(to).await?;
         }
-        DiskOperation::Sync { file } => {
-            find(shared, file)?.sync().await?;
-            Ok(Outcome::Done)
-        }
-        DiskOperation::Close { file } => close(shared, file).await,
-        DiskOperation::Rename { from, to } => rename(from, to).await,
         DiskOperation::Remove { path } => {
-            glommio::io::remove(&path).await?;
-            sync_directory_of(&path).await
+            glommio::io::remove(path).await?;
+            sync_directory_of(path).await?;
         }
     }
+    Ok(Done::Other(Outcome::Done))
 }
 
-async fn open(shared: &Shared, path: &Path, create: bool) -> io::Result<Outcome> {
-    shared.devices.prime(path).await;
-    let (file, len) = File::open(path, create).await?;
-    let mut files = shared.files.borrow_mut();
-    let at = files.iter().position(Option::is_none).unwrap_or(files.len());
-    if at == files.len() {
-        files.push(None);
-    }
-    files[at] = Some(Rc::new(file));
-    Ok(Outcome::Opened { file: FileId(at as u32), len })
-}
-
-fn find(shared: &Shared, file: FileId) -> io::Result<Rc<File>> {
-    let found = shared.files.borrow().get(file.0 as usize).cloned().flatten();
-    found.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
-}
-
-async fn close(shared: &Shared, id: FileId) -> io::Result<Outcome> {
-    let place = shared.files.borrow_mut().get_mut(id.0 as usize).and_then(Option::take);
-    let file = place.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
-    // Operations that are under way keep the file; the last of them closes it.
-    if let Ok(file) = Rc::try_unwrap(file) {
-        file.close().await?;
-    }
-    Ok(Outcome::Done)
-}
-
-async fn rename(from: PathBuf, to: PathBuf) -> io::Result<Outcome> {
-    glommio::io::rename(&from, &to).await?;
-    sync_directory_of(&to).await
-}
-
-async fn sync_directory_of(path: &Path) -> io::Result<Outcome> {
+async fn sync_directory_of(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Nothing has failed to reach the disk yet: this may be tried again, other than a sync that failed.
     let busy = |error| io::Error::new(io::ErrorKind::ResourceBusy, io::Error::from(error));
@@ -249,5 +274,8 @@ async fn sync_directory_of(path: &Path) -> io::Result<Outcome> {
     let synced = directory.sync().await;
     directory.close().await?;
     synced?;
-    Ok(Outcome::Done)
+    Ok(())
 }
+
+#[cfg(test)]
+mod tests;

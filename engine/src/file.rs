@@ -4,7 +4,6 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeSet,
     fs, io,
-    ops::Range,
     os::{
         fd::{AsRawFd, RawFd},
         unix::fs::MetadataExt,
@@ -14,24 +13,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use glommio::{
-    io::{BufferedFile, DmaFile, OpenOptions},
-    sync::Semaphore,
-};
+use glommio::io::{BufferedFile, DmaFile, OpenOptions};
 
-/// An open file.
+/// An open file. Whoever changes it does so alone, but for writes of whole blocks that do not meet (queue.rs).
 pub(crate) struct File {
     access: Access,
-    // Who writes parts of blocks writes alone: two that share a block would each bring back the other's old bytes.
-    // Writes of whole blocks do not mind each other if they do not meet: these are under way, from byte to byte.
-    writes: Semaphore,
-    under_way: RefCell<Vec<Range<u64>>>,
     // The kernel takes whole blocks from the shard's own ring, for all that is known.
     blocks: Cell<bool>,
 }
 
-/// Writes of whole blocks at a time; all of these at once are a writer that is alone.
-const WRITERS_MAX: u64 = 64;
+/// Where files end, whatever the file system: offsets are signed.
+const END_MAX: u64 = i64::MAX as u64;
 
 enum Access {
     // The length that a reader sees; blocks are padded while they are written.
@@ -96,7 +88,7 @@ impl File {
             Ok(file) => {
                 let len = file.file_size().await?;
                 let access = Access::Direct { file, len: Cell::new(len) };
-                Ok((Self::new(access, true), len))
+                Ok((Self { access, blocks: Cell::new(true) }, len))
             }
             Err(error) => {
                 let error = io::Error::from(error);
@@ -105,23 +97,19 @@ impl File {
                 }
                 let file = options.buffered_open(path).await?;
                 let len = file.file_size().await?;
-                Ok((Self::new(Access::Buffered(file), false), len))
+                Ok((Self { access: Access::Buffered(file), blocks: Cell::new(false) }, len))
             }
         }
     }
 
-    fn new(access: Access, blocks: bool) -> Self {
-        let (writes, under_way) = (Semaphore::new(WRITERS_MAX), RefCell::default());
-        Self { access, writes, under_way, blocks: Cell::new(blocks) }
-    }
-
     /// Reads up to `len` bytes.
     pub(crate) async fn read(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let stop = end(offset, len)?;
         match &self.access {
             Access::Buffered(file) => Ok(Bytes::copy_from_slice(&file.read_at(offset, len).await?)),
             Access::Direct { file, .. } => {
                 let start = file.align_down(offset);
-                let end = file.align_up(offset.saturating_add(len as u64));
+                let end = file.align_up(stop);
                 let read = file.read_at_aligned(start, (end - start) as usize).await?;
                 let skip = ((offset - start) as usize).min(read.len());
                 let stop = skip.saturating_add(len).min(read.len());
@@ -132,7 +120,7 @@ impl File {
 
     /// Writes all bytes; with `sync` they are on disk afterwards.
     pub(crate) async fn write(&self, offset: u64, bytes: &[u8], sync: bool) -> io::Result<()> {
-        let _turn = self.writes.acquire_permit(WRITERS_MAX).await?;
+        end(offset, bytes.len())?;
         match &self.access {
             Access::Direct { file, len } => write_direct(file, len, offset, bytes).await?,
             Access::Buffered(file) => {
@@ -143,12 +131,11 @@ impl File {
                 }
             }
         }
-        if sync { self.sync_now().await } else { Ok(()) }
+        if sync { self.sync().await } else { Ok(()) }
     }
 
     /// Reserves room for the first `bytes`; what was not written reads as zeros.
     pub(crate) async fn allocate(&self, bytes: u64) -> io::Result<()> {
-        let _turn = self.writes.acquire_permit(WRITERS_MAX).await?;
         match &self.access {
             Access::Direct { file, len } => {
                 file.pre_allocate(bytes, false).await?;
@@ -159,41 +146,28 @@ impl File {
         Ok(())
     }
 
-    /// Whether so many bytes are whole blocks that can be read or written at once by whoever has the descriptor.
-    pub(crate) fn takes_blocks(&self, offset: u64, len: usize) -> bool {
+    /// Whether so many bytes are whole blocks of a file with direct access.
+    pub(crate) fn is_whole(&self, offset: u64, len: usize) -> bool {
         let Access::Direct { file, .. } = &self.access else { return false };
         let is_whole = |bytes: u64| bytes.is_multiple_of(file.alignment());
-        self.blocks.get() && len > 0 && u32::try_from(len).is_ok() && is_whole(offset) && is_whole(len as u64)
+        len > 0 && is_whole(offset) && is_whole(len as u64)
     }
 
-    /// Begins a write of whole blocks that the caller does on its own and ends with [`File::end_write`]; not while
-    /// somebody writes parts of blocks, or one of these blocks.
-    pub(crate) fn begin_write(&self, offset: u64, len: usize) -> bool {
-        let range = offset..offset.saturating_add(len as u64);
-        let mut under_way = self.under_way.borrow_mut();
-        let meets = |other: &Range<u64>| other.start < range.end && range.start < other.end;
-        if !self.takes_blocks(offset, len)
-            || under_way.iter().any(meets)
-            || !self.writes.try_acquire(1).unwrap_or(false)
-        {
-            return false;
-        }
-        under_way.push(range);
-        true
-    }
-
-    /// What was begun at `offset` has come to its end, or failed, after `written` bytes.
-    pub(crate) fn end_write(&self, offset: u64, written: usize) {
-        self.under_way.borrow_mut().retain(|range| range.start != offset);
-        if let Access::Direct { len, .. } = &self.access {
-            len.set(len.get().max(offset + written as u64));
-        }
-        self.writes.signal(1);
+    /// Whether they can be read or written at once by whoever has the descriptor.
+    pub(crate) fn takes_blocks(&self, offset: u64, len: usize) -> bool {
+        self.blocks.get() && self.is_whole(offset, len) && u32::try_from(len).is_ok() && end(offset, len).is_ok()
     }
 
     /// The file system does not take blocks this way.
     pub(crate) fn refuses_blocks(&self) {
         self.blocks.set(false);
+    }
+
+    /// Whoever has the descriptor has written up to `end`.
+    pub(crate) fn grows(&self, end: u64) {
+        if let Access::Direct { len, .. } = &self.access {
+            len.set(len.get().max(end));
+        }
     }
 
     pub(crate) fn descriptor(&self) -> RawFd {
@@ -203,13 +177,8 @@ impl File {
         }
     }
 
-    /// fdatasync, after the writes that were started before.
+    /// fdatasync.
     pub(crate) async fn sync(&self) -> io::Result<()> {
-        let _turn = self.writes.acquire_permit(WRITERS_MAX).await?;
-        self.sync_now().await
-    }
-
-    async fn sync_now(&self) -> io::Result<()> {
         match &self.access {
             Access::Direct { file, .. } => file.fdatasync().await?,
             Access::Buffered(file) => file.fdatasync().await?,
@@ -225,6 +194,12 @@ impl File {
         }
         Ok(())
     }
+}
+
+// Where so many bytes end.
+fn end(offset: u64, len: usize) -> io::Result<u64> {
+    let end = offset.checked_add(len as u64).filter(|end| *end <= END_MAX);
+    end.ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
 fn progress(count: usize) -> io::Result<usize> {

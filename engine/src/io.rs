@@ -34,7 +34,8 @@ pub struct Train {
 }
 
 /// A disk operation; each ends in one `on_disk` with its ticket. Of two writes to the same bytes the one that was started
-/// later counts, and a sync is after the writes that were started before it; anything else may come in any order.
+/// later counts, a sync is after the writes that were started before it, and a close after all that was started before it
+/// on its file; what is started later on a file that closes fails. Anything else may come in any order.
 #[derive(Clone, Debug)]
 pub enum DiskOperation {
     /// Open, and create if `create`.

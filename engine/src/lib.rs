@@ -39,6 +39,7 @@ mod outbox;
 mod park;
 mod post;
 mod probe;
+mod queue;
 mod reactor;
 #[allow(unsafe_code, reason = "operations point to memory")]
 mod ring;

@@ -128,8 +128,10 @@ impl<R: Reactor> Shard<R> {
         });
         self.disk.deliver(&mut self.net, &self.stats, |ticket, outcome| reactor.on_disk(io, ticket, outcome));
         self.net.work(now, &mut Deliver { reactor, io });
+        self.disk.advance(&mut self.net);
         self.reactor.on_turn_end(&mut self.io);
         self.apply();
+        self.stats.disk_pending.set(self.disk.pending() as u64);
     }
 
     // Turns effects into operations.
@@ -177,8 +179,7 @@ impl<R: Reactor> Shard<R> {
 
     // Until when the shard may sleep: not at all when something waits, for ever (`None`) when nothing is due.
     fn due(&self, now: Instant) -> Option<Instant> {
-        let on_disk = self.disk.has_outcomes() || self.net.blocks.has_refused();
-        if !self.post.is_empty() || self.net.tcp.has_backlog() || on_disk {
+        if !self.post.is_empty() || self.net.tcp.has_backlog() || self.disk.has_outcomes() {
             return Some(now);
         }
         let due = [self.io.deadline(), self.net.deadline(), self.post.is_blocked().then(|| now + BLOCKED_RETRY)];

@@ -5,12 +5,13 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     path::Path,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use engine::{DiskOperation, FileId, Ticket};
+use engine::{DiskOperation, FileId, ShardId, Ticket};
 
-use crate::world::{DEADLINE, Habit, Happened, World};
+use crate::world::{DEADLINE, Habit, Happened, Mail, Order, World, eventually};
 
 fn perform(world: &World, number: u64, operation: DiskOperation) -> (String, Vec<u8>) {
     world.order(0, move |io| io.disk(Ticket(number), operation));
@@ -30,6 +31,8 @@ fn open(world: &World, path: &Path, create: bool) -> String {
 }
 
 const FILE: FileId = FileId(0);
+
+const BLOCK: usize = 4096;
 
 #[test]
 fn odd_offsets_and_lengths_read_back_what_was_written() {
@@ -94,7 +97,6 @@ fn writes_that_share_a_block_do_not_lose_each_other() {
 
 #[test]
 fn commits_of_whole_blocks_and_odd_writes_do_not_lose_each_other() {
-    const BLOCK: usize = 4096;
     let directory = tempfile::tempdir_in(".").expect("a directory on disk");
     let path = directory.path().join("file");
     let world = World::tcp(Habit::Report, 1);
@@ -131,6 +133,163 @@ fn commits_of_whole_blocks_and_odd_writes_do_not_lose_each_other() {
         places.first()
     );
     world.stop();
+}
+
+// Orders that reach the shard apart from each other, so that some operations are under way when the next is started.
+fn order_with_pauses(world: &World, round: u64, operations: impl IntoIterator<Item = DiskOperation>) {
+    for (n, operation) in operations.into_iter().enumerate() {
+        world.order(0, move |io| io.disk(Ticket(n as u64), operation));
+        let until = Instant::now() + Duration::from_micros(round * 7 % 200);
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+fn order_of_ends(world: &World, count: usize) -> Vec<u64> {
+    let next = |happened| match happened {
+        Happened::Disk(ticket, text, _) if text == "done" => Some(ticket.0),
+        _ => None,
+    };
+    (0..count).map(|_| world.until(next)).collect()
+}
+
+const ROUNDS: u64 = 200;
+
+#[test]
+fn of_writes_to_the_same_bytes_the_one_that_was_started_last_counts() {
+    let directory = tempfile::tempdir_in(".").expect("a directory on disk");
+    let path = directory.path().join("file");
+    let world = World::tcp(Habit::Report, 1);
+    open(&world, &path, true);
+    perform(&world, 2, DiskOperation::Allocate { file: FILE, bytes: BLOCK as u64 });
+    for round in 0..ROUNDS {
+        // Parts of blocks only, or a whole block before them.
+        let first = [100, BLOCK][round as usize % 2];
+        let writes = [first, 100, 100, 100, 100, 100].into_iter().zip(1..).map(|(len, byte)| {
+            let bytes = Bytes::from(vec![byte; len]);
+            DiskOperation::Write { file: FILE, offset: 0, bytes, sync: true }
+        });
+        order_with_pauses(&world, round, writes);
+        let order = order_of_ends(&world, 6);
+        let found = fs::read(&path).expect("readable")[0];
+        assert_eq!((found, &order[..]), (6, &[0, 1, 2, 3, 4, 5][..]), "round {round}");
+    }
+    world.stop();
+}
+
+#[test]
+fn a_sync_ends_after_the_writes_that_were_started_before_it() {
+    let directory = tempfile::tempdir_in(".").expect("a directory on disk");
+    let path = directory.path().join("file");
+    let world = World::tcp(Habit::Report, 1);
+    open(&world, &path, true);
+    perform(&world, 2, DiskOperation::Allocate { file: FILE, bytes: BLOCK as u64 });
+    for round in 0..ROUNDS {
+        let write = |len| {
+            let bytes = Bytes::from(vec![7; len]);
+            DiskOperation::Write { file: FILE, offset: 0, bytes, sync: false }
+        };
+        order_with_pauses(&world, round, [write(BLOCK), write(100), DiskOperation::Sync { file: FILE }]);
+        assert_eq!(order_of_ends(&world, 3), [0, 1, 2], "round {round}");
+    }
+    world.stop();
+}
+
+#[test]
+fn a_file_is_closed_when_what_was_started_before_has_ended() {
+    const LEN: usize = 32 << 20;
+    let directory = tempfile::tempdir_in(".").expect("a directory on disk");
+    let path = directory.path().join("file");
+    fs::write(&path, vec![7; LEN]).expect("written");
+    let path = path.canonicalize().expect("a path");
+    let world = World::tcp(Habit::Quiet, 1);
+    let name = path.clone();
+    world.order(0, |io| io.disk(Ticket(1), DiskOperation::Open { path: name, create: false }));
+    eventually("open", || world.stats(0).disk_done.get() == 1);
+    let is_open = || {
+        let links = fs::read_dir("/proc/self/fd").expect("descriptors").flatten();
+        links.filter_map(|link| fs::read_link(link.path()).ok()).any(|link| link == path)
+    };
+    assert!(is_open());
+    world.order(0, |io| {
+        io.disk(Ticket(2), DiskOperation::Read { file: FILE, offset: 0, len: LEN });
+        io.disk(Ticket(3), DiskOperation::Close { file: FILE });
+        io.disk(Ticket(4), DiskOperation::Read { file: FILE, offset: 0, len: 1 });
+    });
+    eventually("read and closed", || world.stats(0).disk_done.get() == 4);
+    assert!(!is_open());
+    assert_eq!(world.stats(0).disk_errors.get(), 1, "what was started after the close");
+    world.stop();
+}
+
+#[test]
+fn what_has_not_ended_is_pending_and_nothing_else() {
+    let directory = tempfile::tempdir_in(".").expect("a directory on disk");
+    let path = directory.path().join("file");
+    let world = World::tcp(Habit::Quiet, 1);
+    let stats = world.stats(0).clone();
+    world.order(0, |io| io.disk(Ticket(9), DiskOperation::Open { path, create: true }));
+    eventually("open", || stats.disk_done.get() == 1);
+    world.order(0, move |io| {
+        for n in 0..3 {
+            let bytes = Bytes::from(vec![1; BLOCK]);
+            io.disk(Ticket(n), DiskOperation::Write { file: FILE, offset: 0, bytes, sync: true });
+        }
+        // Comes with the next turn.
+        let look: Order = Box::new(move |io| {
+            let pending = Happened::Mail(ShardId(0), stats.disk_pending.get());
+            io.mail(ShardId::CONTROL, Mail::Report(pending));
+        });
+        io.mail(ShardId(0), Mail::Order(look));
+    });
+    assert_eq!(world.next(), Happened::Mail(ShardId(0), 3));
+    eventually("the end of all", || world.stats(0).disk_done.get() == 4);
+    // The shard sleeps now, and must have said so before.
+    eventually("nothing pending", || world.stats(0).disk_pending.get() == 0);
+    world.stop();
+}
+
+#[test]
+fn impossible_offsets_fail_and_cost_the_file_nothing() {
+    let directory = tempfile::tempdir_in(".").expect("a directory on disk");
+    let world = World::tcp(Habit::Report, 1);
+    open(&world, &directory.path().join("file"), true);
+    for offset in [1 << 63, u64::MAX - 4095, u64::MAX] {
+        let bytes = Bytes::from(vec![1; BLOCK]);
+        let write = DiskOperation::Write { file: FILE, offset, bytes, sync: true };
+        assert_eq!(perform(&world, 2, write).0, "failed InvalidInput");
+        let read = DiskOperation::Read { file: FILE, offset, len: BLOCK };
+        assert_eq!(perform(&world, 3, read).0, "failed InvalidInput");
+    }
+    let write = DiskOperation::Write { file: FILE, offset: 0, bytes: Bytes::from(vec![1; BLOCK]), sync: true };
+    assert_eq!(perform(&world, 4, write).0, "done");
+    world.stop();
+}
+
+#[test]
+fn a_shard_ends_with_much_under_way() {
+    for round in 0..4u64 {
+        let directory = tempfile::tempdir_in(".").expect("a directory on disk");
+        let path = directory.path().join("file");
+        let world = World::tcp(Habit::Report, 1);
+        open(&world, &path, true);
+        world.order(0, move |io| {
+            for n in 0..100u64 {
+                let (len, offset) = ([BLOCK, 1 << 20, 700][n as usize % 3], n << 20);
+                let bytes = Bytes::from(vec![n as u8; len]);
+                io.disk(Ticket(n), DiskOperation::Write { file: FILE, offset, bytes, sync: n % 2 == 0 });
+                io.disk(Ticket(n), DiskOperation::Read { file: FILE, offset, len: BLOCK });
+            }
+            if round % 2 == 0 {
+                io.disk(Ticket(0), DiskOperation::Close { file: FILE });
+            }
+        });
+        let begun = Instant::now();
+        world.stop();
+        // Sooner than it would give up.
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    }
 }
 
 #[test]
