@@ -26,7 +26,7 @@ mod setting;
 
 pub use access::{Permit, may_read, may_write};
 pub use address::{Conversation, GROUP_ID_BYTES_MAX, personal};
-pub(crate) use address::{DIRECT, is_open, is_topic};
+pub(crate) use address::{DIRECT, GROUP, is_open, is_topic};
 pub use ask::Ask;
 pub use decide::{Call, Decision, decide};
 pub use group::{

@@ -25,8 +25,8 @@ mod recent;
 mod relation;
 
 pub use decide::{Decision, decide, receive};
-pub use entry::{CONVERSATIONS_MAX, Entry};
-pub(crate) use entry::{entries, is_listed};
+pub use entry::{CONVERSATIONS_MAX, Entry, GROUPS_MAX};
+pub(crate) use entry::{entries, groups, is_listed};
 pub use invitation::{INVITATIONS_MAX, Invitation};
 pub use letter::Letter;
 pub use op::{List, Op, REQUEST_CHARS_MAX};

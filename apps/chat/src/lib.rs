@@ -19,7 +19,7 @@
 //! | operation | fields | answer |
 //! |---|---|---|
 //! | `chat.history` | topic, before?, limit? (100) | `{topic, epoch, head, more, messages}` |
-//! | `chat.create` | name, users? (200), open?, slow_ms? | `{topic, invited?}`; the id is the server's choice |
+//! | `chat.create` | name, users? (200), open?, slow_ms? | `{topic, invited?}`; the id is the server's choice; not in 1,000 groups |
 //! | `chat.rename` | topic, name | `{}`; owner and admins |
 //! | `chat.settings` | topic, open?, slow_ms? (an hour) | `{}`; owner and admins |
 //! | `chat.invite` | topic, users (200) | `{invited?}`; owner and admins, in an open group all members |

@@ -112,8 +112,9 @@ impl Request {
             let letters = (0..ID_CHARS).map(|_| char::from(LETTERS[cx.rng.random_range(0..LETTERS.len())]));
             Conversation::Group(letters.collect())
         });
-        // Only the asker's own home knows its contacts.
-        match personal(who.user).filter(|_| !who.guest && !op.newcomers().is_empty()) {
+        // Only the asker's own home knows its contacts, and in how many groups it is.
+        let is_vouched = op.is_create() || !op.newcomers().is_empty();
+        match personal(who.user).filter(|_| !who.guest && is_vouched) {
             Some(name) => Self::Home { to: cx.home(&name), query: Query::Vouch { on, op } },
             None => Self::Home { to: cx.home(&on.topic()), query: Query::Conversation { on, op } },
         }

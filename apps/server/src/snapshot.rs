@@ -63,7 +63,8 @@ pub(crate) fn tell(shard: ShardId, restored: Restored) {
     let Restored { topics, records, topics_dropped, records_dropped, facts, facts_dropped } = restored;
     tracing::info!(%shard, topics, records, facts, "took up the topics of the last run");
     if topics_dropped > 0 || records_dropped > 0 {
-        tracing::warn!(%shard, topics_dropped, records_dropped, "topics of the last run found no room");
+        let why = "topics of the last run found no room, or the journal has other histories of them";
+        tracing::warn!(%shard, topics_dropped, records_dropped, "{why}");
     }
     if facts_dropped > 0 {
         tracing::warn!(%shard, facts_dropped, "groups and contacts of the last run found no room");

@@ -58,7 +58,7 @@ impl Topics {
     /// The oldest offset that a topic holds, in memory or on disk.
     #[must_use]
     pub fn oldest(&self, topic: &str) -> u64 {
-        self.home.ends(topic).0
+        self.home.oldest(topic)
     }
 
     /// Asks for the message at an offset of a topic that is at home here, in memory or on disk. [`Topics::on_mail`] gives a
@@ -125,6 +125,17 @@ impl Home {
         [INSTEAD].into_iter().chain(self.kinds.iter().copied())
     }
 
+    /// The oldest offset that a topic holds, in memory or on disk.
+    pub(crate) fn oldest(&self, name: &str) -> u64 {
+        self.ends(name).0
+    }
+
+    /// Whether a fact is about a message that its topic holds no more.
+    pub(crate) fn is_of_gone(&self, name: &str, key: &str) -> bool {
+        let offset = self.kind_of(key).and_then(|kind| offset(kind, key));
+        offset.is_some_and(|offset| offset < self.oldest(name))
+    }
+
     /// The kind of a fact, if it is about a message.
     pub(crate) fn kind_of(&self, key: &str) -> Option<&'static str> {
         self.kinds().find(|kind| key.starts_with(kind))
@@ -156,7 +167,7 @@ fn offset(kind: &str, key: &str) -> Option<u64> {
 }
 
 /// What a fact says of a message, if that is one of this history.
-fn said(value: &[u8], epoch: u64) -> Option<&[u8]> {
+pub(crate) fn said(value: &[u8], epoch: u64) -> Option<&[u8]> {
     let (of, said) = value.split_first_chunk::<EPOCH_BYTES>()?;
     (u64::from_le_bytes(*of) == epoch).then_some(said)
 }

@@ -182,8 +182,9 @@ impl Facts {
     pub(crate) fn on_disk(&self, full: &str) -> Option<&Fact> {
         match self.changing.get(full) {
             Some((_, on_disk)) => on_disk.as_ref(),
-            None => self.map.get(full).filter(|fact| !fact.is_in_memory()),
+            None => self.map.get(full),
         }
+        .filter(|fact| !fact.is_in_memory())
     }
 
     /// Bytes of the newest records that lie in a segment.
@@ -240,14 +241,33 @@ impl Facts {
         (found, None)
     }
 
+    /// Name and key in one of those behind `after`.
+    pub(crate) fn names_from(&self, after: Option<&Arc<str>>) -> impl Iterator<Item = &Arc<str>> {
+        let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(&**after));
+        self.map.range::<str, _>((from, Bound::Unbounded)).map(|(full, _)| full)
+    }
+
     /// Name, key and value of all.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str, &Bytes)> {
         self.map.iter().filter_map(|(full, fact)| line(full, fact))
     }
 
-    /// Name, key and value of those that no journal has.
+    /// Name, key and value of those that no journal has, in order. Those are among them that are on their way to one, as
+    /// they were before.
     pub(crate) fn in_memory(&self) -> impl Iterator<Item = (&str, &str, &Bytes)> {
-        self.map.iter().filter(|(_, fact)| fact.is_in_memory()).filter_map(|(full, fact)| line(full, fact))
+        let changing = self.changing.iter().filter_map(|(full, (_, before))| Some((full, before.as_ref()?)));
+        let all = self.map.iter().chain(changing).filter(|(_, fact)| fact.is_in_memory());
+        let in_order: BTreeMap<_, _> = all.collect();
+        in_order.into_iter().filter_map(|(full, fact)| line(full, fact))
+    }
+
+    /// The facts of a thing whose keys begin with `prefix` that no journal has, each as the change that makes it true.
+    pub(crate) fn in_memory_of(&self, name: &str, prefix: &str) -> Vec<Change> {
+        let begin = full(name, prefix);
+        let of_prefix = self.map.range::<str, _>((Bound::Included(&*begin), Bound::Unbounded));
+        let of_prefix = of_prefix.take_while(|(key, _)| key.starts_with(&*begin)).filter(|(_, it)| it.is_in_memory());
+        let change = |key: &str, value: &Bytes| Change { key: key.to_owned(), value: Some(value.clone()) };
+        of_prefix.filter_map(|(full, fact)| Some(change(parts(full)?.1, &fact.value))).collect()
     }
 }
 

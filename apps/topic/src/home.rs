@@ -1,5 +1,6 @@
 //! The topics that are at home on this shard: the one place that gives offsets, keeps history and knows who is there.
 
+mod clock;
 mod compact;
 mod cover;
 mod durable;
@@ -8,10 +9,12 @@ mod forget;
 mod gather;
 mod handover;
 mod marks;
+mod moving;
 mod own;
 mod places;
 mod recover;
 mod retain;
+mod sweep;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -25,7 +28,7 @@ use slab::Slab;
 use crate::{
     desk::Desk,
     facts::Facts,
-    home::{durable::Settled, gather::Reads, marks::Rank, places::Open, retain::Carry},
+    home::{clock::Clock, durable::Settled, gather::Reads, marks::Rank, places::Open, retain::Carry},
     journal::Journal,
     mail::{Letter, Listener, Mail, PageLetter, Parcel, Refusal, SubId},
     name::Name,
@@ -58,6 +61,10 @@ pub(crate) struct Home {
     /// The topics were handed over: nothing gets an offset any more.
     closed: bool,
     pub(crate) journal: Option<Box<Journal>>,
+    /// Topics with messages of an earlier run that are not on disk, nor on their way.
+    to_move: BTreeSet<usize>,
+    /// Repeats of publications that wait for the disk.
+    repeats: usize,
     /// Topics whose messages are acknowledged from memory although there is a journal.
     in_memory: Vec<String>,
     pub(crate) facts: Facts,
@@ -73,6 +80,10 @@ pub(crate) struct Home {
     unwritten: BTreeMap<(Arc<str>, Arc<str>), Rank>,
     /// Marks of histories that are gone: name and key.
     stale: VecDeque<(Arc<str>, String)>,
+    /// What is known of the wall clock.
+    clock: Clock,
+    /// The fact about a message that was looked at last when those went whose messages are gone.
+    swept: Option<Arc<str>>,
     /// Facts of the oldest segment on their way to the newest one.
     carry: Option<Carry>,
     compaction: Option<compact::Compaction>,
@@ -100,6 +111,8 @@ impl Home {
             history_bytes: 0,
             closed: false,
             journal: None,
+            to_move: BTreeSet::new(),
+            repeats: 0,
             in_memory: Vec::new(),
             facts: Facts::default(),
             kinds: &[],
@@ -109,6 +122,8 @@ impl Home {
             risen: BTreeMap::new(),
             unwritten: BTreeMap::new(),
             stale: VecDeque::new(),
+            clock: Clock::default(),
+            swept: None,
             carry: None,
             compaction: None,
             compacted: BTreeSet::new(),
@@ -318,15 +333,17 @@ impl Home {
         {
             desk.stats.repeated += 1;
             if offset > topic.history.head() {
-                return Ok(self.publish_again((from, peer, id), offset, parcel));
+                return self.publish_again(cx, desk, (from, peer, id), offset, parcel);
             }
-            return Ok(Some((offset, topic.level)));
+            return Ok(Some((offset, topic.level_held())));
         }
         if self.closed {
             self.tidy(desk, place);
             return Err(STOPPING);
         }
         if topic.level == Level::Durable {
+            // What came before has its place before.
+            self.move_out(desk, place);
             let taken = self.publish_durable(cx, place, (from, peer, id), user, seq, parcel);
             self.tidy(desk, place);
             return taken.map(|()| None);

@@ -145,6 +145,15 @@ impl Topics {
         self.home.publish_own(cx, &mut self.desk, (topic, from), body).map_err(refused)
     }
 
+    /// Makes sure that a topic that is at home here has a place, or gets one with a publication that follows right now.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn make_room(&mut self, topic: &str) -> Result<(), (Code, &'static str)> {
+        let Self { desk, home, .. } = self;
+        home.has_room(desk, topic).map_err(|refusal| (refusal.code, refusal.message))
+    }
+
     /// Passes on an ephemeral value in a topic that is at home here.
     pub fn wave_own(&mut self, cx: &mut Cx<'_, Mail>, at: (&str, &str, &str), body: &[u8]) {
         self.home.wave_own(cx, &mut self.desk, at, body);

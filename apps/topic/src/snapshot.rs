@@ -225,9 +225,9 @@ pub struct Restored {
     pub topics: u64,
     /// Messages of their histories.
     pub records: u64,
-    /// Topics that found no room: the next subscriber gets a new epoch.
+    /// Topics that found no room, so that the next subscriber gets a new epoch, or of which the journal has another history.
     pub topics_dropped: u64,
-    /// Messages that found no room, the oldest of their topics.
+    /// Messages that found no room, the oldest of their topics, and those of such other histories.
     pub records_dropped: u64,
     /// Facts that are true again.
     pub facts: u64,

@@ -33,6 +33,8 @@ pub struct Stats {
     pub given_up: u64,
     /// Batches of topics that went by age or bytes.
     pub trimmed_batches: u64,
+    /// Messages of an earlier run that were in memory only and are on disk now.
+    pub moved: u64,
     /// Segments that were written anew.
     pub compacted: u64,
     /// Marks that could not be written.

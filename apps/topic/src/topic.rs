@@ -26,8 +26,10 @@ pub(crate) struct Topic {
     pub(crate) epoch: u64,
     /// How safe its messages are when they are acknowledged.
     pub(crate) level: Level,
-    /// The newest messages. Those of a durable topic are all on disk.
+    /// The newest messages. Those of a durable topic are all on disk, unless it is on the move.
     pub(crate) history: History,
+    /// How far the messages of an earlier run have come that no journal had; `None`: all are on disk.
+    pub(crate) moving: Option<Moving>,
     /// Where messages lie on disk.
     pub(crate) index: Index,
     /// Messages that have an offset above the head and are on their way to disk.
@@ -48,6 +50,15 @@ pub(crate) struct Topic {
     pub(crate) idle_since: Option<u64>,
 }
 
+/// Messages of an earlier run on their way to disk. Nothing is added to them: newer ones have their place when these do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Moving {
+    /// The newest one that is on disk.
+    pub(crate) newest: u64,
+    /// The others are being written.
+    pub(crate) is_under_way: bool,
+}
+
 /// A shard that listens, and for how many subscriptions.
 #[derive(Debug)]
 pub(crate) struct Audience {
@@ -63,6 +74,7 @@ impl Topic {
             epoch,
             level,
             history: History::new(),
+            moving: None,
             index: Index::default(),
             in_flight: 0,
             newest_ms: 0,
@@ -107,6 +119,16 @@ impl Topic {
             Some(after) if after > head => None,
             Some(after) => Some(after + 1),
         }
+    }
+
+    /// Whether all that it holds is on disk.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        self.level == Level::Durable && self.moving.is_none()
+    }
+
+    /// How safe the messages are that it holds.
+    pub(crate) fn level_held(&self) -> Level {
+        if self.is_on_disk() { Level::Durable } else { Level::Memory }
     }
 
     /// The oldest offset that there is, or the next one to come.

@@ -234,7 +234,7 @@ impl Topics {
     }
 
     /// Takes up the topics of an earlier run, of those that `keep` wants: it knows which are at home here. Those that are
-    /// in the journal stay as they are.
+    /// in the journal stay as they are; the others are written to it, if there is one that is to have them.
     pub fn take_up(&mut self, snapshot: &Snapshot, keep: impl Fn(&str) -> bool) -> Restored {
         self.home.take_up(&mut self.desk, snapshot, keep)
     }

@@ -10,7 +10,7 @@ use crate::{name::is_user, room::is_room};
 
 /// What the topics of two users begin with.
 pub(crate) const DIRECT: &str = "chat/d/";
-const GROUP: &str = "chat/g/";
+pub(crate) const GROUP: &str = "chat/g/";
 const PERSONAL: &str = "chat/u/";
 const WORLD: &str = "chat/world";
 

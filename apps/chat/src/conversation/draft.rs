@@ -81,7 +81,9 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn done(mut self, answer: &impl Serialize) -> Decision {
-        if self.was.as_ref() != Some(&self.group) {
+        if self.group.closed_ms.is_some() {
+            self.decision.changes.push(Change::delete(group_key(self.id)));
+        } else if self.was.as_ref() != Some(&self.group) {
             self.decision.changes.push(Change::put(group_key(self.id), &self.group));
         }
         if !self.decision.invited.is_empty() {

@@ -53,7 +53,8 @@ pub struct Group {
     pub open: bool,
     /// The time between two messages of one member; 0: as fast as everywhere.
     pub slow_ms: u32,
-    /// When its last member left. It stays as a mark: its id is never used again.
+    /// When its last member left. Nothing of such a group is kept any more: ids are drawn by lot, and none comes twice. Once
+    /// it stayed as a mark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_ms: Option<u64>,
 }

@@ -107,7 +107,7 @@ fn heir(facts: &impl Facts, id: &str, owner: &str) -> Result<(String, Member), R
     best.map(|(user, member)| (user.to_owned(), member)).ok_or_else(lost)
 }
 
-/// The last member has left: what remains is a mark that the id was used.
+/// The last member has left: no fact of the group remains.
 fn close(draft: &mut Draft<'_>, facts: &impl Facts, id: &str, at_ms: u64) {
     let prefix = bans_prefix(id);
     for (key, _) in facts.range(&prefix, None) {

@@ -115,6 +115,11 @@ impl Op {
         }
     }
 
+    /// Whether it makes a group.
+    pub(crate) fn is_create(&self) -> bool {
+        matches!(self, Self::Create { .. })
+    }
+
     /// What can be said without any facts.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
         match self {

@@ -5,12 +5,16 @@ use serde::{Deserialize, Serialize};
 
 use super::relation::{ENTRIES, count, entries_key, key, prefix};
 use crate::{
-    conversation::DIRECT,
+    conversation::{DIRECT, GROUP},
     facts::{Change, Facts, Refusal, parse, read},
 };
 
 /// Conversations in a user's list, those that it left included until their place is needed.
 pub const CONVERSATIONS_MAX: usize = 10_000;
+
+/// Groups in a user's list that the user has not left, beyond which it makes no further one. Others may still take it into
+/// theirs.
+pub const GROUPS_MAX: usize = 1_000;
 
 /// Conversations that make room at once when the list is full.
 const ROOM_MADE: usize = CONVERSATIONS_MAX / 100;
@@ -73,6 +77,12 @@ pub(crate) fn entries(facts: &impl Facts, user: &str) -> Result<Vec<(String, Ent
     let entry =
         |(key, value): (&str, &[u8])| Ok((key.get(prefix.len()..).unwrap_or_default().to_owned(), parse(value)?));
     facts.range(&prefix, None).map(entry).collect()
+}
+
+/// In how many groups a user is.
+pub(crate) fn groups(facts: &impl Facts, user: &str) -> Result<usize, Refusal> {
+    let is_one = |(topic, entry): &(String, Entry)| topic.starts_with(GROUP) && entry.left_ms.is_none();
+    Ok(entries(facts, user)?.iter().filter(|entry| is_one(entry)).count())
 }
 
 /// Whether a conversation is in a user's list, and the user has not left it.

@@ -11,7 +11,7 @@ use super::{After, Asker, Home, Moved, View, Work, forgotten, is_account, mail, 
 use crate::{
     audit,
     conversation::{self, Call, Conversation, may_read, personal},
-    directory::{self, State},
+    directory::{self, GROUPS_MAX, State},
     facts::{Refusal, Who, json},
     list::check_limit,
     post::{Note, Post, Query},
@@ -103,6 +103,10 @@ impl Home {
             (|user: &str| is_account(shared, user), |user: &str| known.iter().any(|it| it == user));
         let call = Call { who: *who, at_ms, head, is_account: &is_account, knows: &knows };
         let mut decision = conversation::decide(&View { topics, name: &name }, on, &call, op)?;
+        if op.is_create() {
+            // A group without a place for its messages is none.
+            topics.make_room(&name).map_err(|(code, message)| Refusal::new(code, message))?;
+        }
         let mut letters = letters(&name, who.user, (at_ms, head), &mut decision);
         let conversation::Decision { changes, notices, answer, joined, left, .. } = decision;
         if let Some(what) = audit::name(op) {
@@ -177,6 +181,9 @@ fn known(topics: &Topics, user: &str, op: &conversation::Op) -> Result<Vec<Strin
     op.check()?;
     let name = personal(user).unwrap_or_default();
     let view = View { topics, name: &name };
+    if op.is_create() && directory::groups(&view, user)? >= GROUPS_MAX {
+        return Err(Refusal::full(format!("a user who is in {GROUPS_MAX} groups makes no further one")));
+    }
     let mut known = Vec::new();
     for other in op.newcomers() {
         match directory::state(&view, user, other)? {

@@ -95,7 +95,7 @@ fn a_group_is_made_grows_and_shrinks() {
     assert_eq!(home.code("eve", "leave", json!({})), DENIED);
 
     home.ask("ada", "leave", json!({})).expect("left");
-    assert_eq!(home.facts.len(), 1, "only the mark is left");
+    assert_eq!(home.facts.len(), 0, "nothing is left");
     for verb in ["join", "leave", "info", "members"] {
         assert_eq!(home.code("ada", verb, json!({})), Some(Code::NotFound), "{verb}");
     }
@@ -209,7 +209,7 @@ fn strangers_are_asked_and_only_their_yes_makes_them_members() {
         home.ask(user, "leave", json!({})).expect("left");
     }
     assert_eq!(home.ask("ada", "leave", json!({})).map(|closed| closed.uninvited), Ok(names(&["stranger4"])));
-    assert_eq!(home.facts.len(), 1, "only the mark is left");
+    assert_eq!(home.facts.len(), 0, "nothing is left");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod day;
 mod group;
 mod inbox;
 mod leave;
+mod many;
 mod presence;
 mod push;
 mod room;

@@ -58,7 +58,7 @@ pub(crate) struct World {
     settings: Settings,
     pub(crate) limits: Limits,
     /// Topics that are acknowledged from memory, whatever disks there are.
-    in_memory: Vec<String>,
+    pub(crate) in_memory: Vec<String>,
     map: Map,
     now: Instant,
     pub(crate) wall_ms: u64,
@@ -186,6 +186,11 @@ impl World {
             named.filter(|(name, _)| name.starts_with(beginning)).count()
         };
         self.nodes.iter().map(of).sum()
+    }
+
+    /// How many facts there are whose keys begin so, of all names.
+    pub(crate) fn facts_named(&self, beginning: &str) -> usize {
+        self.nodes.iter().map(|node| node.chat.topics().named(beginning).len()).sum()
     }
 
     /// The server is asked to stop: no message is taken any more.

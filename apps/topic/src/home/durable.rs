@@ -27,6 +27,10 @@ const BAD_FACT: Refusal = Refusal::new(Code::InvalidArgument, "a name, key or va
 /// When to try again what a disk did not take.
 const RETRY_MS: u32 = 2_000;
 
+/// Repeats of publications that wait for the disk. Whoever comes back repeats what was not answered: some hundreds, which
+/// take about as many bytes each.
+const REPEATS_MAX: usize = 1_024;
+
 const fn unavailable(message: &'static str) -> Refusal {
     Refusal { code: Code::Unavailable, message, retry_ms: Some(RETRY_MS) }
 }
@@ -97,6 +101,7 @@ impl Home {
 
     /// Writes what was gathered.
     pub(crate) fn flush(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk) {
+        self.move_some(desk);
         if let Some(journal) = &mut self.journal {
             journal.flush(cx);
         }
@@ -147,16 +152,23 @@ impl Home {
         Ok(())
     }
 
-    /// A repeat of a publication that is on its way to disk is answered with it.
+    /// A repeat of a publication that is on its way to disk is answered with it. Its body is that one's, and not kept.
     pub(super) fn publish_again(
         &mut self,
+        cx: &mut Cx<'_, Mail>,
+        desk: &mut Desk,
         (to, peer, id): (ShardId, Peer, u32),
         offset: u64,
         parcel: &Parcel,
-    ) -> Option<(u64, Level)> {
-        let waiting = Waiting::Repeat { to, peer, id, offset, parcel: parcel.clone() };
-        let Some(journal) = &mut self.journal else { return Some((offset, Level::Durable)) };
-        journal.wait(waiting).is_some().then_some((offset, Level::Durable))
+    ) -> Result<Option<(u64, Level)>, Refusal> {
+        let Some(journal) = &mut self.journal else { return Ok(Some((offset, Level::Durable))) };
+        if self.repeats >= REPEATS_MAX {
+            return Err(DISK_SLOW);
+        }
+        let parcel = desk.pack(cx, &[parcel.text(0), parcel.text(1), parcel.text(2)], &[]);
+        let waits = journal.wait(Waiting::Repeat { to, peer, id, offset, parcel }).is_none();
+        self.repeats += usize::from(waits);
+        Ok((!waits).then_some((offset, Level::Durable)))
     }
 
     /// Changes facts about something that is at home here. They are true at once, and settled when they are on disk;
@@ -196,7 +208,7 @@ impl Home {
         Ok(())
     }
 
-    fn record_changes(&mut self, name: &Arc<str>, changes: Vec<Change>, token: u64) {
+    pub(super) fn record_changes(&mut self, name: &Arc<str>, changes: Vec<Change>, token: u64) {
         let Some(journal) = &mut self.journal else { return };
         let batch = journal.batch();
         let rider = Rider { name: name.clone(), changes, token };
@@ -253,8 +265,12 @@ impl Home {
         let Flight { batch, segment, block, blocks, .. } = flight;
         for waiting in batch.waiting {
             match waiting {
+                Waiting::Moved { place, message } => {
+                    self.moved(desk, place, Place { segment, block, blocks, ..message });
+                }
                 Waiting::Message(message) => self.publish_committed(cx, desk, (segment, block, blocks), *message),
                 Waiting::Repeat { to, peer, id, offset, parcel } => {
+                    self.repeats -= 1;
                     cx.mail(to, Mail(Letter::Published { peer, id, offset, level: Level::Durable, parcel }));
                 }
                 Waiting::Facts { token, changes } => {
@@ -327,7 +343,11 @@ impl Home {
                     }
                     self.tidy(desk, place);
                 }
-                Waiting::Repeat { to, peer, id, .. } => cx.mail(to, Mail(Letter::Rejected { peer, id, refusal })),
+                Waiting::Repeat { to, peer, id, .. } => {
+                    self.repeats -= 1;
+                    cx.mail(to, Mail(Letter::Rejected { peer, id, refusal }));
+                }
+                Waiting::Moved { place, .. } => self.not_moved(desk, place),
                 Waiting::Facts { token, changes } => {
                     changes.iter().for_each(|(full, _)| self.take_back(full));
                     if let Some(rank) = marks::rank_of(token) {

@@ -1,14 +1,18 @@
 //! Topics from one run to the next: what a home hands over when it stops, and what it takes up when it starts.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use handler::Level;
 
 use super::{Home, NOBODY, places::ALL};
 use crate::{
+    about::said,
     desk::Desk,
-    facts::Change,
+    facts::{self, Change, Fact},
     history::History,
     section::{FactSection, Record, Section},
     seen::Seen,
@@ -22,7 +26,7 @@ impl Home {
     pub(crate) fn hand_over(&mut self) -> Share {
         self.closed = true;
         let mut share = Share::with_capacity(self.history_bytes);
-        let in_memory = |topic: &Topic| topic.level == Level::Memory && topic.history.head() > 0;
+        let in_memory = |topic: &Topic| !topic.is_on_disk() && topic.history.head() > 0;
         for (_, topic) in self.topics.iter().filter(|(_, topic)| in_memory(topic)) {
             let (first, head) = (topic.history.first(), topic.history.head());
             let records = (first..=head).filter_map(|offset| {
@@ -36,24 +40,33 @@ impl Home {
         share
     }
 
-    /// Those that no journal has.
+    /// Those that no journal has, and those about messages that none has.
     fn hand_over_facts(&self, share: &mut Share) {
-        let mut facts = self.facts.in_memory().map(|(name, key, value)| (name, key, &value[..])).peekable();
-        while let Some((name, ..)) = facts.peek().copied() {
-            let of_name = std::iter::from_fn(|| facts.next_if(|(other, ..)| *other == name));
-            share.add_facts(name, of_name.map(|(_, key, value)| (key, value)));
+        let in_memory = self.facts.in_memory().map(|(name, key, value)| ((name, key), &value[..]));
+        let mut facts: BTreeMap<(&str, &str), &[u8]> = in_memory.collect();
+        for (_, topic) in self.topics.iter().filter(|(_, topic)| topic.moving.is_some()) {
+            // The next run may have no journal to read what was said since.
+            let said = self.kinds().flat_map(|kind| self.facts.range(&topic.name, kind, None));
+            facts.extend(said.map(|(key, value)| ((&*topic.name, key), value)));
+        }
+        let mut facts = facts.into_iter().peekable();
+        while let Some(((name, _), _)) = facts.peek().copied() {
+            let of_name = std::iter::from_fn(|| facts.next_if(|((other, _), _)| *other == name));
+            share.add_facts(name, of_name.map(|((_, key), value)| (key, value)));
         }
     }
 
     /// Facts of an earlier run that no journal has are true again: those of names that nothing is known of here, and what
-    /// is said of messages that are in memory.
+    /// is said of messages that came from that run too.
     fn take_up_facts(&mut self, section: &FactSection<'_>, restored: &mut Restored) {
         let is_known = self.facts.range(section.name, "", None).next().is_some();
         let name = Arc::from(section.name);
         for (key, value) in section.facts() {
-            // Of topics that found no room nothing is said.
-            let is_of_none = self.kind_of(key).is_some() && self.epoch_of(&name).is_none();
-            if is_of_none || (is_known && !self.is_kept_in_memory(&name, key)) {
+            if self.kind_of(key).is_some() {
+                restored.facts += u64::from(self.take_up_said(&name, key, value));
+                continue;
+            }
+            if is_known && !self.is_kept_in_memory(&name, key) {
                 continue;
             }
             let change = Change { key: key.to_owned(), value: Some(Bytes::copy_from_slice(value)) };
@@ -64,16 +77,44 @@ impl Home {
         }
     }
 
+    /// What is said of a message is as safe as the message, and whatever else is known of the topic: in memory until both
+    /// are on disk. Of topics that found no room, or that the journal has, nothing is said that comes from elsewhere.
+    fn take_up_said(&mut self, name: &Arc<str>, key: &str, value: &[u8]) -> bool {
+        let Some(topic) = self.at_home(name).filter(|topic| !topic.is_on_disk()) else { return false };
+        let full = facts::full(name, key);
+        if self.facts.on_disk(&full).is_some_and(|fact| said(&fact.value, topic.epoch).is_some()) {
+            // It was on its way to disk, and got there.
+            return false;
+        }
+        let before = self.facts.set(&full, Some(Fact::in_memory(Bytes::copy_from_slice(value))));
+        if let Some(before) = before {
+            self.count_live(before.segment, -i64::from(before.bytes));
+        }
+        true
+    }
+
     /// Takes up the topics that are at home here. Those that were published to last stay when there is not room for all.
     pub(crate) fn take_up(&mut self, desk: &mut Desk, snapshot: &Snapshot, keep: impl Fn(&str) -> bool) -> Restored {
         let (mut topics, mut records) = (0, 0);
-        let on_disk: BTreeSet<usize> = self.topics.iter().map(|(place, _)| place).collect();
+        let mut on_disk: BTreeSet<usize> = self.topics.iter().map(|(place, _)| place).collect();
         for section in snapshot.sections().filter(|section| keep(section.name)) {
             // What is in the journal is newer, and safer.
-            if self.find(section.name).is_none() && self.head_of(section.name).is_none() {
-                topics += 1;
-                records += section.count();
-                self.take_up_topic(desk, &section);
+            let known = self.epoch_of(section.name);
+            let place = self.find(section.name);
+            let head = place.map_or(u64::MAX, |place| self.topics[place].history.head());
+            if known == Some(section.epoch) && head >= section.head {
+                continue;
+            }
+            topics += 1;
+            records += section.count();
+            match place {
+                _ if known.is_none() => self.take_up_topic(desk, &section),
+                Some(place) if known == Some(section.epoch) && section.first <= head + 1 => {
+                    on_disk.remove(&place);
+                    self.take_up_rest(desk, place, &section);
+                }
+                // The journal has another history.
+                _ => {}
             }
         }
         let taken = self.topics.iter().filter(|(place, _)| !on_disk.contains(place));
@@ -105,24 +146,51 @@ impl Home {
             }
         };
         let (skip, _) = newest(section, limits.history_records_max, limits.history_bytes_max.min(left));
-        let mut history = History::resumed(section.first + skip as u64);
-        let mut seen = Seen::new(desk.hasher.clone());
-        for record in section.records().skip(skip) {
-            let user = desk.names.intern(record.from);
-            let seq = record.seq.map(|(device, seq)| (desk.names.intern(device), seq));
-            let offset = history.restore(record.at_ms, user.clone(), seq.clone(), record.body);
-            if let Some((device, seq)) = &seq {
-                seen.add(&user, device, *seq, offset, section.first);
-            }
-        }
-        history.fit();
-        assert_eq!(history.head(), section.head, "offsets go on where they were");
-        self.history_bytes += history.body_bytes();
         let place = self.insert(desk, section.name, section.epoch);
+        let mut seen = Seen::new(desk.hasher.clone());
+        let (history, newest_ms) = restore(desk, section, skip, &mut seen);
+        self.history_bytes += history.body_bytes();
         let topic = &mut self.topics[place];
-        (topic.history, topic.seen) = (history, seen);
+        let newest = history.first() - 1;
+        (topic.history, topic.seen, topic.newest_ms) = (history, seen, newest_ms);
+        if topic.level == Level::Durable {
+            self.is_to_move(place, newest);
+        }
         self.tidy(desk, place);
     }
+
+    /// A run that stopped while these messages were on their way to disk has left some of them there.
+    fn take_up_rest(&mut self, desk: &mut Desk, place: usize, section: &Section<'_>) {
+        self.is_used(place);
+        let newest = self.topics[place].history.head();
+        self.forget_ring(place);
+        let topic = &mut self.topics[place];
+        let mut seen = std::mem::replace(&mut topic.seen, Seen::new(desk.hasher.clone()));
+        // Whatever room there is: between these and those on disk there is no gap.
+        let (history, newest_ms) = restore(desk, section, 0, &mut seen);
+        self.history_bytes += history.body_bytes();
+        let topic = &mut self.topics[place];
+        (topic.history, topic.seen, topic.newest_ms) = (history, seen, topic.newest_ms.max(newest_ms));
+        self.is_to_move(place, newest);
+        self.tidy(desk, place);
+    }
+}
+
+/// The ring that a section has behind the records that are skipped, and when the newest message was taken.
+fn restore(desk: &mut Desk, section: &Section<'_>, skip: usize, seen: &mut Seen) -> (History, u64) {
+    let (mut history, mut newest_ms) = (History::resumed(section.first + skip as u64), 0);
+    for record in section.records().skip(skip) {
+        let user = desk.names.intern(record.from);
+        let seq = record.seq.map(|(device, seq)| (desk.names.intern(device), seq));
+        let offset = history.restore(record.at_ms, user.clone(), seq.clone(), record.body);
+        if let Some((device, seq)) = &seq {
+            seen.add(&user, device, *seq, offset, section.first);
+        }
+        newest_ms = record.at_ms;
+    }
+    history.fit();
+    assert_eq!(history.head(), section.head, "offsets go on where they were");
+    (history, newest_ms)
 }
 
 /// How many records at the beginning of a topic have no room, and the bytes that the bodies of the others take.

@@ -64,16 +64,25 @@ impl Home {
         if let Some(place) = self.find(name) {
             return Ok(place);
         }
-        self.make_room(desk, name)?;
+        self.has_room(desk, name)?;
         if let Some(place) = self.wake(desk, name) {
             return Ok(place);
         }
-        let [known, known_max] = self.known(desk, self.is_reserved(name));
-        if known >= known_max {
-            return Err(KNOWN_FULL);
-        }
         let epoch = cx.rng.random_range(1..=u64::MAX);
         Ok(self.insert(desk, name, epoch))
+    }
+
+    /// Makes room for a topic, if it has none.
+    pub(crate) fn has_room(&mut self, desk: &mut Desk, name: &str) -> Result<(), Refusal> {
+        if self.find(name).is_some() {
+            return Ok(());
+        }
+        self.make_room(desk, name)?;
+        let [known, known_max] = self.known(desk, self.is_reserved(name));
+        if known >= known_max && self.head_of(name).is_none() {
+            return Err(KNOWN_FULL);
+        }
+        Ok(())
     }
 
     /// How many topics have begun, in memory or asleep, and how many may: of all, or of those without a reserve.
@@ -162,8 +171,8 @@ impl Home {
     }
 
     /// Where a topic is in order while nobody listens.
-    fn order_of(&mut self, level: Level, name: &str) -> &mut std::collections::BTreeSet<(u64, usize)> {
-        if level == Level::Durable {
+    fn order_of(&mut self, is_on_disk: bool, name: &str) -> &mut std::collections::BTreeSet<(u64, usize)> {
+        if is_on_disk {
             return &mut self.idle_rings;
         }
         let kind = self.kind_of_place(name);
@@ -178,15 +187,16 @@ impl Home {
     pub(super) fn is_used(&mut self, place: usize) {
         let topic = &mut self.topics[place];
         if let Some(since) = topic.idle_since.take() {
-            let (level, name) = (topic.level, topic.name.clone());
-            self.order_of(level, &name).remove(&(since, place));
+            let (is_on_disk, name) = (topic.is_on_disk(), topic.name.clone());
+            self.order_of(is_on_disk, &name).remove(&(since, place));
         }
     }
 
     /// Removes a topic without listeners and history, and queues one without listeners for removal.
     pub(super) fn tidy(&mut self, desk: &mut Desk, place: usize) {
         let topic = &mut self.topics[place];
-        if !topic.audiences.is_empty() || topic.idle_since.is_some() || topic.in_flight > 0 {
+        let is_moving = topic.moving.is_some_and(|moving| moving.is_under_way);
+        if !topic.audiences.is_empty() || topic.idle_since.is_some() || topic.in_flight > 0 || is_moving {
             return;
         }
         if topic.history.head() == 0 || self.may_sleep(place) {
@@ -196,8 +206,8 @@ impl Home {
         let topic = &mut self.topics[place];
         topic.used = self.ticks;
         topic.idle_since = Some(self.ticks);
-        let (entry, level, name) = ((self.ticks, place), topic.level, topic.name.clone());
-        self.order_of(level, &name).insert(entry);
+        let (entry, is_on_disk, name) = ((self.ticks, place), topic.is_on_disk(), topic.name.clone());
+        self.order_of(is_on_disk, &name).insert(entry);
     }
 
     /// Topics that have nothing that a fact on disk does not say fall asleep.
@@ -217,7 +227,7 @@ impl Home {
     /// Whether a topic has nothing that a fact on disk does not say, but for marks.
     pub(super) fn is_empty(&self, place: usize) -> bool {
         let topic = &self.topics[place];
-        topic.level == Level::Durable
+        topic.is_on_disk()
             && topic.index.first().is_none()
             && topic.audiences.is_empty()
             && (topic.in_flight, topic.gathers) == (0, 0)
@@ -277,15 +287,16 @@ impl Home {
 
     pub(super) fn remove(&mut self, desk: &mut Desk, place: usize) {
         self.is_used(place);
-        let topic = self.topics.remove(place);
+        let topic = *self.topics.remove(place);
         self.by_name.remove(&topic.name);
         self.open.here -= usize::from(!self.is_reserved(&topic.name));
         self.history_bytes -= topic.history.body_bytes();
         if let Some(at) = topic.presence.due {
             desk.due.cancel(at, Chore::Presence(place));
         }
-        if topic.level == Level::Memory {
+        if !topic.is_on_disk() {
             self.forget_what_was_said(&topic.name);
+            self.stay(place, topic.index);
         }
         if let Some(head) = self.head_of(&topic.name) {
             // Of a history before its own nothing is known here.

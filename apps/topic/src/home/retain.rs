@@ -48,6 +48,7 @@ impl Home {
     /// The time to look at what may go.
     pub(crate) fn retain(&mut self, cx: &mut Cx<'_, Mail>, desk: &mut Desk) {
         self.trim_old(cx, desk);
+        self.sweep();
         self.fall_asleep(desk);
         self.forget_topics(desk);
         self.forget_stale_marks();
@@ -57,10 +58,11 @@ impl Home {
         self.plan_retention(cx, desk);
     }
 
-    /// Batches go that are too old, or too many.
+    /// Batches go that are too old, if the clock is to be believed, or too many.
     pub(super) fn trim_old(&mut self, cx: &Cx<'_, Mail>, desk: &mut Desk) {
         let places: Vec<usize> = self.topics.iter().map(|(place, _)| place).collect();
-        let oldest_ms = cx.wall_ms.saturating_sub(desk.limits.retention_ms);
+        let is_steady = self.clock.look(cx.now, cx.wall_ms);
+        let oldest_ms = if is_steady { cx.wall_ms.saturating_sub(desk.limits.retention_ms) } else { 0 };
         let bytes_max = desk.limits.retention_bytes;
         for place in &places {
             let is_over = |topic: &crate::topic::Topic, oldest: &Place| {
@@ -82,6 +84,10 @@ impl Home {
     /// The oldest batch of a topic goes; whether it has. With the last one goes what says how far the topic has come, so
     /// that is on disk before.
     fn trim(&mut self, desk: &mut Desk, place: usize) -> bool {
+        if self.topics[place].moving.is_some() {
+            // What is in the ring may be nowhere else.
+            return false;
+        }
         if self.topics[place].index.len() == 1 && !self.keeps_head(place) {
             return false;
         }
@@ -98,7 +104,7 @@ impl Home {
     }
 
     /// Whether epoch and head of a topic are a fact on disk; if not they are on their way.
-    fn keeps_head(&mut self, place: usize) -> bool {
+    pub(super) fn keeps_head(&mut self, place: usize) -> bool {
         let topic = &self.topics[place];
         if self.has_head(topic) {
             return true;

@@ -6,7 +6,10 @@ use ahash::RandomState;
 use bytes::Bytes;
 use handler::{Peer, ShardId};
 
-use super::format::{HEAD_BYTES, Record, seal, span};
+use super::{
+    Place,
+    format::{HEAD_BYTES, Record, seal, span},
+};
 use crate::{facts::Fact, mail::Parcel, name::Name};
 
 /// A batch that is longer is closed: long enough that a disk works at its full speed, short enough to be read at once.
@@ -20,7 +23,10 @@ const NAMES_MAX: usize = 1 << 15;
 pub(crate) enum Waiting {
     /// A message gets its place.
     Message(Box<Message>),
-    /// Somebody repeated a publication that waits too.
+    /// A message of an earlier run that was in memory: the topic's place in its home, and where it will lie but for the
+    /// batch.
+    Moved { place: usize, message: Place },
+    /// Somebody repeated a publication that waits too. Texts: topic, user, device.
     Repeat { to: ShardId, peer: Peer, id: u32, offset: u64, parcel: Parcel },
     /// Facts that are true already.
     Facts { token: u64, changes: Vec<(Arc<str>, Option<Fact>)> },

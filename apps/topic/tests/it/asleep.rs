@@ -163,7 +163,7 @@ fn said(story: &Story, room: &str) -> (usize, bool) {
 /// What was said of a topic's messages keeps no topic, and nothing of it outlives the topic, wherever the power goes.
 #[test]
 fn topics_are_forgotten_with_what_was_said_of_their_messages() {
-    let (mut forgotten, mut met) = (0, 0);
+    let (mut forgotten, mut met, mut with_facts) = (0, 0, 0);
     for seed in 0..6 {
         let mut story = begin(seed, 4);
         story.crowded = true;
@@ -189,8 +189,14 @@ fn topics_are_forgotten_with_what_was_said_of_their_messages() {
             }
             for room in &rooms {
                 let (said, has_begun) = said(&story, room);
-                assert!(said == if has_begun { 6 } else { 0 }, "{room}: {said} facts, {has_begun}");
+                let oldest = story.machine.shards[0].topics.oldest(room);
+                // Those of messages that are there, and of others until a look takes them.
+                let least = 2 * (1..4).filter(|offset| *offset >= oldest).count();
+                let most = if has_begun { 6 } else { 0 };
+                assert!(!has_begun || (least..=most).contains(&said), "{room}: {said} facts, {least} at least");
+                assert!(has_begun || said == 0, "{room}: {said} facts");
                 met += u64::from(has_begun);
+                with_facts += u64::from(said > 0);
             }
             let Size { topics, asleep, .. } = size(&story);
             assert!(topics + asleep < 16, "{topics} and {asleep}");
@@ -198,8 +204,8 @@ fn topics_are_forgotten_with_what_was_said_of_their_messages() {
         forgotten += stats(&story).forgotten;
         assert_eq!(story.refused, 0);
     }
-    println!("{forgotten} were forgotten, {met} times one was not");
-    assert!(forgotten > 200 && met > 1_000);
+    println!("{forgotten} were forgotten, {met} times one was not, {with_facts} times with facts");
+    assert!(forgotten > 200 && met > 1_000 && with_facts > 30);
 }
 
 /// So much can be said of one topic that it goes in steps.
@@ -221,7 +227,7 @@ fn what_was_said_a_thousand_times_is_forgotten_in_steps() {
             story.pass(Duration::from_millis(50));
             let (now, has_begun) = said(&story, "room/said");
             assert!(now <= before && before - now <= 8_000, "{before} and then {now}");
-            assert_eq!(has_begun, now > 0, "the rest goes with it");
+            assert!(has_begun || now == 0, "the rest goes with it");
             let waiting = story.machine.shards[0].topics.journal().expect("there is one").waiting_bytes;
             assert!(waiting < 1024 * 1024, "{waiting} bytes at once");
             steps += u64::from(now < before);

@@ -17,6 +17,7 @@ use simnet::{CrashPlan, Disk, DiskConfig, DiskError, DiskKind, Latency};
 use topic::{
     Change, Limits, Mail, News, Page, Topics,
     journal::{RecoverError, Recovered, Segments, name_of, number_of},
+    snapshot::{self, Restored, Share, Snapshot},
 };
 
 use crate::world::digest;
@@ -73,6 +74,8 @@ pub(crate) struct Machine {
     pub(crate) shards: Vec<Shard>,
     pub(crate) heard: VecDeque<Heard>,
     pub(crate) limits: Limits,
+    /// Topics whose messages are acknowledged from memory.
+    pub(crate) in_memory: Vec<String>,
     /// What the names begin with that places are kept for.
     pub(crate) reserved: &'static [&'static str],
     /// No file can be opened, nor a directory: too many are.
@@ -85,7 +88,7 @@ pub(crate) struct Machine {
     start: Instant,
     now: Instant,
     /// How wrong the clock of this run is.
-    skew_ms: u64,
+    pub(crate) skew_ms: u64,
     operations: u64,
     hash: DefaultHasher,
 }
@@ -115,6 +118,7 @@ impl Machine {
             shards,
             heard: VecDeque::new(),
             limits,
+            in_memory: vec!["memory/*".into()],
             reserved: &[],
             no_files: false,
             slow_removal: Duration::ZERO,
@@ -148,6 +152,20 @@ impl Machine {
     /// A new run that finds what is on the disks. With a `fuse` it is ended in the middle of mending the first journal
     /// that it mends.
     pub(crate) fn start(&mut self, fuse: bool) -> Result<Recovered, RecoverError> {
+        let recovered = self.recover(fuse)?;
+        self.run();
+        Ok(recovered)
+    }
+
+    /// A new run that also takes up what the last one handed over.
+    pub(crate) fn start_with(&mut self, snapshot: &Snapshot) -> Restored {
+        self.recover(false).expect("nothing is damaged");
+        let restored = self.take_up(snapshot);
+        self.run();
+        restored
+    }
+
+    fn recover(&mut self, fuse: bool) -> Result<Recovered, RecoverError> {
         self.skew_ms = self.rng.random_range(0..20_000);
         let mut sum = Recovered::default();
         for (number, shard) in self.shards.iter_mut().enumerate() {
@@ -158,15 +176,41 @@ impl Machine {
             shard.topics.reserve(self.reserved);
             shard.topics.speak_of_messages(KINDS);
             let mut folder = Folder { disk: &mut shard.disk, fuse };
-            let found = shard.topics.recover((ShardId(number as u16), ORIGIN), vec!["memory/*".into()], &mut folder)?;
+            let found = shard.topics.recover((ShardId(number as u16), ORIGIN), self.in_memory.clone(), &mut folder)?;
             sum.segments += found.segments;
             sum.torn_bytes += found.torn_bytes;
             (found.segments, found.bytes, found.batches, found.messages, found.facts).hash(&mut self.hash);
         }
+        Ok(sum)
+    }
+
+    fn run(&mut self) {
         for shard in 0..self.shards.len() {
             self.call(shard, |topics, cx| topics.on_start(cx));
         }
-        Ok(sum)
+    }
+
+    /// The run stops in good order: what is in memory only, for the next one.
+    pub(crate) fn hand_over(&mut self) -> Snapshot {
+        let shares: Vec<Share> = self.shards.iter_mut().map(|shard| shard.topics.hand_over()).collect();
+        let mut bytes = snapshot::head(&shares).to_vec();
+        shares.iter().for_each(|share| bytes.extend_from_slice(share.bytes()));
+        Snapshot::read(bytes).expect("it was just written")
+    }
+
+    fn take_up(&mut self, snapshot: &Snapshot) -> Restored {
+        let Self { shards, map, .. } = self;
+        let mut sum = Restored::default();
+        for (number, shard) in shards.iter_mut().enumerate() {
+            let it = shard.topics.take_up(snapshot, |topic| usize::from(map.home(topic).0) == number);
+            sum.topics += it.topics;
+            sum.records += it.records;
+            sum.topics_dropped += it.topics_dropped;
+            sum.records_dropped += it.records_dropped;
+            sum.facts += it.facts;
+            sum.facts_dropped += it.facts_dropped;
+        }
+        sum
     }
 
     pub(crate) fn open(&mut self, shard: usize, peer: Peer, info: &PeerInfo) {

@@ -541,3 +541,45 @@ fn a_late_removal_takes_no_newer_draft() {
         end(story);
     }
 }
+
+/// What waits for a disk that hangs is bounded, also if it is said again and again: the others are told to try later.
+#[test]
+fn repeats_that_wait_for_a_disk_are_bounded() {
+    let mut story = begin(1, 1);
+    let hours = simnet::Latency { min: Duration::from_secs(36_000), max: Duration::from_secs(36_000) };
+    disk(&mut story).configure(simnet::DiskConfig { write_latency: hours, ..crate::disk::disk_config() });
+    let peer = Peer { index: 99, generation: 0 };
+    story.machine.open(0, peer, &PeerInfo { user: "eve".into(), device: "x".into(), guest: false });
+    let body = vec![b'x'; 60_000];
+    let answers = |story: &mut Story| {
+        let mut counts = [0, 0];
+        for heard in story.machine.heard.drain(..) {
+            match heard {
+                Heard::Push(_, at, Push::PubOk { .. }) if at == peer => counts[0] += 1,
+                Heard::Push(_, at, Push::Err { code: Code::ResourceExhausted, retry_ms: Some(_), .. })
+                    if at == peer =>
+                {
+                    counts[1] += 1;
+                }
+                _ => {}
+            }
+        }
+        counts
+    };
+    answers(&mut story);
+    for round in 0..3 {
+        for id in 0..2_000 {
+            story.machine.say((0, peer), handler::Message::Pub { id, topic: TOPIC, seq: Some(7), body: &body });
+        }
+        let [_, refused] = answers(&mut story);
+        assert_eq!(refused, if round == 0 { 2_000 - 1 - 1_024 } else { 2_000 });
+    }
+    disk(&mut story).configure(crate::disk::disk_config());
+    story.machine.pass(Duration::from_secs(40_000));
+    assert_eq!(answers(&mut story), [1 + 1_024, 0], "those that waited are answered");
+    // There is room for others.
+    story.machine.say((0, peer), handler::Message::Pub { id: 1, topic: TOPIC, seq: Some(8), body: &body });
+    story.machine.say((0, peer), handler::Message::Pub { id: 2, topic: TOPIC, seq: Some(8), body: &body });
+    story.machine.pass(Duration::from_secs(1));
+    assert_eq!(answers(&mut story), [2, 0]);
+}
