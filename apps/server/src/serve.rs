@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam::channel::{Receiver, Sender, bounded, select};
-use engine::{Bound, Listener, Running, ShardId};
+use engine::{Bound, EngineError, Listener, Running, ShardId};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::{
@@ -121,7 +121,7 @@ impl Server {
         let admin = admin::bind(config.listen.admin)?;
         // Odd, as routing needs it, and secret, so that nobody aims at one shard.
         let multiplier = StdRng::from_os_rng().random::<u32>() | 1;
-        let bound = engine::bind(engine_config(&config, multiplier))?;
+        let bound = bind(&config, multiplier)?;
         if !bound.is_steered(SECURE_UDP) {
             tracing::warn!("the kernel takes no steering filter: datagrams for another shard are passed on by mail");
         }
@@ -337,6 +337,24 @@ fn start_shards(bound: Bound, data: &Data, setup: &Arc<Setup>) -> Result<Running
     Ok(running?)
 }
 
+/// Binds all ports. One that is in use is waited for: when thousands of connections are open, the kernel lets go of the
+/// sockets of a ring a moment after its process was killed.
+fn bind(config: &Config, multiplier: u32) -> Result<Bound, EngineError> {
+    let until = Instant::now() + PORTS_WAIT;
+    let mut told = false;
+    loop {
+        match engine::bind(engine_config(config, multiplier)) {
+            Err(error @ EngineError::AddressInUse { .. }) if Instant::now() < until => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%error, "waiting for it");
+                }
+                thread::sleep(PORTS_LOOK);
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 fn engine_config(config: &Config, multiplier: u32) -> engine::Config {
     let cpus = config.server.cpus.cpus();
     let mut engine = engine::Config {
@@ -481,6 +499,9 @@ const ALPN: &[&[u8]] = &[b"h2", b"http/1.1", b"ringshard/1"];
 // Connections that wait to be accepted: a burst of reconnects must not see refusals.
 const BACKLOG: u32 = 4096;
 
+/// How long a start waits for a port that is in use, and how often it looks.
+const PORTS_WAIT: Duration = Duration::from_secs(5);
+const PORTS_LOOK: Duration = Duration::from_millis(50);
 const SIGNALS_MAX: usize = 16;
 const ANSWERS_MAX: usize = 1024;
 const POST_TRIES: usize = 1000;

@@ -43,18 +43,23 @@ impl Server {
     }
 
     fn start_in(folder: Arc<tempfile::TempDir>, settings: &[(&str, &str)]) -> Self {
-        let mut command = command(folder.path().join("data"), "127.0.0.1:0");
+        let mut server = Self::start_at(folder, "127.0.0.1:0", settings);
+        server.await_ready();
+        server
+    }
+
+    /// Starts a server on this port, which may be in use still; [`Server::await_ready`] waits until it is ready.
+    pub(crate) fn start_at(folder: Arc<tempfile::TempDir>, plain: &str, settings: &[(&str, &str)]) -> Self {
+        let mut command = command(folder.path().join("data"), plain);
         command.envs(settings.iter().copied()).stdout(Stdio::piped());
         let log = fs::File::create(folder.path().join("log")).expect("a log");
         let mut child = command.stderr(log).spawn().expect("it starts");
         let lines = listen(&mut child);
         let unbound = SocketAddr::from(([0; 4], 0));
-        let mut server = Self { child, lines, folder, plain: unbound, secure: unbound, udp: unbound, admin: unbound };
-        server.await_ready();
-        server
+        Self { child, lines, folder, plain: unbound, secure: unbound, udp: unbound, admin: unbound }
     }
 
-    fn await_ready(&mut self) {
+    pub(crate) fn await_ready(&mut self) {
         let until = Instant::now() + PATIENCE;
         loop {
             let line = self.lines.recv_timeout(until - Instant::now());

@@ -6,7 +6,10 @@ mod storm;
 use std::{
     collections::BTreeMap,
     fs,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -370,6 +373,23 @@ fn a_start_that_fails_keeps_the_snapshot() {
     assert_eq!(output.status.code(), Some(1));
     let server = server.next(&settings("2", MEMORY));
     publishers[0].catch_up(&server);
+}
+
+/// The kernel has the sockets of a server that was killed a moment longer than its process.
+#[test]
+fn a_port_that_is_in_use_for_a_moment_is_waited_for() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound");
+    let folder = Arc::new(tempfile::tempdir().expect("a folder"));
+    let mut server = Server::start_at(folder, &address.to_string(), &settings("2", MEMORY));
+    let until = Instant::now() + PATIENCE;
+    while !server.log().contains("in use by another process") {
+        assert!(Instant::now() < until, "it does not say that it waits:\n{}", server.log());
+        thread::yield_now();
+    }
+    drop(taken);
+    server.await_ready();
+    assert_eq!(server.plain, address);
 }
 
 #[test]
