@@ -58,8 +58,9 @@ pub struct Connection {
     /// Streams whose end has come without further bytes, and is not read yet.
     ended: SmallVec<[u64; 2]>,
     received: usize,
-    /// How many streams the peer has stopped.
+    /// How many streams the peer has stopped, and whether some of them are not told.
     stopped: u64,
+    has_stops: bool,
     told: Told,
     closing: Option<u64>,
     failure: Option<quiche::Error>,
@@ -125,6 +126,7 @@ impl Connection {
             ended: SmallVec::new(),
             received: 0,
             stopped: 0,
+            has_stops: false,
             told: Told::default(),
             closing: None,
             failure: None,
@@ -480,12 +482,20 @@ impl Connection {
             self.failure.get_or_insert(error);
             return Err(error);
         }
-        let received = self.quiche.stats().recv;
-        let is_used = std::mem::replace(&mut self.received, received) < received;
+        let stats = self.quiche.stats();
+        let is_used = std::mem::replace(&mut self.received, stats.recv) < stats.recv;
+        let stopped = stats.stopped_stream_count_remote;
+        self.has_stops |= std::mem::replace(&mut self.stopped, stopped) < stopped;
         if is_used && (local, remote) != (self.local, self.remote) && self.quiche.is_established() {
             self.ask_again(local, remote);
         }
         Ok(is_used || self.quiche.is_closed())
+    }
+
+    /// Whether [`Connection::observe`] may wait until more datagrams are handled: not while the handshake or an end is
+    /// under way, and not when a stream was stopped, which quiche forgets with the next packet.
+    pub(crate) fn can_wait(&self) -> bool {
+        self.told.connected && !self.told.closed && !self.has_stops && !self.is_over() && !self.quiche.is_draining()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {

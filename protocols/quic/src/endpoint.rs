@@ -93,6 +93,9 @@ pub struct Endpoint {
     rng: StdRng,
     /// Connections that may have something to send or to tell, in turn.
     dirty: VecDeque<Handle>,
+    /// The connection that the latest datagram was for. What it has to tell is taken over once for all that came in a
+    /// row, as trains do.
+    unsettled: Option<(Instant, Handle)>,
     events: VecDeque<(Handle, Event)>,
     /// Answers without a connection, and probes that fit into no train.
     answers: VecDeque<(Meta, Vec<u8>)>,
@@ -130,6 +133,7 @@ impl Endpoint {
             timers: Timers::default(),
             rng,
             dirty: VecDeque::new(),
+            unsettled: None,
             events: VecDeque::new(),
             answers: VecDeque::new(),
             resets: Allowance::new(config.resets_per_s),
@@ -170,6 +174,7 @@ impl Endpoint {
     /// # Panics
     /// If `out` is too small.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8], segments_max: usize) -> Option<Transmit> {
+        self.settle_latest();
         assert!(out.len() >= DATAGRAM_MAX, "there must be room for a datagram");
         if let Some((meta, bytes)) = self.answers.pop_front() {
             out[..bytes.len()].copy_from_slice(&bytes);
@@ -198,6 +203,7 @@ impl Endpoint {
 
     /// What happened, oldest first.
     pub fn poll_event(&mut self) -> Option<(Handle, Event)> {
+        self.settle_latest();
         self.events.pop_front()
     }
 
@@ -209,6 +215,7 @@ impl Endpoint {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.settle_latest();
         while let Some(handle) = self.timers.pop(now) {
             let Some(connection) = self.table.get_mut(handle) else { continue };
             connection.armed = None;
@@ -262,6 +269,7 @@ impl Endpoint {
 
     /// A connection, to be asked or changed: it is looked at again by [`Endpoint::poll_transmit`].
     pub fn connection(&mut self, handle: Handle) -> Option<&mut Connection> {
+        self.settle_latest();
         self.touch(handle);
         self.table.get_mut(handle)
     }
@@ -328,10 +336,16 @@ impl Endpoint {
     }
 
     fn deliver(&mut self, now: Instant, handle: Handle, meta: Meta, datagram: &mut [u8]) -> Verdict {
+        if self.unsettled.is_some_and(|(_, other)| other != handle) {
+            self.settle_latest();
+        }
         let Some(connection) = self.table.get_mut(handle) else { return self.dropped(Drop::UnknownConnection) };
         let outcome = connection.handle((meta.local, meta.remote), datagram);
         self.touch(handle);
-        self.settle(now, handle);
+        self.unsettled = Some((now, handle));
+        if !self.table.get(handle).is_some_and(Connection::can_wait) {
+            self.settle_latest();
+        }
         match outcome {
             Ok(true) => Verdict::Connection(handle),
             Ok(false) => self.dropped(Drop::Unusable),
@@ -367,6 +381,12 @@ impl Endpoint {
         {
             connection.queued = true;
             self.dirty.push_back(handle);
+        }
+    }
+
+    fn settle_latest(&mut self) {
+        if let Some((now, handle)) = self.unsettled.take() {
+            self.settle(now, handle);
         }
     }
 

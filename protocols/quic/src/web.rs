@@ -109,9 +109,13 @@ impl Web {
                     self.http.on_datagram(now, datagram);
                 }
             }
-            Event::Opened(_) | Event::Moved | Event::Closed(_) => {}
+            // Nothing to carry out comes of these, and most requests begin with the first one.
+            Event::Opened(_) | Event::Moved | Event::Closed(_) => return,
         }
-        self.flush(now, quic);
+        match event {
+            Event::Early | Event::Connected | Event::StreamsAvailable(_) => self.flush(now, quic),
+            _ => self.carry_out(now, quic),
+        }
     }
 
     /// When [`Web::handle_timeout`] must be called at the latest.
@@ -127,9 +131,21 @@ impl Web {
         self.flush(now, quic);
     }
 
-    /// Carries out what HTTP/3 wants of QUIC.
+    /// Carries out what HTTP/3 wants of QUIC, and sees how many streams it may open and whether it is time to close: what
+    /// is owed once after events and verbs, however many they were.
     pub fn flush(&mut self, now: Instant, quic: &mut Connection) {
+        self.carry_out(now, quic);
         if !self.is_open || quic.is_closing() {
+            return;
+        }
+        // Every stream that HTTP/3 has opened is open at QUIC by now, so that both count the same.
+        self.http.on_credit(quic.credit(Direction::Bidirectional), quic.credit(Direction::Unidirectional));
+        self.linger(now, quic);
+    }
+
+    /// The part of [`Web::flush`] that is owed before more is asked of HTTP/3: what it wants of QUIC.
+    pub fn carry_out(&mut self, now: Instant, quic: &mut Connection) {
+        if !self.http.has_actions() || !self.is_open || quic.is_closing() {
             return;
         }
         while let Some(action) = self.http.poll_action() {
@@ -145,16 +161,6 @@ impl Web {
                     self.closing = Some(Closing { code, reason, until: now + LINGER, look_at: now });
                 }
             }
-        }
-        // Every stream that HTTP/3 has opened is open at QUIC by now, so that both count the same.
-        self.http.on_credit(quic.credit(Direction::Bidirectional), quic.credit(Direction::Unidirectional));
-        self.linger(now, quic);
-    }
-
-    /// [`Web::flush`] after a verb, where there may be nothing to carry out.
-    pub fn carry_out(&mut self, now: Instant, quic: &mut Connection) {
-        if self.http.has_actions() {
-            self.flush(now, quic);
         }
     }
 

@@ -115,15 +115,15 @@ impl Shard {
     pub(crate) fn serve_http3(&mut self, io: &mut Io<Mail>, connection: &mut Connection) {
         let Kind::Http3(http) = &connection.kind else { return };
         let handle = http.handle;
-        if let Some((web, transport)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(handle)) {
-            web.flush(io.now(), transport);
-        }
         loop {
             let Some((web, transport)) = self.ground.wires.quic.as_mut().and_then(|quic| quic.web(handle)) else {
                 return;
             };
             web.carry_out(io.now(), transport);
-            let Some(event) = web.http().poll_event() else { break };
+            let Some(event) = web.http().poll_event() else {
+                web.flush(io.now(), transport);
+                break;
+            };
             self.http3_event(io, connection, event);
         }
         if let Some(quic) = &mut self.ground.wires.quic {

@@ -42,8 +42,7 @@ impl Connection {
 
     fn observe_streams(&mut self, tell: &mut impl FnMut(Event)) {
         // Stops first: quiche forgets a stream that is stopped when its reset or end is read.
-        let stopped = self.quiche.stats().stopped_stream_count_remote;
-        if std::mem::replace(&mut self.stopped, stopped) < stopped {
+        if std::mem::take(&mut self.has_stops) {
             // quiche tells only of streams that were blocked. Each is stopped once, so that a peer cannot have us look
             // through them more often than it has opened some.
             let ids: Vec<_> = self.writing.keys().copied().collect();
