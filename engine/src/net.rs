@@ -96,6 +96,18 @@ impl Net {
         }
     }
 
+    /// Whether more trains may wait in the kernel, and the turn has room for them.
+    pub(crate) fn has_more_trains(&mut self) -> bool {
+        self.udp.has_more()
+    }
+
+    /// Takes them.
+    pub(crate) fn gather<S: Sink>(&mut self, now: Instant, sink: &mut S) {
+        self.udp.begin_pass();
+        self.ring.submit();
+        self.work(now, sink);
+    }
+
     fn complete<S: Sink>(&mut self, now: Instant, done: Completion, sink: &mut S) {
         let (operation, index) = tag::parse(done.tag);
         if !matches!(operation, Operation::Quiet | Operation::Bell) {
@@ -121,7 +133,7 @@ impl Net {
     /// Queues the sends of the turn, and shows the kernel the buffers that were read.
     pub(crate) fn flush(&mut self) {
         self.tcp.flush(&mut self.ring);
-        self.udp.flush();
+        self.udp.end_turn();
     }
 
     /// An eventfd that rings when something completes.

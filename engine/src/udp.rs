@@ -29,6 +29,13 @@ pub(crate) const TRAIN_GROUP: u16 = 1;
 /// Buffers for trains: with fewer than 64 the kernel runs out of them between two turns, and joins less.
 pub(crate) const TRAIN_BUFFERS: u16 = 64;
 
+/// Trains that the kernel gives at once, however many wait (`MULTISHOT_MAX_RETRY` in its `io_uring/net.c`).
+const PASS_TRAINS: usize = 32;
+
+/// Datagrams from which on a turn takes no further trains: streams, mail and timers wait meanwhile, for about a
+/// millisecond. A single pass of whole trains brings more.
+const TURN_DATAGRAMS: usize = 512;
+
 /// A train is at most one maximal UDP payload; beside it lie the kernel's header, the sender's name and the control
 /// messages.
 pub(crate) const TRAIN_BUFFER_BYTES: usize = TRAIN_BYTES_MAX + 512;
@@ -97,6 +104,9 @@ pub(crate) struct Udp {
     buffers: Option<BufferRing>,
     stats: Arc<ShardStats>,
     multishot: bool,
+    // Trains of the latest pass, and datagrams of the whole turn.
+    pass_trains: usize,
+    turn_datagrams: usize,
 }
 
 impl Udp {
@@ -121,6 +131,8 @@ impl Udp {
             buffers,
             stats,
             multishot,
+            pass_trains: 0,
+            turn_datagrams: 0,
         })
     }
 
@@ -130,11 +142,23 @@ impl Udp {
         }
     }
 
-    /// Shows the kernel the buffers that were read.
-    pub(crate) fn flush(&mut self) {
+    /// Whether the kernel stopped for another reason than that nothing was left, and the turn is not long yet.
+    pub(crate) fn has_more(&self) -> bool {
+        self.pass_trains >= PASS_TRAINS && self.turn_datagrams < TURN_DATAGRAMS
+    }
+
+    /// Shows the kernel the buffers that were read, within a turn.
+    pub(crate) fn begin_pass(&mut self) {
+        self.pass_trains = 0;
         if let Some(buffers) = &mut self.buffers {
             buffers.publish();
         }
+    }
+
+    /// The same at the end of a turn.
+    pub(crate) fn end_turn(&mut self) {
+        self.begin_pass();
+        self.turn_datagrams = 0;
     }
 
     pub(crate) fn unregister(&self, ring: &Ring) {
@@ -248,8 +272,11 @@ impl Udp {
                 let train = if self.multishot { split(bytes) } else { inlet.received(bytes) };
                 match train {
                     Some(train) if !train.bytes.is_empty() => {
+                        let datagrams = train.count();
+                        self.pass_trains += 1;
+                        self.turn_datagrams += datagrams;
                         self.stats.trains_in.add(1);
-                        self.stats.datagrams_in.add(train.count() as u64);
+                        self.stats.datagrams_in.add(datagrams as u64);
                         sink.on_datagrams(Socket(index as u16), train);
                     }
                     Some(_) => {}

@@ -46,6 +46,33 @@ fn single_datagrams_are_echoed_on_every_kernel_and_family() {
 }
 
 #[test]
+fn what_has_piled_up_is_taken_in_one_turn_and_not_without_end() {
+    let world = World::start(Habit::Count, config(1, None, "127.0.0.1:0"));
+    let client = client("127.0.0.1:0");
+    for (datagrams, most) in [(200, 200), (700, 600)] {
+        let (go, sent) = std::sync::mpsc::channel();
+        // The shard is busy until all are there.
+        world.order(0, move |_| sent.recv_timeout(DEADLINE).expect("the test sends"));
+        for _ in 0..datagrams {
+            client.send_to(b"one", world.udp.expect("a socket")).expect("sent");
+        }
+        go.send(()).expect("the shard waits");
+        let (mut turns, mut heard) = (Vec::new(), 0);
+        while heard < datagrams {
+            let turn = world.until(|happened| match happened {
+                Happened::Turn(heard) => Some(heard),
+                _ => None,
+            });
+            heard += turn;
+            turns.push(turn);
+        }
+        let longest = turns.iter().copied().max().expect("there was one");
+        assert!((150..=most).contains(&longest), "{datagrams} datagrams in turns of {turns:?}");
+    }
+    world.stop();
+}
+
+#[test]
 fn a_train_goes_out_in_one_send_and_comes_in_as_one() {
     let receiver = World::start(Habit::Report, config(1, None, "127.0.0.1:0"));
     let sender = World::start(Habit::Report, config(1, None, "127.0.0.1:0"));

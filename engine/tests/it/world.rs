@@ -39,6 +39,8 @@ pub(crate) enum Happened {
     Datagrams { peer: SocketAddr, segment: usize, ecn: u8, bytes: Vec<u8> },
     Disk(Ticket, String, Vec<u8>),
     Mail(ShardId, u64),
+    /// So many datagrams came in one turn.
+    Turn(usize),
 }
 
 /// What a test tells a shard to do.
@@ -63,11 +65,15 @@ pub(crate) enum Habit {
     Echo,
     /// Report everything but the bytes themselves, whose count goes to the statistics.
     Quiet,
+    /// Report how many datagrams came in each turn that had any.
+    Count,
 }
 
 /// A shard under test.
 pub(crate) struct Puppet {
     habit: Habit,
+    /// Datagrams of this turn.
+    heard: usize,
 }
 
 impl Puppet {
@@ -86,6 +92,7 @@ impl Reactor for Puppet {
     }
 
     fn on_datagrams(&mut self, io: &mut Io<Mail>, socket: Socket, train: Datagrams<'_>) {
+        self.heard += train.count();
         if self.habit == Habit::Echo {
             let to = engine::Train { to: train.peer, segment: train.segment as u16, ecn: train.ecn };
             io.send_train(socket, to, train.bytes);
@@ -137,7 +144,12 @@ impl Reactor for Puppet {
         }
     }
 
-    fn on_turn_end(&mut self, _: &mut Io<Mail>) {}
+    fn on_turn_end(&mut self, io: &mut Io<Mail>) {
+        let heard = std::mem::take(&mut self.heard);
+        if heard > 0 && self.habit == Habit::Count {
+            io.mail(ShardId::CONTROL, Mail::Report(Happened::Turn(heard)));
+        }
+    }
 }
 
 /// Shards under test, and their addresses.
@@ -152,7 +164,7 @@ impl World {
         let bound = engine::bind(Config { pin: false, ..config.clone() }).expect("the addresses are free");
         let tcp = (!config.listeners.is_empty()).then(|| bound.listener_addr(Listener(0)));
         let udp = (!config.sockets.is_empty()).then(|| bound.socket_addr(Socket(0)));
-        let running = bound.start(move |_, _| Puppet { habit }).expect("the shards start");
+        let running = bound.start(move |_, _| Puppet { habit, heard: 0 }).expect("the shards start");
         Self { running: Some(running), tcp, udp }
     }
 
