@@ -74,9 +74,14 @@ impl Pacer {
     }
 
     fn refill(&mut self, now: Nanos, rate: u64, mtu: u64) {
-        let earned = bytes_in(rate, now.saturating_sub(self.refilled_at));
+        let since = now.saturating_sub(self.refilled_at);
+        let earned = bytes_in(rate, since);
         if earned == 0 {
             return;
+        }
+        if since > BURST {
+            // The burst broke off, as the window was full: what is earned meanwhile is idleness, not lateness.
+            self.made_good = 0;
         }
         // Not `now`: what is less than a byte must not be lost each time, however often this is called.
         self.refilled_at += span_of(earned, rate) - 1;
@@ -85,7 +90,12 @@ impl Pacer {
             let lateness = now.saturating_sub(self.waits_until).min(LATENESS_MAX);
             self.made_good = bytes_in(rate, lateness).min(MADE_GOOD_MAX) as u32;
         }
-        let deeper = if self.made_good > 0 { train(rate, mtu) + u64::from(self.made_good) } else { 0 };
+        let deeper = if self.made_good > 0 {
+            // The path may carry less by now.
+            train(rate, mtu) + u64::from(self.made_good).min(bytes_in(rate, LATENESS_MAX))
+        } else {
+            0
+        };
         let earned = i32::try_from(earned).unwrap_or(i32::MAX);
         self.tokens = self.tokens.saturating_add(earned).min(usual.max(deeper) as i32);
     }
@@ -203,5 +213,44 @@ mod tests {
         pacer.on_sent(BURST_BYTES_MAX + 12_000);
         let until = pacer.budget(0, 1_200_000, MTU).expect_err("in debt");
         assert!((10 * MILLISECOND..14 * MILLISECOND).contains(&until), "{until} ns");
+    }
+
+    /// What leaves at once from now on.
+    fn burst(pacer: &mut Pacer, now: Nanos, rate: u64) -> u64 {
+        let mut burst = 0;
+        while pacer.budget(now, rate, MTU).is_ok() {
+            pacer.on_sent(MTU);
+            burst += MTU;
+        }
+        burst
+    }
+
+    /// A pacer whose timer came 4 ms late, and whose window was full after a few packets.
+    fn late_and_full(rate: u64) -> (Pacer, Nanos) {
+        let mut pacer = Pacer::new(0);
+        burst(&mut pacer, 0, rate);
+        let now = pacer.budget(0, rate, MTU).expect_err("it is empty") + 4 * MILLISECOND;
+        for _ in 0..5 {
+            pacer.budget(now, rate, MTU).expect("it is late");
+            pacer.on_sent(MTU);
+        }
+        (pacer, now)
+    }
+
+    #[test]
+    fn what_is_made_good_is_not_made_good_again_after_a_full_window() {
+        for rate in [12_500_000, 125_000_000, 1_000_000_000] {
+            let (mut pacer, late_at) = late_and_full(rate);
+            // The window opens when an acknowledgement comes.
+            let burst = burst(&mut pacer, late_at + 40 * MILLISECOND, rate);
+            assert!(burst <= BURST_BYTES_MAX, "{burst} bytes at once at {rate} B/s");
+        }
+    }
+
+    #[test]
+    fn what_is_made_good_is_no_more_than_the_path_carries_by_now() {
+        let (mut pacer, now) = late_and_full(1_000_000_000);
+        let burst = burst(&mut pacer, now + 100_000, 1_250_000);
+        assert!(burst <= BURST_PACKETS * MTU, "{burst} bytes at once at 10 Mbit/s");
     }
 }
