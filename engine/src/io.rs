@@ -200,7 +200,7 @@ impl<M> Io<M> {
         }
     }
 
-    /// The time of this turn: the clock is read once per turn.
+    /// The time of this turn: the clock is read once per turn, and again for each further pass over what piled up.
     #[must_use]
     pub fn now(&self) -> Instant {
         self.now

@@ -35,6 +35,8 @@ pub(crate) struct Net {
     stats: Arc<ShardStats>,
     control_bell: Box<ControlBell>,
     taken: Box<[Completion; COMPLETIONS_MAX]>,
+    // Completions of the whole turn.
+    turn_completions: usize,
 }
 
 struct ControlBell {
@@ -61,7 +63,7 @@ impl Net {
         let udp = Udp::new(&ring, sockets, stats.clone())?;
         let control_bell = Box::new(ControlBell { eventfd, count: 0 });
         let taken = Box::new([Completion { tag: 0, result: 0, flags: 0 }; COMPLETIONS_MAX]);
-        Ok(Self { ring, tcp, udp, blocks: Blocks::default(), stats, control_bell, taken })
+        Ok(Self { ring, tcp, udp, blocks: Blocks::default(), stats, control_bell, taken, turn_completions: 0 })
     }
 
     /// Receives from now on.
@@ -81,6 +83,7 @@ impl Net {
     /// Works off what has completed; at most [`COMPLETIONS_MAX`].
     pub(crate) fn work<S: Sink>(&mut self, now: Instant, sink: &mut S) {
         let count = self.ring.take(&mut self.taken);
+        self.turn_completions += count;
         self.stats.completions.add(count as u64);
         for at in 0..count {
             let done = self.taken[at];
@@ -97,13 +100,14 @@ impl Net {
     }
 
     /// Whether more trains may wait in the kernel, and the turn has room for them.
-    pub(crate) fn has_more_trains(&mut self) -> bool {
-        self.udp.has_more()
+    pub(crate) fn has_more_trains(&self) -> bool {
+        self.udp.has_more() && self.turn_completions < COMPLETIONS_MAX
     }
 
     /// Takes them.
     pub(crate) fn gather<S: Sink>(&mut self, now: Instant, sink: &mut S) {
         self.udp.begin_pass();
+        self.tcp.publish();
         self.ring.submit();
         self.work(now, sink);
     }
@@ -134,6 +138,7 @@ impl Net {
     pub(crate) fn flush(&mut self) {
         self.tcp.flush(&mut self.ring);
         self.udp.end_turn();
+        self.turn_completions = 0;
     }
 
     /// An eventfd that rings when something completes.

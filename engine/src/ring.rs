@@ -20,7 +20,8 @@ pub(crate) const RING_ENTRIES: u32 = 1024;
 /// Completions that the kernel can hold for us. More are kept aside by it, at a cost.
 const COMPLETION_ENTRIES: u32 = RING_ENTRIES * 8;
 
-/// Completions taken per turn: bounds a turn, so that mail and deadlines are never far away.
+/// Completions taken at once, and from which on a turn takes no more: bounds a turn, so that mail and deadlines are never
+/// far away.
 pub(crate) const COMPLETIONS_MAX: usize = 512;
 const _: () = assert!(COMPLETIONS_MAX * 2 <= COMPLETION_ENTRIES as usize, "a turn's backlog must fit in the ring");
 

@@ -134,9 +134,14 @@ impl Tcp {
         self.arm(ring, stream.index);
     }
 
+    /// Shows the kernel the buffers that were read, within a turn: else who found none asks in vain for each pass.
+    pub(crate) fn publish(&mut self) {
+        self.buffers.publish();
+    }
+
     /// Gives the kernel what was queued since the last time: one send per stream.
     pub(crate) fn flush(&mut self, ring: &mut Ring) {
-        self.buffers.publish();
+        self.publish();
         for at in 0..self.dirty.len() {
             let index = self.dirty[at];
             let slot = self.streams.slot(index);
