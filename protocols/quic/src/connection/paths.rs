@@ -21,6 +21,8 @@ pub(super) struct Paths {
     left: SmallVec<[(SocketAddr, SocketAddr); 1]>,
     /// Those that quiche has once given up to prove.
     failed: SmallVec<[(SocketAddr, SocketAddr); 1]>,
+    /// There has been more than one.
+    pub(super) several: bool,
     /// quiche has lost its way ([`Connection::check_paths`]).
     pub(super) lost: bool,
     /// Counts packets from an address that is not proven.
@@ -37,6 +39,7 @@ impl Connection {
     /// [`StreamError::Limit`]: no spare id, or the peer wants no moves.
     pub fn migrate(&mut self, local: SocketAddr) -> Result<(), StreamError> {
         let number = self.quiche.migrate_source(local).map_err(|_| StreamError::Limit)?;
+        self.paths.several = true;
         // The one before the old one is given back, and the peer issues another. The old one is still of use: see `leave`.
         if let Some(before) = self.paths.id_before.replace(std::mem::replace(&mut self.paths.id_number, number)) {
             let _ = self.quiche.retire_dcid(before);
@@ -49,6 +52,7 @@ impl Connection {
         // quiche proves new addresses by itself, and uses them when they are.
         while let Some(event) = self.quiche.path_event_next() {
             match event {
+                PathEvent::New(..) => self.paths.several = true,
                 PathEvent::PeerMigrated(local, remote) => {
                     self.leave(local, remote);
                     tell(Event::Moved);
@@ -102,10 +106,11 @@ impl Connection {
         }
     }
 
-    /// After a path was given up quiche may take two for active, and adds up their windows beyond what a number holds.
-    /// Without the connection the client is told at its next packet that it is gone, and comes back.
+    /// After a path was given up, or the peer took back the id of the one in use, quiche marks another as active and may
+    /// leave the mark on the first. It adds up the windows of both beyond what a number holds, at the latest when the peer
+    /// gives it an id again. Marks change with a timer only, after which this is asked. Without the connection the client
+    /// is told at its next packet that it is gone, and comes back.
     pub(super) fn check_paths(&mut self) {
-        self.paths.lost |=
-            !self.paths.failed.is_empty() && self.quiche.path_stats().filter(|path| path.active).count() > 1;
+        self.paths.lost |= self.paths.several && self.quiche.path_stats().filter(|path| path.active).count() > 1;
     }
 }

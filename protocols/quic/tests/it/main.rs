@@ -12,5 +12,6 @@ mod mischief;
 mod moving;
 mod returning;
 mod traffic;
+mod wandering;
 mod web;
 mod world;
