@@ -36,7 +36,12 @@ pub(crate) enum Happened {
     Behind(Stream),
     Ended(Stream),
     Closed(Stream, engine::StreamClose),
-    Datagrams { peer: SocketAddr, segment: usize, ecn: u8, bytes: Vec<u8> },
+    Datagrams {
+        peer: SocketAddr,
+        segment: usize,
+        ecn: u8,
+        bytes: Vec<u8>,
+    },
     Disk(Ticket, String, Vec<u8>),
     Mail(ShardId, u64),
     /// So many datagrams came in one turn.

@@ -291,4 +291,3 @@ fn head_frame(fields: &[Field<'_>], common: &Common, section_max: u64) -> Result
     }
     Ok(qpack::headers_frame(fields, common, 0).freeze())
 }
-
