@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -28,6 +28,15 @@ fn perform(world: &World, number: u64, operation: DiskOperation) -> (String, Vec
 
 fn open(world: &World, path: &Path, create: bool) -> String {
     perform(world, 1, DiskOperation::Open { path: path.to_owned(), create }).0
+}
+
+/// A shard that reports, with an empty file open in a directory of its own.
+fn world_with_file() -> (World, tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir_in(".").expect("a directory on disk");
+    let path = directory.path().join("file");
+    let world = World::tcp(Habit::Report, 1);
+    open(&world, &path, true);
+    (world, directory, path)
 }
 
 const FILE: FileId = FileId(0);
@@ -77,10 +86,7 @@ fn odd_offsets_and_lengths_read_back_what_was_written() {
 
 #[test]
 fn writes_that_share_a_block_do_not_lose_each_other() {
-    let directory = tempfile::tempdir_in(".").expect("a directory on disk");
-    let path = directory.path().join("file");
-    let world = World::tcp(Habit::Report, 1);
-    open(&world, &path, true);
+    let (world, _directory, path) = world_with_file();
     world.order(0, |io| {
         for n in 0..100u64 {
             let bytes = Bytes::from(vec![n as u8; 50]);
@@ -97,10 +103,7 @@ fn writes_that_share_a_block_do_not_lose_each_other() {
 
 #[test]
 fn commits_of_whole_blocks_and_odd_writes_do_not_lose_each_other() {
-    let directory = tempfile::tempdir_in(".").expect("a directory on disk");
-    let path = directory.path().join("file");
-    let world = World::tcp(Habit::Report, 1);
-    open(&world, &path, true);
+    let (world, _directory, path) = world_with_file();
     perform(&world, 2, DiskOperation::Allocate { file: FILE, bytes: 64 * BLOCK as u64 });
     let mut model = vec![0; 64 * BLOCK];
     let mut writes = Vec::new();
@@ -158,10 +161,7 @@ const ROUNDS: u64 = 200;
 
 #[test]
 fn of_writes_to_the_same_bytes_the_one_that_was_started_last_counts() {
-    let directory = tempfile::tempdir_in(".").expect("a directory on disk");
-    let path = directory.path().join("file");
-    let world = World::tcp(Habit::Report, 1);
-    open(&world, &path, true);
+    let (world, _directory, path) = world_with_file();
     perform(&world, 2, DiskOperation::Allocate { file: FILE, bytes: BLOCK as u64 });
     for round in 0..ROUNDS {
         // Parts of blocks only, or a whole block before them.
@@ -180,10 +180,7 @@ fn of_writes_to_the_same_bytes_the_one_that_was_started_last_counts() {
 
 #[test]
 fn a_sync_ends_after_the_writes_that_were_started_before_it() {
-    let directory = tempfile::tempdir_in(".").expect("a directory on disk");
-    let path = directory.path().join("file");
-    let world = World::tcp(Habit::Report, 1);
-    open(&world, &path, true);
+    let (world, _directory, _) = world_with_file();
     perform(&world, 2, DiskOperation::Allocate { file: FILE, bytes: BLOCK as u64 });
     for round in 0..ROUNDS {
         let write = |len| {
@@ -334,10 +331,7 @@ fn a_file_is_renamed_and_removed_also_where_direct_access_is_refused() {
 
 #[test]
 fn network_and_disk_go_on_side_by_side() {
-    let directory = tempfile::tempdir_in(".").expect("a directory on disk");
-    let path = directory.path().join("file");
-    let world = World::tcp(Habit::Report, 1);
-    open(&world, &path, true);
+    let (world, _directory, path) = world_with_file();
     let mut client = TcpStream::connect(world.addr()).expect("connected");
     client.set_read_timeout(Some(DEADLINE)).expect("a timeout");
     let stream = world.until(|happened| match happened {

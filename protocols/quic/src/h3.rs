@@ -38,7 +38,7 @@ pub use connection::Connection;
 pub use inbox::Piece;
 pub use limits::Limits;
 pub use output::{Action, Event, Protocol, SendError, Stats, Verdict};
-pub use prepared::Prepared;
+pub use prepared::{Prepared, PreparedRequest};
 pub use priority::Priority;
 pub use qpack::Common;
 pub use settings::Settings;

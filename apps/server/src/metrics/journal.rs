@@ -9,7 +9,7 @@ use super::{catalogue::Kind, label::Family};
 type Figure = (&'static str, &'static str, Kind, fn(&JournalSize, &Stats) -> u64);
 
 /// Every figure.
-pub(super) const FIGURES: [Figure; 15] = [
+pub(super) const FIGURES: [Figure; 18] = [
     ("stuck", "Whether the journal takes nothing: the disk is full, read-only or has failed.", Kind::Gauge, |j, _| {
         u64::from(j.trouble.is_some())
     }),
@@ -27,6 +27,11 @@ pub(super) const FIGURES: [Figure; 15] = [
     ("given_up_total", "Times that a reader went on without a batch.", Kind::Counter, |_, s| s.given_up),
     ("forgotten_total", "Topics without messages that were forgotten.", Kind::Counter, |_, s| s.forgotten),
     ("trimmed_batches_total", "Batches of topics that went by age or bytes.", Kind::Counter, |_, s| s.trimmed_batches),
+    ("moved_total", "Messages of an earlier run in memory only that were written to it.", Kind::Counter, |_, s| {
+        s.moved
+    }),
+    ("compacted_total", "Segments that were written anew.", Kind::Counter, |_, s| s.compacted),
+    ("marks_lost_total", "Marks that could not be written.", Kind::Counter, |_, s| s.marks_lost),
 ];
 
 /// What is told of a journal that takes nothing, by number.

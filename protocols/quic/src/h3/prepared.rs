@@ -1,7 +1,7 @@
-//! An answer to a request, coded: made once where many get the same.
+//! Requests and answers, coded: made once where many are the same.
 
 use bytes::Bytes;
-use http::{Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use smallvec::SmallVec;
 
 use super::{
@@ -96,6 +96,59 @@ impl Prepared {
             false => (self.front.clone(), self.rest.clone()),
         }
     }
+}
+
+/// A request's head, as it is sent. A clone shares it.
+#[derive(Clone, Debug)]
+pub struct PreparedRequest {
+    pub(crate) frame: Bytes,
+    /// As RFC 9114 section 4.2.2 counts it.
+    pub(crate) size: u64,
+    pub(crate) is_head: bool,
+    pub(crate) is_connect: bool,
+}
+
+impl PreparedRequest {
+    /// Codes a request. The URI has scheme and authority, or `Host` is there; for CONNECT it is an authority.
+    #[must_use]
+    pub fn new(request: &Request<()>) -> Self {
+        Self::with_protocol(request, None)
+    }
+
+    /// The same of Extended CONNECT (RFC 9220).
+    pub(crate) fn with_protocol(request: &Request<()>, protocol: Option<&str>) -> Self {
+        let authority = authority(request);
+        let fields = request_fields(request, &authority, protocol);
+        let frame = qpack::headers_frame(&fields, &Common::default(), 0).freeze();
+        let (is_head, is_connect) = (request.method() == Method::HEAD, request.method() == Method::CONNECT);
+        Self { frame, size: qpack::section_size(&fields), is_head, is_connect }
+    }
+}
+
+/// Where a request goes: the authority of its URI, or `Host`.
+fn authority(request: &Request<()>) -> Bytes {
+    let host = || request.headers().get(header::HOST).map(|host| Bytes::copy_from_slice(host.as_bytes()));
+    let authority = request.uri().authority().map(|authority| Bytes::copy_from_slice(authority.as_str().as_bytes()));
+    authority.or_else(host).unwrap_or_default()
+}
+
+fn request_fields<'a>(request: &'a Request<()>, authority: &'a Bytes, protocol: Option<&'a str>) -> Vec<Field<'a>> {
+    let mut fields: Vec<Field<'a>> = Vec::with_capacity(5 + request.headers().len());
+    fields.push((b":method", request.method().as_str().as_bytes()));
+    if request.method() != Method::CONNECT || protocol.is_some() {
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        fields.push((b":scheme", request.uri().scheme_str().unwrap_or("https").as_bytes()));
+        fields.push((b":path", path.as_bytes()));
+    }
+    if !authority.is_empty() {
+        fields.push((b":authority", authority));
+    }
+    if let Some(protocol) = protocol {
+        fields.push((b":protocol", protocol.as_bytes()));
+    }
+    fields.extend(message::fields(request.headers()));
+    fields.retain(|(name, _)| *name != b"host");
+    fields
 }
 
 /// A number in decimal digits, at the end of `digits`.

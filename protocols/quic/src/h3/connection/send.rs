@@ -1,12 +1,12 @@
 //! What this end sends: requests, responses, bodies.
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, Response, header};
+use http::{HeaderMap, Request, Response};
 
 use super::{Action, Code, Connection, Kind, StreamId};
 use crate::{
     h3::{
-        Prepared, SendError,
+        Prepared, PreparedRequest, SendError,
         frame::{self, kind},
         message,
         outbox::Stage,
@@ -113,34 +113,47 @@ impl Connection {
     /// [`SendError::Leaving`], [`SendError::NoCredit`], [`SendError::TooLarge`]; [`SendError::NotYet`] and
     /// [`SendError::Unsupported`] for a `protocol` that wants the server's settings; [`SendError::Limit`] (sessions).
     pub fn request(&mut self, request: &Request<()>, protocol: Option<&str>, end: bool) -> Result<StreamId, SendError> {
-        if self.is_server || self.is_over() || self.leaving.is_begun() {
-            return Err(SendError::Leaving);
-        }
+        self.check_asking()?;
         let is_session = protocol.is_some_and(webtransport::is_protocol);
         self.check_protocol(protocol, is_session)?;
-        let section_max = self.peer.unwrap_or_default().section_max;
-        let authority = authority(request);
-        let fields = request_fields(request, &authority, protocol);
-        let frame = head_frame(&fields, &Common::default(), section_max)?;
+        let id = self.request_prepared(&PreparedRequest::with_protocol(request, protocol), end)?;
+        if is_session {
+            self.sessions.insert(id, Session::asked());
+        }
+        Ok(id)
+    }
+
+    /// Sends a request that was coded before; `end`: it has no body.
+    ///
+    /// # Errors
+    /// [`SendError::Leaving`], [`SendError::NoCredit`], [`SendError::TooLarge`].
+    pub fn request_prepared(&mut self, prepared: &PreparedRequest, end: bool) -> Result<StreamId, SendError> {
+        self.check_asking()?;
+        if prepared.size > self.peer.unwrap_or_default().section_max {
+            return Err(SendError::TooLarge);
+        }
         self.credit_bidi = self.credit_bidi.checked_sub(1).ok_or(SendError::NoCredit)?;
         let id = StreamId::new(Side::Client, Direction::Bidirectional, self.next_bidi);
         self.next_bidi += 1;
         self.requests += 1;
         let mut message = Message::new();
-        message.is_head = request.method() == Method::HEAD;
-        message.is_extended = request.method() == Method::CONNECT;
-        self.out_bytes += frame.len();
+        message.is_head = prepared.is_head;
+        message.is_extended = prepared.is_connect;
+        self.out_bytes += prepared.frame.len();
         let stream = self.insert_stream(id, Kind::Message(message));
-        stream.outbox.push(frame);
+        stream.outbox.push(prepared.frame.clone());
         stream.outbox.stage = Stage::Body;
         if end {
             stream.outbox.end();
         }
-        if is_session {
-            self.sessions.insert(id, Session::asked());
-        }
         self.list(id);
         Ok(id)
+    }
+
+    /// Whether this end asks, and may still do so.
+    fn check_asking(&self) -> Result<(), SendError> {
+        let may = !self.is_server && !self.is_over() && !self.leaving.is_begun();
+        may.then_some(()).ok_or(SendError::Leaving)
     }
 
     fn check_protocol(&self, protocol: Option<&str>, is_session: bool) -> Result<(), SendError> {
@@ -277,30 +290,4 @@ fn head_frame(fields: &[Field<'_>], common: &Common, section_max: u64) -> Result
         return Err(SendError::TooLarge);
     }
     Ok(qpack::headers_frame(fields, common, 0).freeze())
-}
-
-/// Where a request goes: the authority of its URI, or `Host`.
-fn authority(request: &Request<()>) -> Bytes {
-    let host = || request.headers().get(header::HOST).map(|host| Bytes::copy_from_slice(host.as_bytes()));
-    let authority = request.uri().authority().map(|authority| Bytes::copy_from_slice(authority.as_str().as_bytes()));
-    authority.or_else(host).unwrap_or_default()
-}
-
-fn request_fields<'a>(request: &'a Request<()>, authority: &'a Bytes, protocol: Option<&'a str>) -> Vec<Field<'a>> {
-    let mut fields: Vec<Field<'a>> = Vec::with_capacity(5 + request.headers().len());
-    fields.push((b":method", request.method().as_str().as_bytes()));
-    if request.method() != Method::CONNECT || protocol.is_some() {
-        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        fields.push((b":scheme", request.uri().scheme_str().unwrap_or("https").as_bytes()));
-        fields.push((b":path", path.as_bytes()));
-    }
-    if !authority.is_empty() {
-        fields.push((b":authority", authority));
-    }
-    if let Some(protocol) = protocol {
-        fields.push((b":protocol", protocol.as_bytes()));
-    }
-    push_fields(&mut fields, request.headers());
-    fields.retain(|(name, _)| *name != b"host");
-    fields
 }
