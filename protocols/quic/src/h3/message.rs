@@ -134,20 +134,25 @@ fn split(fields: &[Header]) -> Result<(Pseudo<'_>, HeaderMap), Fault> {
     let mut regular = false;
     for field in fields {
         let (name, value) = (field.name(), field.value());
-        check_value(value)?;
+        check_edges(value)?;
         if name.starts_with(b":") {
             if regular {
                 return Err(malformed("a pseudo-header field behind others"));
             }
+            check_value(value)?;
             pseudo.set(name, value)?;
             continue;
         }
         regular = true;
         match field_name(name)? {
-            header::COOKIE => cookies.push(value),
+            header::COOKIE => {
+                check_value(value)?;
+                cookies.push(value);
+            }
             header::TE if !is_te_allowed(value) => return Err(malformed("te may only say trailers")),
             name => {
-                let value = HeaderValue::from_bytes(value).map_err(|_| malformed("a field value is invalid"))?;
+                // It looks at every byte, so that nobody has to do so before.
+                let value = HeaderValue::from_bytes(value).map_err(|_| invalid_value(value))?;
                 headers.try_append(name, value).map_err(|_| TOO_LARGE)?;
             }
         }
@@ -162,20 +167,33 @@ fn split(fields: &[Header]) -> Result<(Pseudo<'_>, HeaderMap), Fault> {
 }
 
 fn field_name(name: &[u8]) -> Result<HeaderName, Fault> {
-    if name.iter().any(u8::is_ascii_uppercase) {
-        return Err(malformed("a field name has upper case"));
-    }
+    let parsed = HeaderName::from_lowercase(name).map_err(|_| match name.iter().any(u8::is_ascii_uppercase) {
+        true => malformed("a field name has upper case"),
+        false => malformed("a field name is invalid"),
+    })?;
     if is_of_connection(name) {
         return Err(malformed("a field that is about a connection"));
     }
-    HeaderName::from_bytes(name).map_err(|_| malformed("a field name is invalid"))
+    Ok(parsed)
 }
 
-/// RFC 9114 section 10.3 and RFC 9110 section 5.5.
+/// RFC 9114 section 10.3.
 fn check_value(value: &[u8]) -> Result<(), Fault> {
-    if value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) {
-        return Err(malformed("a field value has a control character"));
+    match value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) {
+        true => Err(invalid_value(value)),
+        false => Ok(()),
     }
+}
+
+fn invalid_value(value: &[u8]) -> Fault {
+    match value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) {
+        true => malformed("a field value has a control character"),
+        false => malformed("a field value is invalid"),
+    }
+}
+
+/// RFC 9110 section 5.5.
+fn check_edges(value: &[u8]) -> Result<(), Fault> {
     match value {
         [b' ' | b'\t', ..] | [.., b' ' | b'\t'] => Err(malformed("a field value begins or ends with white space")),
         _ => Ok(()),
