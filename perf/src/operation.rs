@@ -22,6 +22,7 @@ pub(crate) const ALL: &[Operation] = &[
     Operation { name: "json_encode_msg", count: MANY, run: json_encode_msg },
     Operation { name: "binary_decode_pub", count: MANY, run: binary_decode_pub },
     Operation { name: "binary_encode_msg", count: MANY, run: binary_encode_msg },
+    Operation { name: "chat_body_text", count: MANY, run: chat_body },
     Operation { name: "websocket_receive_64", count: MANY, run: websocket_receive },
     Operation { name: "websocket_frame_64", count: MANY, run: websocket_frame },
     Operation { name: "tcp_deframe_64", count: MANY, run: tcp_deframe },
@@ -42,6 +43,13 @@ pub(crate) fn run(name: &str, count: u64) -> Result<(), String> {
     let operation = operation.ok_or_else(|| format!("there is no operation `{name}`"))?;
     (operation.run)(count);
     Ok(())
+}
+
+fn chat_body(count: u64) {
+    for _ in 0..count {
+        let body = chat::body::read(black_box(BODY), chat::body::TEXT_CHARS_MAX).expect("a good text");
+        black_box(body);
+    }
 }
 
 const BODY: &[u8] = br#"{"type":"text","text":"The quick brown fox jumps over the lazy dog."}"#;

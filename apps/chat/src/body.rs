@@ -127,8 +127,10 @@ pub(crate) fn check(body: &[u8], chars_max: usize) -> Result<bool, &'static str>
 /// # Errors
 /// Why it may not be published, whatever the state of its conversation.
 pub fn read(body: &[u8], chars_max: usize) -> Result<Body<'_>, &'static str> {
-    let fields: Fields<'_> =
-        serde_json::from_slice(body).map_err(|_| "a message is {\"type\":\"text\",\"text\":\"...\"}")?;
+    const SHAPE: &str = "a message is {\"type\":\"text\",\"text\":\"...\"}";
+    // UTF-8 is checked once and not for each field.
+    let body = str::from_utf8(body).map_err(|_| SHAPE)?;
+    let fields: Fields<'_> = serde_json::from_str(body).map_err(|_| SHAPE)?;
     let text = fields.text.map(|text| text::check(text, chars_max)).transpose()?;
     let what = match (&*fields.kind, text, fields.file, fields.offset) {
         ("text", Some(text), None, None) => What::Text(text),
