@@ -7,6 +7,7 @@ mod client;
 mod commit;
 mod disk;
 mod fanout;
+mod group;
 mod handover;
 mod limit;
 mod oracle;
