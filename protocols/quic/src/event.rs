@@ -13,6 +13,10 @@ pub struct Handle {
     pub generation: u32,
 }
 
+/// The code of a stop or a reset that quiche forgets before it can be asked: when the same packet also acknowledges all that
+/// was sent, or when the end was known before.
+pub const CODE_FORGOTTEN: u64 = 0;
+
 /// What happened on a connection. [`Event::Closed`] is the last.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
@@ -32,14 +36,14 @@ pub enum Event {
     Stopped {
         /// Which.
         id: StreamId,
-        /// The peer's reason.
+        /// The peer's reason, or [`CODE_FORGOTTEN`].
         code: u64,
     },
     /// The peer gave a stream up.
     Reset {
         /// Which.
         id: StreamId,
-        /// The peer's reason.
+        /// The peer's reason, or [`CODE_FORGOTTEN`].
         code: u64,
     },
     /// Streams may be opened again, after there were none left.

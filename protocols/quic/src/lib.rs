@@ -31,7 +31,7 @@ pub mod webtransport;
 pub use config::{Algorithm, ConfigError, EndpointConfig, Transport};
 pub use connection::Connection;
 pub use endpoint::{ConnectError, Endpoint, Meta, Transmit, Verdict};
-pub use event::{CloseReason, Event, Handle};
+pub use event::{CODE_FORGOTTEN, CloseReason, Event, Handle};
 pub use id::{Id, Router};
 pub use stats::{Drop, EndpointStats, Stats};
 pub use stream::{Direction, Side, StreamError, StreamId};

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use crate::{
-    event::Event,
+    event::{CODE_FORGOTTEN, Event},
     stream::{Direction, StreamId},
 };
 
@@ -71,11 +71,16 @@ impl Connection {
         }
     }
 
-    /// Tells of a stop once. quiche forgets a stream that is stopped and over when it is asked, so it is always asked.
+    /// Tells of a stop once. quiche forgets a stream that is stopped and over when it is asked, so it is always asked; and
+    /// it may have forgotten one when what was sent is acknowledged in the same packet.
     fn observe_stop(&mut self, id: u64, tell: &mut impl FnMut(Event)) {
-        if let Err(quiche::Error::StreamStopped(code)) = self.quiche.stream_capacity(id)
-            && self.writing.remove(&id).is_some()
-        {
+        let code = match self.quiche.stream_capacity(id) {
+            Err(quiche::Error::StreamStopped(code)) => code,
+            // Neither ended nor given up, and gone: nothing else does that.
+            Err(quiche::Error::InvalidStreamState(_)) => CODE_FORGOTTEN,
+            _ => return,
+        };
+        if self.writing.remove(&id).is_some() {
             tell(Event::Stopped { id: StreamId(id), code });
         }
     }
@@ -98,6 +103,7 @@ impl Connection {
             *opened = id.index() + 1;
         }
         tell(Event::Opened(id));
+        self.reading.insert(id.0, false);
         if !id.is_uni() {
             self.writing.insert(id.0, false);
             self.observe_stop(id.0, tell);
@@ -123,17 +129,22 @@ impl Connection {
         }
     }
 
-    /// An end that comes with bytes that were read before, as in a packet sent again, quiche takes and does not tell.
+    /// An end that comes with bytes that were read before, as in a packet sent again, quiche takes and does not tell. Nor
+    /// does it tell of a reset when the end of the stream was known, and it drops what was not read: that is no end.
     fn observe_ends(&mut self, tell: &mut impl FnMut(Event)) {
         if !std::mem::take(&mut self.heard) {
             return;
         }
-        let quiche = &self.quiche;
-        let has_ended = |id: &u64| quiche.stream_finished(*id) && !quiche.stream_readable(*id);
-        let ended: SmallVec<[u64; 2]> = self.reading.iter().copied().filter(has_ended).collect();
+        let (quiche, has_resets) = (&self.quiche, std::mem::take(&mut self.has_resets));
+        let has_ended = |id: u64| quiche.stream_finished(id) && !quiche.stream_readable(id);
+        let may_have = self.reading.iter().filter(|(_, was_read)| **was_read || has_resets);
+        let ended: SmallVec<[u64; 2]> = may_have.map(|(id, _)| *id).filter(|id| has_ended(*id)).collect();
         for id in ended {
             self.reading.remove(&id);
-            self.tell_end(id, tell);
+            match has_resets {
+                true => tell(Event::Reset { id: StreamId(id), code: CODE_FORGOTTEN }),
+                false => self.tell_end(id, tell),
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use quic::{Connection, Direction, Event, Handle, Side, StreamError, StreamId, Transport};
+use quic::{CODE_FORGOTTEN, Connection, Direction, Event, Handle, Side, StreamError, StreamId, Transport};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::{
@@ -41,6 +41,8 @@ struct Play {
     /// Which side knows of which stream.
     known: BTreeSet<(Side, StreamId)>,
     rng: StdRng,
+    /// Codes that quiche had forgotten.
+    forgotten: usize,
 }
 
 const SIDES: [Side; 2] = [Side::Client, Side::Server];
@@ -176,7 +178,9 @@ impl Play {
                 }
                 Event::Stopped { id, code } => {
                     let way = self.ways.get_mut(&(side, id)).unwrap();
-                    assert!(way.stopped && way.stops == 0 && code == id.0 + 9, "{id:?} {way:?}");
+                    assert!(way.stopped && way.stops == 0, "{id:?} {way:?}");
+                    assert!(code == id.0 + 9 || code == CODE_FORGOTTEN, "{id:?} {way:?}");
+                    self.forgotten += usize::from(code == CODE_FORGOTTEN);
                     way.stops += 1;
                     way.told_stop = true;
                     way.rest.clear();
@@ -184,6 +188,8 @@ impl Play {
                 Event::Reset { id, code } => {
                     let way = self.ways.get_mut(&(other(side), id)).unwrap();
                     assert!(way.got_reset.is_none_or(|before| before == code));
+                    assert!(Some(code) == way.reset || code == CODE_FORGOTTEN, "{id:?} {way:?}");
+                    self.forgotten += usize::from(code == CODE_FORGOTTEN);
                     way.got_reset = Some(code);
                 }
                 Event::Closed(reason) => panic!("{reason}"),
@@ -204,11 +210,12 @@ impl Play {
                 way.told_stop
             );
             assert!(way.written.starts_with(&way.got), "{why}");
+            assert!(!way.got_end || way.ended, "{why}: what was given up has no end");
             if way.stopped {
                 assert!(way.told_stop || way.ended || way.reset.is_some(), "{why}: a stop is told");
             } else if way.reset.is_some() {
                 // An idle stream is opened by nothing that is reset before it was sent.
-                assert!(way.got_reset == way.reset || way.written.is_empty(), "{why}: a reset is told");
+                assert!(way.got_reset.is_some() || way.written.is_empty(), "{why}: a reset is told");
             } else {
                 assert!(way.rest.is_empty() && !way.told_stop, "{why}: what waits may go");
                 assert!(way.got == way.written && way.got_end == way.ended, "{why}: all arrives");
@@ -219,7 +226,8 @@ impl Play {
 
 #[test]
 fn what_happens_to_streams_is_told() {
-    for seed in 0..200 {
+    // In the last ones quiche forgets a stop and a reset before they can be asked for.
+    for seed in (0..200).chain([1155, 1877, 1935]) {
         let transport = Transport {
             data_max: 30_000,
             data_window_max: 30_000,
@@ -233,7 +241,16 @@ fn what_happens_to_streams_is_told() {
         let mut world = World::with(seed, 1, link, &transport, |_| {});
         let (client, server) = world.connected();
         let rng = StdRng::seed_from_u64(seed);
-        let mut play = Play { world, client, server, told: (0, 0), ways: BTreeMap::new(), known: BTreeSet::new(), rng };
+        let mut play = Play {
+            world,
+            client,
+            server,
+            told: (0, 0),
+            ways: BTreeMap::new(),
+            known: BTreeSet::new(),
+            rng,
+            forgotten: 0,
+        };
         for _ in 0..300 {
             play.mischief();
             if play.rng.random_ratio(1, 3) {
@@ -256,6 +273,7 @@ fn what_happens_to_streams_is_told() {
             play.world.run_for(Duration::from_millis(20));
         }
         play.check(seed);
+        assert_eq!(play.forgotten, usize::from(seed >= 200), "codes are forgotten, seed {seed}");
         let told = play.world.client_events.len() + play.world.server_events.len();
         assert!(told < 2_000, "{told} events, seed {seed}");
     }
