@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import copy
+import os
 import ssl
 
 import curl_cffi
@@ -19,6 +20,8 @@ from serve import figure, figures, reaches, server
 ROUNDS = 20
 RESUMPTIONS = 100
 SESSIONS_KEPT = 0.95
+# Connections that change their ids: `STEERED=10000 cargo verify clients` takes minutes more.
+STEERED = int(os.environ.get("STEERED", "200"))
 
 
 class Client(QuicConnectionProtocol):
@@ -252,6 +255,26 @@ async def resumption(addresses):
     return f"{resumed} of {RESUMPTIONS} resumed, by shard {by_shard}"
 
 
+async def steering(addresses):
+    """Whichever of its ids a client names its connection by, its datagrams come to the connection's shard."""
+    astray = ["quic_foreign_total", "steer_forwarded_total"]
+    before, connected = [figure(addresses, name) for name in astray], figures(addresses, "quic_connected_total")
+
+    async def change():
+        async with dial(addresses) as client:
+            for _ in range(2):
+                await ping(client)
+                client.change_connection_id()
+                await ping(client)
+            assert (await client.request("GET", "/api/v1/shards"))[0] == 200
+
+    for _ in range(STEERED // ROUNDS):
+        await asyncio.gather(*(change() for _ in range(ROUNDS)))
+    by_shard = [after - old for after, old in zip(figures(addresses, "quic_connected_total"), connected)]
+    assert [figure(addresses, name) for name in astray] == before, f"by shard {by_shard}"
+    return f"{sum(by_shard)} connections by shard {by_shard}, {2 * STEERED} changes of id, none astray"
+
+
 def curl(method, addresses, path, **options):
     url = f"https://{addresses['secure/udp']}{path}"
     version = curl_cffi.CurlHttpVersion.V3ONLY
@@ -277,6 +300,7 @@ def check(addresses):
         asyncio.run(often(addresses, what, rises))
     print(f"aioquic: {', '.join(what.__name__ for what, _ in CHECKS)}: {ROUNDS} of {ROUNDS} each")
     print("aioquic:", asyncio.run(resumption(addresses)))
+    print("aioquic:", asyncio.run(steering(addresses)))
     check_curl(addresses)
 
 
