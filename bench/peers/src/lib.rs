@@ -5,6 +5,7 @@
 pub mod fanout;
 pub mod link;
 pub mod poll;
+pub mod s2n;
 pub mod web;
 
 use std::{

@@ -1,7 +1,10 @@
-//! What the peers that speak HTTP/3 or WebTransport have in common: a certificate, QUIC's limits, and quinn's settings.
+//! What the peers that speak HTTP/3 or WebTransport have in common: a certificate, an answer, QUIC's limits, and quinn's settings.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
+use bytes::{Buf, Bytes};
+use h3::{quic, server::RequestResolver};
+use http::{Method, Response, header::CONTENT_LENGTH};
 use quinn::{ServerConfig, TransportConfig, VarInt, crypto::rustls::QuicServerConfig};
 use rustls::pki_types::PrivateKeyDer;
 
@@ -24,8 +27,24 @@ pub fn certificate() -> Result<rcgen::CertifiedKey<rcgen::KeyPair>, Fault> {
 
 /// A page of `bytes` bytes.
 #[must_use]
-pub fn page(bytes: usize) -> bytes::Bytes {
+pub fn page(bytes: usize) -> Bytes {
     vec![b'.'; bytes].into()
+}
+
+/// A page for a GET, its own body for a POST, on any QUIC below h3.
+pub async fn answer<C: quic::Connection<Bytes>>(request: RequestResolver<C, Bytes>, page: Bytes) -> Result<(), Fault> {
+    let (request, mut stream) = request.resolve_request().await?;
+    if request.method() == Method::POST {
+        stream.send_response(Response::new(())).await?;
+        while let Some(mut chunk) = stream.recv_data().await? {
+            stream.send_data(chunk.copy_to_bytes(chunk.remaining())).await?;
+        }
+    } else {
+        stream.send_response(Response::builder().header(CONTENT_LENGTH, page.len()).body(())?).await?;
+        stream.send_data(page).await?;
+    }
+    stream.finish().await?;
+    Ok(())
 }
 
 /// quinn as a server of HTTP/3.

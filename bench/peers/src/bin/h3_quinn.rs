@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
-use h3::server::{Connection, RequestResolver};
-use http::{Method, Response, header::CONTENT_LENGTH};
+use bytes::Bytes;
+use h3::server::Connection;
 use peers::{
     Start,
     web::{self, Fault},
@@ -29,22 +28,7 @@ async fn serve(incoming: Incoming, page: Bytes) -> Result<(), Fault> {
     let connection = h3_quinn::Connection::new(incoming.await?);
     let mut connection: Connection<_, Bytes> = h3::server::builder().send_grease(false).build(connection).await?;
     while let Some(request) = connection.accept().await? {
-        tokio::spawn(answer(request, page.clone()));
+        tokio::spawn(web::answer(request, page.clone()));
     }
-    Ok(())
-}
-
-async fn answer(request: RequestResolver<h3_quinn::Connection, Bytes>, page: Bytes) -> Result<(), Fault> {
-    let (request, mut stream) = request.resolve_request().await?;
-    if request.method() == Method::POST {
-        stream.send_response(Response::new(())).await?;
-        while let Some(mut chunk) = stream.recv_data().await? {
-            stream.send_data(chunk.copy_to_bytes(chunk.remaining())).await?;
-        }
-    } else {
-        stream.send_response(Response::builder().header(CONTENT_LENGTH, page.len()).body(())?).await?;
-        stream.send_data(page).await?;
-    }
-    stream.finish().await?;
     Ok(())
 }
