@@ -1,6 +1,6 @@
 //! The app: what it checks before topics do the work.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use handler::{App, Close, Code, Cx, Message, Outcome, Peer, PeerInfo, Pressure, Push, ShardId, Ticket, Timer};
@@ -18,7 +18,7 @@ use crate::{
     post::{Post, Query},
     presence::{self, Ask, Presence},
     push::{self, PUSH_OP, Pushes},
-    rate::{RATE_USERS_MAX, RateTable},
+    rate::{self, Ledger, RATE_USERS_MAX, RateTable},
     request::{Request, Search},
     shared::{Settings, Shared},
 };
@@ -32,7 +32,7 @@ pub struct Chat {
     shared: Arc<Shared>,
     seed: u64,
     /// Made with the first publication, which brings the time.
-    rates: Option<RateTable>,
+    rates: Option<Ledger>,
     pushes: Pushes,
     presence: Presence,
 }
@@ -171,11 +171,23 @@ impl Chat {
             return true;
         }
         let Some((user, _)) = self.topics.who(peer) else { return false };
-        let new = || RateTable::new(cx.now, self.settings.rates, RATE_USERS_MAX, self.seed);
-        let Err(retry_ms) = self.rates.get_or_insert_with(new).take(cx.now, &user) else { return true };
+        let Err(retry_ms) = self.ledger(cx.now).take(cx, &user) else { return true };
         let (code, message) = (Code::ResourceExhausted, "you do too much at once".to_owned());
         cx.send(peer, Push::Err { id: Some(id), code, message, retry_ms: Some(retry_ms) });
         false
+    }
+
+    fn ledger(&mut self, now: Instant) -> &mut Ledger {
+        let new = || Ledger::new(RateTable::new(now, self.settings.rates, RATE_USERS_MAX, self.seed));
+        self.rates.get_or_insert_with(new)
+    }
+
+    /// The other shards hear what users did here, and the users' homes what they did on all.
+    fn tell_rates(&mut self, cx: &mut Cx<'_, Mail>) {
+        let Some(ledger) = &mut self.rates else { return };
+        for (to, letter) in ledger.on_timer(cx) {
+            home::mail(cx, &self.topics, to, Post::Rates(letter));
+        }
     }
 
     /// Publishes, unless the user has published too much.
@@ -250,6 +262,7 @@ impl Chat {
                     answer(cx, (peer, id), Ok(body));
                 }
             }
+            Post::Rates(letter) => self.ledger(cx.now).on_letter(cx, from, letter),
             Post::Presence(letter) => presence.on_letter(cx, topics, from, letter),
             Post::Marked { user, topic, delivered, read } => {
                 Home::on_marked(cx, topics, &user, (&topic, delivered, read));
@@ -323,6 +336,9 @@ impl App for Chat {
     fn on_timer(&mut self, cx: &mut Cx<'_, Mail>, timer: Timer) {
         if timer == RETRY {
             self.home.retry(cx, &mut self.topics);
+        }
+        if timer == rate::TIMER {
+            self.tell_rates(cx);
         }
         if timer == presence::TIMER {
             self.presence.on_timer(cx, &mut self.topics);

@@ -10,7 +10,7 @@ use crate::{
     conversation::{self, Conversation},
     directory::{self, Cursor, Last},
     facts::Refusal,
-    presence,
+    presence, rate,
 };
 
 /// A letter between shards.
@@ -85,6 +85,8 @@ pub(crate) enum Post {
     },
     /// Who is there.
     Presence(presence::Letter),
+    /// How much users do on all shards together.
+    Rates(rate::Letter),
     /// To a user's home: how far the user has come in a conversation.
     Marked {
         user: String,

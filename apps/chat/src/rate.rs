@@ -1,5 +1,7 @@
 //! How often a user may ask: several rates at once, all of which must allow it.
 
+mod ledger;
+
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -7,6 +9,9 @@ use std::{
 };
 
 use ahash::RandomState;
+use handler::ShardId;
+
+pub(crate) use self::ledger::{Ledger, Letter, TIMER};
 
 /// The rates of a user.
 pub const RATES: usize = 3;
@@ -44,13 +49,22 @@ impl Rates {
     }
 }
 
+impl Rates {
+    /// Fills buckets by so many, from some time on.
+    fn fill(&self, empty_at: &mut [u64; RATES], from: u64, count: u32) {
+        for (rate, empty_at) in self.0.iter().zip(empty_at) {
+            *empty_at = from.max(*empty_at).saturating_add(rate.interval().saturating_mul(count.into()));
+        }
+    }
+}
+
 impl Default for Rates {
     fn default() -> Self {
         Self::new(10, 100, 1_000)
     }
 }
 
-/// The users of one shard and what they have used up.
+/// The users of one shard and what they have used up, there and, as far as it was told, elsewhere.
 #[derive(Debug)]
 pub struct RateTable {
     rates: Rates,
@@ -66,6 +80,25 @@ pub struct RateTable {
 struct User {
     name: Arc<str>,
     empty_at: [u64; RATES],
+    /// It took something of this very table.
+    is_here: bool,
+    /// Where else it did.
+    elsewhere: Vec<ShardId>,
+}
+
+/// What a user took somewhere since some time.
+#[derive(Debug)]
+pub(crate) struct Spent {
+    user: Arc<str>,
+    count: u32,
+    first: Instant,
+}
+
+/// When each bucket of a user is empty again.
+#[derive(Debug)]
+pub(crate) struct Level {
+    user: Arc<str>,
+    empty_at: [Instant; RATES],
 }
 
 impl Rate {
@@ -94,21 +127,52 @@ impl RateTable {
     /// # Errors
     /// In how many milliseconds all of them have one.
     pub fn take(&mut self, now: Instant, user: &str) -> Result<(), u32> {
-        let now = nanos(now.saturating_duration_since(self.start));
-        let place = match self.places.get(user) {
-            Some(place) => *place,
-            None => self.enter(now, user),
-        };
-        let Some(User { empty_at, .. }) = self.users.get_mut(place) else { return Ok(()) };
+        self.take_here(now, user).map(drop)
+    }
+
+    /// The same; and whether the user took something elsewhere too.
+    fn take_here(&mut self, now: Instant, user: &str) -> Result<bool, u32> {
+        let (rates, now) = (self.rates, self.nanos(now));
+        let Some(User { empty_at, is_here, elsewhere, .. }) = self.user(now, user) else { return Ok(false) };
         let late = |(rate, empty_at): (&Rate, &u64)| empty_at.saturating_sub(now).saturating_sub(rate.level_max());
-        let wait = self.rates.0.iter().zip(&*empty_at).map(late).max().unwrap_or(0);
+        let wait = rates.0.iter().zip(&*empty_at).map(late).max().unwrap_or(0);
         if wait > 0 {
             return Err(u32::try_from(wait.div_ceil(1_000_000)).unwrap_or(u32::MAX));
         }
-        for (rate, empty_at) in self.rates.0.iter().zip(empty_at) {
-            *empty_at = now.max(*empty_at).saturating_add(rate.interval());
+        rates.fill(empty_at, now, 1);
+        *is_here = true;
+        Ok(!elsewhere.is_empty())
+    }
+
+    /// Counts what a user took elsewhere, though it be too much; whether several tables are in it now.
+    fn charge(&mut self, now: Instant, from: ShardId, spent: &Spent) -> bool {
+        let (rates, now, first) = (self.rates, self.nanos(now), self.nanos(spent.first));
+        let Some(User { empty_at, is_here, elsewhere, .. }) = self.user(now, &spent.user) else { return false };
+        rates.fill(empty_at, first, spent.count);
+        if !elsewhere.contains(&from) {
+            elsewhere.push(from);
         }
-        Ok(())
+        *is_here || elsewhere.len() > 1
+    }
+
+    /// What a user has taken of all tables, and where.
+    fn level(&self, user: &Arc<str>) -> Option<(impl Fn() -> Level, &[ShardId])> {
+        let User { empty_at, elsewhere, .. } = self.users.get(*self.places.get(user)?)?;
+        let level = || {
+            let empty_at = empty_at.map(|nanos| self.start + Duration::from_nanos(nanos));
+            Level { user: Arc::clone(user), empty_at }
+        };
+        Some((level, elsewhere))
+    }
+
+    /// Learns what a user has taken of all tables.
+    fn raise(&mut self, now: Instant, level: &Level) {
+        let now = self.nanos(now);
+        let told = level.empty_at.map(|at| self.nanos(at));
+        let Some(user) = self.user(now, &level.user) else { return };
+        for (empty_at, told) in user.empty_at.iter_mut().zip(told) {
+            *empty_at = told.max(*empty_at);
+        }
     }
 
     /// Users that are remembered.
@@ -123,12 +187,24 @@ impl RateTable {
         self.users.is_empty()
     }
 
+    fn nanos(&self, time: Instant) -> u64 {
+        nanos(time.saturating_duration_since(self.start))
+    }
+
+    fn user(&mut self, now: u64, user: &str) -> Option<&mut User> {
+        let place = match self.places.get(user) {
+            Some(place) => *place,
+            None => self.enter(now, user),
+        };
+        self.users.get_mut(place)
+    }
+
     /// A user who is new here, in a place of its own.
     fn enter(&mut self, now: u64, user: &str) -> usize {
         self.sweep(now);
         let name: Arc<str> = user.into();
         let place = self.users.len();
-        self.users.push(User { name: name.clone(), empty_at: [0; RATES] });
+        self.users.push(User { name: name.clone(), empty_at: [0; RATES], is_here: false, elsewhere: Vec::new() });
         self.places.insert(name, place);
         place
     }

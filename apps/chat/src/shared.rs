@@ -16,7 +16,7 @@ use crate::{
 pub struct Settings {
     /// The longest text in characters.
     pub text_chars_max: usize,
-    /// How often a user may publish, all its sessions on one shard together.
+    /// How often a user may publish, all its sessions together.
     pub rates: Rates,
     /// Until when messages are changed.
     pub amend: AmendLimits,

@@ -12,6 +12,7 @@ mod leave;
 mod many;
 mod presence;
 mod push;
+mod rate;
 mod room;
 mod shard;
 mod talk;

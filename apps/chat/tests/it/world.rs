@@ -225,6 +225,14 @@ impl World {
         self.clients.len() - 1
     }
 
+    pub(crate) fn shard_of(&self, client: usize) -> usize {
+        self.clients[client].shard
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
     /// A session ends.
     pub(crate) fn leave(&mut self, client: usize) {
         let Client { shard, peer, .. } = self.clients[client];

@@ -238,7 +238,7 @@ schema! {
         /// A file of words that are not wanted in messages: one per line, after it perhaps a tab and "mask", which is the
         /// default, "flag" or "reject". Read again on SIGHUP.
         words: Option<PathBuf> = None;
-        /// Messages that one user may publish in a second, with all its sessions on one shard together; 0: as many as
+        /// Messages that one user may publish in a second, with all its sessions together; 0: as many as
         /// its sessions may send, see limits.messages_per_sec and limits.messages_burst.
         rate_sec: u32 = 0, 0 => 1_000_000;
         /// Messages that one user may publish in a minute; 0: no limit. 100 are more than anybody types.
