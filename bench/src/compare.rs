@@ -238,10 +238,18 @@ impl Drop for Server {
     }
 }
 
-/// A command that stays on one core. `taskset` becomes the command itself, so the process id is the server's.
+/// A command that stays on one core, and ends when this process does, by whatever. `setpriv` and `taskset` become the
+/// command itself, so the process id is the server's.
 pub(crate) fn pinned(cpu: usize, program: &std::path::Path) -> Command {
-    let mut command = Command::new("taskset");
+    let mut command = mortal("taskset");
     command.arg("-c").arg(cpu.to_string()).arg(program).stdin(Stdio::null());
+    command
+}
+
+/// A command that does not outlive the thread that starts it, though nobody be left to end it.
+pub(crate) fn mortal(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).arg(program);
     command
 }
 
@@ -362,6 +370,24 @@ mod tests {
     fn sample(cpu_us: f64, void: bool) -> Sample {
         let void = if void { vec!["late".to_owned()] } else { vec![] };
         Sample { cpu_us, per_s: 1.0, p50_us: None, p99_us: None, switches: 0.0, lost: 0, void }
+    }
+
+    #[test]
+    fn a_server_ends_with_whoever_started_it() {
+        use std::os::unix::process::ExitStatusExt;
+
+        let start = || {
+            let child = pinned(0, "sleep".as_ref()).arg("60").spawn().expect("it starts");
+            let has_begun =
+                || std::fs::read(format!("/proc/{}/cmdline", child.id())).is_ok_and(|is| is.starts_with(b"sleep"));
+            let patience = std::time::Instant::now() + START_PATIENCE;
+            while !has_begun() && std::time::Instant::now() < patience {
+                thread::yield_now();
+            }
+            child
+        };
+        let mut orphan = thread::spawn(start).join().expect("it was started");
+        assert_eq!(orphan.wait().expect("it ends").signal(), Some(9));
     }
 
     #[test]

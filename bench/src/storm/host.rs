@@ -5,13 +5,14 @@ use std::{
     io::{self, BufRead, BufReader, BufWriter, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
     time::{Duration, Instant},
 };
 
 use super::plan::{SECRET, Stop, user};
+use crate::compare::mortal;
 
 /// How long a server may take until it is ready, and until it is gone.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -57,7 +58,7 @@ impl Host {
     /// Starts it, on the port of before if it had one, and waits until it is ready.
     pub(crate) fn start(&self, addr: Option<SocketAddr>) -> io::Result<Running> {
         let mut words = self.command.split_whitespace();
-        let mut command = Command::new(words.next().unwrap_or_default());
+        let mut command = mortal(words.next().unwrap_or_default());
         let addr = addr.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
         command.args(words).arg("--data").arg(&self.folder).args(["--plain", &addr.to_string()]);
         command.env("RINGSHARD_AUTH_SECRET", SECRET).stdin(Stdio::null()).stdout(Stdio::piped());
