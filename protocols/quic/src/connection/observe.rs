@@ -112,6 +112,8 @@ impl Connection {
 
     /// quiche calls a stream readable for bytes, for its end and for a reset alike.
     fn observe_readable(&mut self, id: StreamId, tell: &mut impl FnMut(Event)) {
+        // One of ours may have been written without being opened first.
+        self.reading.entry(id.0).or_default();
         if self.quiche.stream_readable_len(id.0, 1) > 0 {
             return tell(Event::Readable(id));
         }
