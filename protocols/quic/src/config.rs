@@ -139,6 +139,11 @@ impl Transport {
         }
         Ok(())
     }
+
+    /// How many streams in one direction are stopped before their end, at most: quiche never forgets one.
+    pub(crate) fn stops_max(&self) -> u64 {
+        self.streams_unidirectional_max / 2
+    }
 }
 
 /// Bytes of a window, at most: far from where sums and the wire's numbers end.

@@ -258,7 +258,8 @@ impl Endpoint {
             quiche.set_session(session).map_err(|_| ConnectError::Tls)?;
         }
         let until = now + self.config.transport.handshake_timeout;
-        let mut connection = Connection::new(quiche, Side::Client, None, (meta.local, meta.remote), until);
+        let way = (meta.local, meta.remote);
+        let mut connection = Connection::new(quiche, Side::Client, None, way, until, client.stops_max);
         self.prepare(&mut connection);
         let handle = self.table.insert(Box::new(connection));
         self.table.listen(id, handle);

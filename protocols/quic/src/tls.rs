@@ -66,6 +66,7 @@ pub enum Trust {
 /// How clients connect; one for many connections.
 pub struct Client {
     pub(crate) config: quiche::Config,
+    pub(crate) stops_max: u64,
 }
 
 impl std::fmt::Debug for Client {
@@ -93,7 +94,7 @@ impl Client {
         let mut config = config(context, alpn, transport)?;
         config.verify_peer(matches!(trust, Trust::Roots(_)));
         config.enable_early_data();
-        Ok(Self { config })
+        Ok(Self { config, stops_max: transport.stops_max() })
     }
 
     /// Offers these key exchanges only, as BoringSSL names them (`X25519`); the default makes a ClientHello that needs two

@@ -7,7 +7,7 @@ use crate::{
     stream::{Direction, StreamId},
 };
 
-use super::{Connection, ENDED_MAX};
+use super::{Connection, ENDED_MAX, Reading};
 
 impl Connection {
     /// Tells what is new.
@@ -103,7 +103,7 @@ impl Connection {
             *opened = id.index() + 1;
         }
         tell(Event::Opened(id));
-        self.reading.insert(id.0, false);
+        self.reading.insert(id.0, Reading::default());
         if !id.is_uni() {
             self.writing.insert(id.0, false);
             self.observe_stop(id.0, tell);
@@ -113,7 +113,10 @@ impl Connection {
     /// quiche calls a stream readable for bytes, for its end and for a reset alike.
     fn observe_readable(&mut self, id: StreamId, tell: &mut impl FnMut(Event)) {
         // One of ours may have been written without being opened first.
-        self.reading.entry(id.0).or_default();
+        if self.reading.entry(id.0).or_default().is_stopped {
+            self.discard(id);
+            return;
+        }
         if self.quiche.stream_readable_len(id.0, 1) > 0 {
             return tell(Event::Readable(id));
         }
@@ -139,14 +142,27 @@ impl Connection {
         }
         let (quiche, has_resets) = (&self.quiche, std::mem::take(&mut self.has_resets));
         let has_ended = |id: u64| quiche.stream_finished(id) && !quiche.stream_readable(id);
-        let may_have = self.reading.iter().filter(|(_, was_read)| **was_read || has_resets);
-        let ended: SmallVec<[u64; 2]> = may_have.map(|(id, _)| *id).filter(|id| has_ended(*id)).collect();
-        for id in ended {
+        let may_have = self.reading.iter().filter(|(_, reading)| reading.was_read || reading.is_stopped || has_resets);
+        let ended: SmallVec<[(u64, Reading); 2]> =
+            may_have.map(|(id, reading)| (*id, *reading)).filter(|(id, _)| has_ended(*id)).collect();
+        for (id, reading) in ended {
             self.reading.remove(&id);
+            self.let_go(id, reading);
             match has_resets {
+                _ if reading.is_stopped => {}
                 true => tell(Event::Reset { id: StreamId(id), code: CODE_FORGOTTEN }),
                 false => self.tell_end(id, tell),
             }
+        }
+    }
+
+    /// quiche 0.30 forgets a stream that is over when it is read, or when something that was sent on it is acknowledged,
+    /// and does not give the peer another one before (cloudflare/quiche issue 1968). There was nothing to be read; when all
+    /// is acknowledged, an end that is said again is. Not behind a reset: one that was lost would pass for a good end.
+    fn let_go(&mut self, id: u64, reading: Reading) {
+        if !StreamId(id).is_uni() && !reading.is_given_up && !self.writing.contains_key(&id) {
+            // It may be forgotten already.
+            let _ = self.quiche.stream_send(id, &[], true);
         }
     }
 

@@ -109,7 +109,8 @@ impl Endpoint {
         };
         let Ok(quiche) = quiche else { return self.dropped(Drop::Refused) };
         let until = now + self.config.transport.handshake_timeout;
-        let mut connection = Connection::new(quiche, Side::Server, Some(first.to), (meta.local, meta.remote), until);
+        let (way, stops_max) = ((meta.local, meta.remote), self.config.transport.stops_max());
+        let mut connection = Connection::new(quiche, Side::Server, Some(first.to), way, until, stops_max);
         self.prepare(&mut connection);
         // What does not even open with keys that anybody can make leaves nothing behind.
         let outcome = connection.handle((meta.local, meta.remote), datagram);

@@ -7,6 +7,7 @@ mod beginning;
 mod check;
 mod clock;
 mod corpus;
+mod credit;
 mod hostile;
 mod mischief;
 mod moving;
