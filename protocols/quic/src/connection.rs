@@ -266,6 +266,11 @@ impl Connection {
         matches!(self.quiche.stream_capacity(id.0), Err(quiche::Error::InvalidStreamState(_)))
     }
 
+    /// Whether the end is all that is left to read of a stream, and quiche has given it away.
+    pub(crate) fn is_at_end(&self, id: StreamId) -> bool {
+        self.ended.contains(&id.0)
+    }
+
     /// Whether nothing more can be said to the peer.
     pub(crate) fn is_closing(&self) -> bool {
         self.told.closed || self.closing.is_some() || self.is_over()
@@ -300,7 +305,7 @@ impl Connection {
     pub fn read_shared(&mut self, id: StreamId, len_max: usize) -> Result<(Bytes, bool), StreamError> {
         // An end without bytes is given only to who has room.
         let len = self.quiche.stream_readable_len(id.0, len_max).max(1);
-        if self.ended.contains(&id.0) {
+        if self.is_at_end(id) {
             return self.read(id, &mut []).map(|(_, end)| (Bytes::new(), end));
         }
         let mut into = BytesMut::with_capacity(len).limit(len);
@@ -439,7 +444,7 @@ impl Connection {
     /// Whether a stream is read to its end, or unknown.
     #[must_use]
     pub fn is_finished(&self, id: StreamId) -> bool {
-        self.quiche.stream_finished(id.0) && !self.ended.contains(&id.0)
+        self.quiche.stream_finished(id.0) && !self.is_at_end(id)
     }
 
     /// How urgent a stream is (0 first, 127 as a rule), and whether it shares with others of the same urgency.

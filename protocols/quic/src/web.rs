@@ -167,8 +167,9 @@ impl Web {
     /// Reads as much as there is and HTTP/3 has room for.
     fn read(&mut self, now: Instant, quic: &mut Connection, id: StreamId) {
         loop {
-            // Without room HTTP/3 says when to read again.
-            let room = self.http.room(id).min(READ_MAX);
+            // Without room HTTP/3 says when to read again. An end alone needs none: the peer may open another stream for
+            // it, and another.
+            let room = if quic.is_at_end(id) { 1 } else { self.http.room(id).min(READ_MAX) };
             if room == 0 {
                 return;
             }

@@ -223,6 +223,36 @@ fn an_app_that_does_not_read_holds_the_peer_back() {
     assert!(got == whole);
 }
 
+/// Nothing of a stream that only ends waits for room, as it gives the peer room for the next one.
+#[test]
+fn streams_that_only_end_leave_nothing_at_a_server_that_is_full() {
+    let mut net = Net::new(1, plain(), &Transport::default());
+    let in_bytes_max = h3::Limits::default().connection_in_bytes_max as usize;
+    let ids: Vec<_> = (0..20).map(|_| net.client().request(&post(), None, false).unwrap()).collect();
+    net.run_until(|net| {
+        for id in &ids {
+            if net.client().send_room(*id) > 0 {
+                net.client().send(*id, body(10_000, 7), false).unwrap();
+            }
+        }
+        net.server().in_bytes() == in_bytes_max
+    });
+    let held = format!("{:?}", net.server).len();
+    let mut next = 8;
+    net.run_until(|net| {
+        let client = net.world.client_at(net.client.0);
+        while next < 3_000 && client.write(StreamId(next << 2 | 2), b"", true).is_ok() {
+            next += 1;
+        }
+        next == 3_000
+    });
+    net.world.run_for(Duration::from_secs(1));
+    net.turn();
+    assert_eq!(net.server().in_bytes(), in_bytes_max);
+    let more = format!("{:?}", net.server).len() - held;
+    assert!(more < 1_000, "{more} bytes to tell of what is held");
+}
+
 #[test]
 fn a_session_carries_streams_and_datagrams() {
     let mut net = Net::new(3, plain(), &Transport::default());
