@@ -12,6 +12,9 @@ use super::{Connection, ENDED_MAX, Reading};
 impl Connection {
     /// Tells what is new.
     pub(crate) fn observe(&mut self, mut tell: impl FnMut(Event)) {
+        if self.told.closed {
+            return;
+        }
         if !self.told.early && self.quiche.is_in_early_data() {
             self.told.early = true;
             tell(Event::Early);
@@ -30,9 +33,7 @@ impl Connection {
             self.told.datagram = true;
             tell(Event::Datagram);
         }
-        if !self.told.closed
-            && (self.abandoned || self.paths.lost || self.quiche.is_draining() || self.quiche.is_closed())
-        {
+        if self.abandoned || self.paths.lost || self.quiche.is_draining() || self.quiche.is_closed() {
             self.told.closed = true;
             self.handshake_until = None;
             self.release_at = None;
@@ -135,7 +136,8 @@ impl Connection {
     }
 
     /// An end that comes with bytes that were read before, as in a packet sent again, quiche takes and does not tell. Nor
-    /// does it tell of a reset when the end of the stream was known, and it drops what was not read: that is no end.
+    /// does it tell of a reset when the end of the stream was known, and it drops what was not read: that is no end. Both look
+    /// the same, so such an end passes for a reset when any stream was reset in the same train: better than the reverse.
     fn observe_ends(&mut self, tell: &mut impl FnMut(Event)) {
         if !std::mem::take(&mut self.heard) {
             return;

@@ -277,3 +277,20 @@ fn a_reset_behind_the_end_is_told_of_a_stream_that_was_only_written() {
     let is_reset = |event: &(_, Event)| matches!(event.1, Event::Reset { .. });
     assert!(has_ended || world.client_events.iter().any(is_reset), "{:?}", world.client_events);
 }
+
+/// What is read of a connection that is over makes no news.
+#[test]
+fn nothing_is_told_behind_the_close() {
+    let mut world = World::new(1, 1, plain());
+    let (client, server) = world.connected();
+    let id = world.client_at(client).open(Direction::Bidirectional).unwrap();
+    world.client_at(client).write(id, &[7; 5_000], false).unwrap();
+    world.run_for(Duration::from_millis(100));
+    world.client_at(client).close(3, b"");
+    world.run_for(Duration::from_millis(30));
+    let is_close = |event: Option<&(usize, _, Event)>| matches!(event, Some((_, _, Event::Closed(_))));
+    assert!(is_close(world.server_events.last()));
+    assert_eq!(world.server_at(server).read(id, &mut [0; 10]), Ok((10, false)));
+    world.run_for(Duration::from_millis(500));
+    assert!(is_close(world.server_events.last()), "{:?}", world.server_events);
+}
