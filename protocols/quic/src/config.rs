@@ -140,9 +140,9 @@ impl Transport {
         Ok(())
     }
 
-    /// How many streams in one direction are stopped before their end, at most: quiche never forgets one.
-    pub(crate) fn stops_max(&self) -> u64 {
-        self.streams_unidirectional_max / 2
+    /// How many streams the peer may have open, by direction.
+    pub(crate) fn streams_max(&self) -> [u64; 2] {
+        [self.streams_bidirectional_max, self.streams_unidirectional_max]
     }
 }
 

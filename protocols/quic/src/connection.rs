@@ -11,7 +11,6 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use quiche::Shutdown;
-use smallvec::SmallVec;
 
 use self::paths::Paths;
 use crate::{
@@ -26,8 +25,9 @@ use crate::{
 /// quiche's connection, with buffers that are shared.
 pub(crate) type Quiche = quiche::Connection<Shared>;
 
-/// Streams whose end was told and not read, at most; beyond that the application does not look anyway.
-const ENDED_MAX: usize = 1024;
+/// Streams whose end was told and not read, at most, if the peer may not have more open; beyond that the application does not
+/// look anyway.
+const ENDED_MIN: u64 = 1024;
 
 /// A connection.
 pub struct Connection {
@@ -43,8 +43,8 @@ pub struct Connection {
     release_at: Option<Instant>,
     /// How many streams the peer has opened, by direction.
     opened: [u64; 2],
-    /// Streams of the peer before these of which nothing has come yet.
-    passed: BTreeSet<u64>,
+    /// Which before these are still to come, by direction: rows, by their first, and what is behind their last.
+    passed: [BTreeMap<u64, u64>; 2],
     /// How many streams we have opened, by direction.
     opening: [u64; 2],
     /// Whether we wanted to open more than the peer allowed, by direction.
@@ -56,7 +56,8 @@ pub struct Connection {
     /// Whether a datagram came since those were last looked through.
     heard: bool,
     /// Streams whose end has come without further bytes, and is not read yet.
-    ended: SmallVec<[u64; 2]>,
+    ended: BTreeSet<u64>,
+    ended_max: usize,
     /// How many streams in one direction may still be stopped before their end.
     stops_left: u64,
     received: usize,
@@ -123,7 +124,7 @@ impl Connection {
         first: Option<Id>,
         (local, remote): (SocketAddr, SocketAddr),
         handshake_until: Instant,
-        stops_left: u64,
+        streams_max: [u64; 2],
     ) -> Self {
         Self {
             quiche,
@@ -134,14 +135,15 @@ impl Connection {
             handshake_until: Some(handshake_until),
             release_at: None,
             opened: [0; 2],
-            passed: BTreeSet::new(),
+            passed: [BTreeMap::new(), BTreeMap::new()],
             opening: [0; 2],
             starved: [false; 2],
             writing: BTreeMap::new(),
             reading: BTreeMap::new(),
             heard: false,
-            ended: SmallVec::new(),
-            stops_left,
+            ended: BTreeSet::new(),
+            ended_max: ENDED_MIN.max(streams_max.iter().sum()) as usize,
+            stops_left: streams_max[Direction::Unidirectional as usize] / 2,
             received: 0,
             stopped: 0,
             has_stops: false,
@@ -281,8 +283,7 @@ impl Connection {
     /// # Errors
     /// See [`StreamError`].
     pub fn read(&mut self, id: StreamId, into: &mut [u8]) -> Result<(usize, bool), StreamError> {
-        if let Some(at) = self.ended.iter().position(|ended| *ended == id.0) {
-            self.ended.swap_remove(at);
+        if self.ended.remove(&id.0) {
             return Ok((0, true));
         }
         let outcome = self.quiche.stream_recv(id.0, into);
@@ -386,7 +387,7 @@ impl Connection {
     /// further ones is dropped.
     pub fn stop(&mut self, id: StreamId, code: u64) {
         self.open_unsent(id);
-        self.ended.retain(|ended| *ended != id.0);
+        self.ended.remove(&id.0);
         if id.is_uni() && id.side() == self.side {
             return;
         }

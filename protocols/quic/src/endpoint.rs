@@ -259,7 +259,7 @@ impl Endpoint {
         }
         let until = now + self.config.transport.handshake_timeout;
         let way = (meta.local, meta.remote);
-        let mut connection = Connection::new(quiche, Side::Client, None, way, until, client.stops_max);
+        let mut connection = Connection::new(quiche, Side::Client, None, way, until, client.streams_max);
         self.prepare(&mut connection);
         let handle = self.table.insert(Box::new(connection));
         self.table.listen(id, handle);

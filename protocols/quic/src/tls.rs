@@ -66,7 +66,8 @@ pub enum Trust {
 /// How clients connect; one for many connections.
 pub struct Client {
     pub(crate) config: quiche::Config,
-    pub(crate) stops_max: u64,
+    /// How many streams the server may have open, by direction.
+    pub(crate) streams_max: [u64; 2],
 }
 
 impl std::fmt::Debug for Client {
@@ -94,7 +95,7 @@ impl Client {
         let mut config = config(context, alpn, transport)?;
         config.verify_peer(matches!(trust, Trust::Roots(_)));
         config.enable_early_data();
-        Ok(Self { config, stops_max: transport.stops_max() })
+        Ok(Self { config, streams_max: transport.streams_max() })
     }
 
     /// Offers these key exchanges only, as BoringSSL names them (`X25519`); the default makes a ClientHello that needs two

@@ -7,7 +7,7 @@ use crate::{
     stream::{Direction, StreamId},
 };
 
-use super::{Connection, ENDED_MAX, Reading};
+use super::{Connection, Reading};
 
 impl Connection {
     /// Tells what is new.
@@ -92,16 +92,18 @@ impl Connection {
         if id.side() == self.side {
             return;
         }
-        let opened = &mut self.opened[id.direction() as usize];
-        if id.index() < *opened {
-            if !self.passed.remove(&id.0) {
-                return;
+        let kind = id.direction() as usize;
+        let (index, opened, passed) = (id.index(), &mut self.opened[kind], &mut self.passed[kind]);
+        if index >= *opened {
+            if index > *opened {
+                passed.insert(*opened, index);
             }
+            *opened = index + 1;
         } else {
-            // At most as many as the peer may have open.
-            let passed = (*opened..id.index()).map(|index| StreamId::new(id.side(), id.direction(), index).0);
-            self.passed.extend(passed);
-            *opened = id.index() + 1;
+            let row = passed.range(..=index).next_back().map(|(first, behind)| (*first, *behind));
+            let Some((first, behind)) = row.filter(|(_, behind)| index < *behind) else { return };
+            passed.remove(&first);
+            passed.extend([(first, index), (index + 1, behind)].into_iter().filter(|(first, behind)| first < behind));
         }
         tell(Event::Opened(id));
         self.reading.insert(id.0, Reading::default());
@@ -169,10 +171,10 @@ impl Connection {
     }
 
     fn tell_end(&mut self, id: u64, tell: &mut impl FnMut(Event)) {
-        if self.ended.len() >= ENDED_MAX {
-            self.ended.remove(0);
+        if self.ended.len() >= self.ended_max {
+            self.ended.pop_first();
         }
-        self.ended.push(id);
+        self.ended.insert(id);
         tell(Event::Readable(StreamId(id)));
     }
 }

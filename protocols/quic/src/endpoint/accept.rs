@@ -109,8 +109,8 @@ impl Endpoint {
         };
         let Ok(quiche) = quiche else { return self.dropped(Drop::Refused) };
         let until = now + self.config.transport.handshake_timeout;
-        let (way, stops_max) = ((meta.local, meta.remote), self.config.transport.stops_max());
-        let mut connection = Connection::new(quiche, Side::Server, Some(first.to), way, until, stops_max);
+        let (way, streams_max) = ((meta.local, meta.remote), self.config.transport.streams_max());
+        let mut connection = Connection::new(quiche, Side::Server, Some(first.to), way, until, streams_max);
         self.prepare(&mut connection);
         // What does not even open with keys that anybody can make leaves nothing behind.
         let outcome = connection.handle((meta.local, meta.remote), datagram);

@@ -294,3 +294,36 @@ fn nothing_is_told_behind_the_close() {
     world.run_for(Duration::from_millis(500));
     assert!(is_close(world.server_events.last()), "{:?}", world.server_events);
 }
+
+#[test]
+fn as_many_ends_are_kept_as_streams_may_be_open() {
+    let transport = Transport { streams_unidirectional_max: 3_000, ..Transport::default() };
+    let mut world = World::with(1, 1, plain(), &transport, |_| {});
+    let (client, server) = world.connected();
+    for _ in 0..3_000 {
+        let id = world.client_at(client).open(Direction::Unidirectional).unwrap();
+        world.client_at(client).write(id, b"", true).unwrap();
+    }
+    world.run_for(Duration::from_secs(3));
+    let ends: Vec<_> = (0..3_000).map(|index| StreamId(index << 2 | 2)).collect();
+    assert!(ends.iter().all(|id| world.server_at(server).read(*id, &mut [0; 10]) == Ok((0, true))));
+}
+
+/// A peer may pass over as many streams as it may have open: each is told when it comes, and costs nothing before.
+#[test]
+fn streams_are_told_once_in_whatever_order_they_come() {
+    let many = 1 << 24;
+    let transport = Transport { streams_unidirectional_max: many, ..Transport::default() };
+    let mut world = World::with(1, 1, plain(), &transport, |_| {});
+    let (client, _) = world.connected();
+    let indices = [1, 5, 0, 3, many - 1, 4, 2, 7, 6, 9, many - 2, 8, 10];
+    for index in indices.into_iter().chain([5, many - 1]) {
+        world.client_at(client).write(StreamId(index << 2 | 2), b"x", false).unwrap();
+        world.run_for(Duration::from_millis(100));
+    }
+    let opened = world.server_events.iter().filter_map(|(_, _, event)| match event {
+        Event::Opened(id) => Some(id.index()),
+        _ => None,
+    });
+    assert_eq!(opened.collect::<Vec<_>>(), indices);
+}
