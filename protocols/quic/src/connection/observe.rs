@@ -56,7 +56,9 @@ impl Connection {
         }
         self.observe_ends(tell);
         while let Some(id) = self.quiche.stream_writable_next() {
-            self.observe_opening(StreamId(id), tell);
+            if self.observe_opening(StreamId(id), tell) {
+                self.observe_unread(id, tell);
+            }
             self.observe_stop(id, tell);
             if let Some(is_short) = self.writing.get_mut(&id)
                 && std::mem::take(is_short)
@@ -87,10 +89,10 @@ impl Connection {
     }
 
     /// A stream of the peer opens all before it (RFC 9000, section 3.2), but quiche takes nothing for one of which nothing
-    /// has come: each is told when it comes.
-    fn observe_opening(&mut self, id: StreamId, tell: &mut impl FnMut(Event)) {
+    /// has come: each is told when it comes. Whether it is told now.
+    fn observe_opening(&mut self, id: StreamId, tell: &mut impl FnMut(Event)) -> bool {
         if id.side() == self.side {
-            return;
+            return false;
         }
         let kind = id.direction() as usize;
         let (index, opened, passed) = (id.index(), &mut self.opened[kind], &mut self.passed[kind]);
@@ -101,7 +103,7 @@ impl Connection {
             *opened = index + 1;
         } else {
             let row = passed.range(..=index).next_back().map(|(first, behind)| (*first, *behind));
-            let Some((first, behind)) = row.filter(|(_, behind)| index < *behind) else { return };
+            let Some((first, behind)) = row.filter(|(_, behind)| index < *behind) else { return false };
             passed.remove(&first);
             passed.extend([(first, index), (index + 1, behind)].into_iter().filter(|(first, behind)| first < behind));
         }
@@ -110,6 +112,14 @@ impl Connection {
         if !id.is_uni() {
             self.writing.insert(id.0, false);
             self.observe_stop(id.0, tell);
+        }
+        true
+    }
+
+    /// Of a stream that comes without anything to be read there is no end: it was reset behind one.
+    fn observe_unread(&mut self, id: u64, tell: &mut impl FnMut(Event)) {
+        if self.quiche.stream_finished(id) && !self.quiche.stream_readable(id) && self.reading.remove(&id).is_some() {
+            tell(Event::Reset { id: StreamId(id), code: CODE_FORGOTTEN });
         }
     }
 

@@ -327,3 +327,29 @@ fn streams_are_told_once_in_whatever_order_they_come() {
     });
     assert_eq!(opened.collect::<Vec<_>>(), indices);
 }
+
+/// The beginning of a stream is lost, so that there is nothing to read of it, and a reset is behind its end.
+#[test]
+fn a_reset_is_told_of_a_stream_of_which_nothing_could_be_read() {
+    let mut world = World::new(1, 1, plain());
+    let (client, server) = world.connected();
+    world.run_for(Duration::from_millis(500));
+    let id = world.client_at(client).open(Direction::Bidirectional).unwrap();
+    world.client_at(client).write(id, &[7; 2_000], true).unwrap();
+    world.flush();
+    world.client_at(client).reset(id, 3);
+    world.flush();
+    let later = world.now + Duration::from_secs(1);
+    let packets: Vec<_> = std::iter::from_fn(|| world.up.poll(later)).collect();
+    assert_eq!(packets.len(), 3);
+    for packet in packets.into_iter().skip(1) {
+        world.hand_up(packet.from, packet.bytes);
+    }
+    world.flush();
+    let told: Vec<_> = world.server_events.iter().map(|(_, _, event)| event.clone()).skip(1).collect();
+    assert_eq!(told, [Event::Opened(id), Event::Reset { id, code: quic::CODE_FORGOTTEN }]);
+    world.run_for(Duration::from_secs(1));
+    world.server_at(server).reset(id, 4);
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.server_at(server).capacity(id), Err(StreamError::Unknown));
+}
