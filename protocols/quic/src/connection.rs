@@ -346,6 +346,11 @@ impl Connection {
     }
 
     fn note_written(&mut self, id: StreamId, is_short: bool, end: bool) {
+        // One of ours may be written without being opened first.
+        let may_be_new = id.side() == self.side && !id.is_uni() && !self.writing.contains_key(&id.0);
+        if may_be_new && !self.quiche.stream_finished(id.0) {
+            self.reading.entry(id.0).or_default();
+        }
         if end && !is_short {
             self.writing.remove(&id.0);
         } else {

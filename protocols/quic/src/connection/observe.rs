@@ -125,8 +125,7 @@ impl Connection {
 
     /// quiche calls a stream readable for bytes, for its end and for a reset alike.
     fn observe_readable(&mut self, id: StreamId, tell: &mut impl FnMut(Event)) {
-        // One of ours may have been written without being opened first.
-        if self.reading.entry(id.0).or_default().is_stopped {
+        if self.reading.get(&id.0).is_some_and(|reading| reading.is_stopped) {
             self.discard(id);
             return;
         }

@@ -241,12 +241,10 @@ impl World {
         while let Some(packet) = self.up.poll(now) {
             self.hand_up(packet.from, packet.bytes);
         }
-        while let Some(mut packet) = self.down.poll(now) {
+        while let Some(packet) = self.down.poll(now) {
             // What goes to an address that the client had before is lost.
             if packet.to == self.outside {
-                let meta = Meta { local: self.inside, remote: self.server_address };
-                let unix_ms = self.unix_ms();
-                self.client.handle(now, unix_ms, meta, &mut packet.bytes);
+                self.hand_down(packet.bytes);
             }
         }
         for endpoint in self.shards.iter_mut().chain([&mut self.client]) {
@@ -255,6 +253,13 @@ impl World {
             }
         }
         self.flush();
+    }
+
+    /// A datagram reaches the client.
+    pub(crate) fn hand_down(&mut self, mut bytes: Vec<u8>) {
+        let meta = Meta { local: self.inside, remote: self.server_address };
+        let unix_ms = self.unix_ms();
+        self.client.handle(self.now, unix_ms, meta, &mut bytes);
     }
 
     /// A datagram reaches the server, and the shard that it is steered to.
