@@ -426,7 +426,8 @@ impl Connection {
     pub fn reset(&mut self, id: StreamId, code: u64) {
         self.open_unsent(id);
         // quiche 0.30 also sends an end of what it drops here, one stream per packet. As the next one it shares a packet with
-        // the reset, which is read first; in a later one it would pass for a good end when that of the reset is lost.
+        // the reset, which is read first, unless the window is but a few bytes; in a later one it passes for a good end when
+        // that of the reset is lost.
         let _ = self.quiche.stream_priority(id.0, 0, false);
         // It may be over already.
         let _ = self.quiche.stream_shutdown(id.0, Shutdown::Write, code);
