@@ -4,6 +4,7 @@
 // when its reader asks for it: looking at it tells that site who looks.
 
 import { button, element, icon } from "./dom.js";
+import { lasting } from "./redraw.js";
 
 const LINK = /https?:\/\/[^\s<>"']+/gi;
 const MEDIA = new Set(["image", "file", "audio", "video"]);
@@ -23,16 +24,21 @@ const TYPES = {
 };
 const ALWAYS = "ringshard.pictures";
 const NAME_CHARS_MAX = 255;
+/** Card -> the file that it shows, as text. */
+const files = new WeakMap();
 
 /** Whether this is a message of a user, with a row of its own. */
 export function isShown(body) {
   return body.type === "text" || MEDIA.has(body.type);
 }
 
-/** The nodes of a message's content; `isSure` says that nobody but the user can have written it. */
-export function content(body, { isOwn = false, isSure = false } = {}) {
+/**
+ * The nodes of a message's content; `isSure` says that nobody but the user can have written it. `before` is the card that
+ * the message had: as long as it has the same file it is the same card, and a picture that was asked for stays.
+ */
+export function content(body, { isOwn = false, isSure = false, before = null } = {}) {
   if (body.type === "recalled") return [element("em", "recalled", isOwn ? "You recalled this message" : "This message was recalled")];
-  const nodes = MEDIA.has(body.type) && body.file ? [card(body, isSure)] : [];
+  const nodes = MEDIA.has(body.type) && body.file ? [cardOf(body, isSure, before)] : [];
   if (body.text) nodes.push(...linked(String(body.text), Array.isArray(body.mentions) ? body.mentions : []));
   if (nodes.length === 0) nodes.push(element("em", "recalled", "This page cannot show this message"));
   return nodes;
@@ -128,7 +134,16 @@ function nameOf(url) {
   return name.replace(/[/\\\p{C}]/gu, "_").slice(0, NAME_CHARS_MAX) || "file";
 }
 
-function card({ type, file }, isSure) {
+function cardOf({ type, file }, isSure, before) {
+  const { url, name, bytes: size, width, height } = file;
+  const what = JSON.stringify([type, url, name, size, width, height]);
+  if (before && files.get(before) === what) return before;
+  const made = lasting(card(type, file, isSure));
+  files.set(made, what);
+  return made;
+}
+
+function card(type, file, isSure) {
   const url = addressOf(String(file.url));
   const made = element("span", `card-file is-${type}`);
   const name = String(file.name ?? "file");

@@ -2,6 +2,7 @@
 
 import { content, isShown, summary, systemWords } from "./body.js";
 import { avatar, clockTime, counted, dayName, element, hueOf } from "./dom.js";
+import { redraw } from "./redraw.js";
 
 /** Rows kept in the page; older ones leave from the top while the reader is at the bottom. */
 const ROWS_MAX = 2_000;
@@ -225,7 +226,9 @@ export class Timeline {
   }
 
   #say(row, body) {
-    row.querySelector(".text").replaceChildren(...content(body, { isOwn: row.classList.contains("own"), isSure: row.isSure }));
+    const text = row.querySelector(".text");
+    const before = text.querySelector(".card-file");
+    redraw(text, ...content(body, { isOwn: row.classList.contains("own"), isSure: row.isSure, before }));
     const quote = row.querySelector(".quote");
     quote.hidden = !body.reply_to;
     if (!body.reply_to) return;

@@ -9,6 +9,7 @@
 import { Account, named, PICTURES } from "./account.mjs";
 import { amidst, demoted, pressed } from "./amidst.mjs";
 import { BASE, check, pause, RUN, shot, tell, until } from "./harness.mjs";
+import { unfolded } from "./kept.mjs";
 import { everywhere, namesakes } from "./oneself.mjs";
 
 const PHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true, colorScheme: "dark" };
@@ -34,6 +35,7 @@ async function story() {
   await changes(ada, bob, phone);
   await answers(ada, bob);
   await files(ada, bob);
+  await unfolded(ada, bob);
   await contacts(ada, bob);
   await group(ada, bob, eve);
   await rules(ada, bob, eve);
