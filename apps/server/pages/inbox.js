@@ -45,31 +45,33 @@ export class Inbox {
     return this.#lines.get(topic) ?? null;
   }
 
-  /** Asks for the newest page, the first time for all that can be listened to, and listens to what is in them. */
+  /**
+   * Asks for all that can be listened to, and for as much as the list has already: what other devices have read while this
+   * one was away may be far down. Listens to what is in it.
+   */
   async load() {
-    const isFirst = this.#lines.size === 0;
-    const page = await this.#session.request("inbox.list", { limit: PAGE });
-    this.#take(page.conversations);
-    clearTimeout(this.#poll);
-    if (isFirst) {
-      this.#next = page.next ?? null;
-      while (this.hasMore && this.#lines.size < TOPICS_MAX) await this.more();
-    }
-    if (this.hasMore) this.#poll = setTimeout(() => this.look(), POLL_MS);
+    let [count, after] = [0, null];
+    do {
+      const page = await this.#ask(after);
+      count += page.conversations.length;
+      after = page.next ?? null;
+      if (after === null || count >= this.#lines.size) this.#next = after;
+    } while (after !== null && count < Math.max(TOPICS_MAX, this.#lines.size));
+    this.#pollLater();
   }
 
   async more() {
     if (this.#next === null) return;
-    const page = await this.#session.request("inbox.list", { limit: PAGE, after: this.#next });
+    const page = await this.#ask(this.#next);
     this.#next = page.next ?? null;
-    this.#take(page.conversations);
   }
 
-  /** Loads soon: something is new that only the server can say whole. */
+  /** Looks soon at the newest page: something is new that only the server can say whole. */
   look() {
     this.#look ??= setTimeout(() => {
       this.#look = null;
-      this.load().catch(() => {}); // the next connection loads again
+      const looked = this.#lines.size ? this.#ask(null).then(() => this.#pollLater()) : this.load();
+      looked.catch(() => {}); // the next connection loads again
     }, LOOK_MS);
   }
 
@@ -113,6 +115,18 @@ export class Inbox {
     const line = this.#lines.get(topic);
     if (line) line.left = true;
     this.#onChange();
+  }
+
+  /** Takes the page that is behind `after`, or the newest one. */
+  async #ask(after) {
+    const page = await this.#session.request("inbox.list", { limit: PAGE, ...(after !== null && { after }) });
+    this.#take(page.conversations);
+    return page;
+  }
+
+  #pollLater() {
+    clearTimeout(this.#poll);
+    if (this.hasMore) this.#poll = setTimeout(() => this.look(), POLL_MS);
   }
 
   #take(conversations) {

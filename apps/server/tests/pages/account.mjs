@@ -185,9 +185,43 @@ export class Account {
     await this.page.evaluate((away) => window.ringshard.drop(away), ms);
   }
 
+  /** Has no connection while others do `meanwhile`, and then one on which all that the page asks is answered: whether it is. */
+  async away(meanwhile = () => {}) {
+    await this.drop(60_000);
+    await meanwhile();
+    await this.page.evaluate(countAsked);
+    await this.drop(0);
+    await this.isOnline();
+    return until(() => this.page.evaluate(isAnswered));
+  }
+
   topic() {
     return this.page.evaluate(() => new URLSearchParams(location.search).get("topic"));
   }
+}
+
+/** In a page: counts what is asked of the server and not answered yet. The dots of people may come later: the server is slow to tell them. */
+function countAsked() {
+  if (window.asked !== undefined) return;
+  const { session } = window.ringshard;
+  const request = session.request.bind(session);
+  window.asked = 0;
+  session.request = async (op, body) => {
+    if (op.startsWith("presence.")) return request(op, body);
+    window.asked += 1;
+    try {
+      return await request(op, body);
+    } finally {
+      window.asked -= 1;
+    }
+  };
+}
+
+/** In a page: whether it listens again to what makes it ask, and has its answers. */
+function isAnswered() {
+  const { session } = window.ringshard;
+  const open = new URLSearchParams(location.search).get("topic");
+  return session.isJoined(`chat/u/${session.user}`) && (!open || session.isJoined(open)) && window.asked === 0;
 }
 
 export function named(name) {

@@ -11,15 +11,13 @@ import { amidst, demoted, pressed } from "./amidst.mjs";
 import { BASE, check, pause, RUN, shot, tell, until } from "./harness.mjs";
 import { unfolded } from "./kept.mjs";
 import { everywhere, namesakes } from "./oneself.mjs";
+import { pages } from "./paged.mjs";
 
 const PHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true, colorScheme: "dark" };
 /** Long enough for what must not come. */
 const SETTLE_MS = 600;
 /** More than two pages of history. */
 const MANY = 150;
-/** More than one page of conversations, and of members. */
-const CONVERSATIONS = 55;
-const MEMBERS = 52;
 
 await tell(story);
 
@@ -50,7 +48,7 @@ async function story() {
   await history(ada, bob);
   await keyboard(ada);
   await small(phone, bob);
-  await pages(ada);
+  await pages(ada, bob, phone);
   await blocking(ada, bob);
   await namesakes();
   await everywhere(bob);
@@ -381,52 +379,6 @@ async function small(phone, bob) {
   check((await phone.page.isVisible("#members")) && (await isNarrow()), "and the members of a group");
   await shot(phone.page, "phone-about");
   await phone.page.click("#close-details");
-}
-
-/** Long lists come in pages: conversations, and members of a group. */
-async function pages(ada) {
-  await ada.page.evaluate(async (many) => {
-    const { session } = window.ringshard;
-    const fail = ({ code, message }) => Promise.reject(new Error(`${code}: ${message}`));
-    for (let round = 0; round < many; round += 1) await session.request("chat.create", { name: `Group ${round}` }).catch(fail);
-  }, CONVERSATIONS);
-  await ada.page.reload();
-  await ada.isOnline();
-  check(await until(() => ada.page.isVisible("#more-chats")), "a long list of conversations has a first page");
-  const first = (await ada.lines()).length;
-  check(first === 50, "of fifty");
-  await ada.page.click("#more-chats");
-  check(await until(async () => (await ada.lines()).length >= CONVERSATIONS + 2), `and further ones (${first}, ${(await ada.lines()).length})`);
-  await ada.open("The whole crew");
-  await ada.page.evaluate(crowd, [await ada.topic(), MEMBERS, RUN]);
-  const count = () => ada.page.$$eval("#members .member", ({ length }) => length);
-  await ada.page.reload();
-  await ada.isOnline();
-  await ada.about();
-  check(await until(async () => (await count()) === 50), "a large group shows its first members");
-  await ada.act("more");
-  check(await until(async () => (await count()) === MEMBERS + 2), `and the others when asked (${await count()})`);
-}
-
-/** In a page: so many accounts, each of which joins an open group and goes. */
-async function crowd([topic, count, run]) {
-  const join = async (name) => {
-    const headers = { "content-type": "application/json" };
-    const answer = await fetch("/api/v1/register", { method: "POST", headers, body: JSON.stringify({ name, password: "long enough" }) });
-    const { token } = await answer.json();
-    const socket = new WebSocket("/ws", "ringshard.json");
-    await new Promise((resolve, reject) => {
-      socket.onopen = () => socket.send(JSON.stringify({ kind: "hello", id: 1, token, device: "crowd", subs: [] }));
-      socket.onerror = reject;
-      socket.onmessage = ({ data }) => {
-        const { id, kind, message } = JSON.parse(data);
-        if (id === 1) socket.send(JSON.stringify({ kind: "req", id: 2, op: "chat.join", body: { topic } }));
-        else if (id === 2) (kind === "res" ? resolve() : reject(new Error(message)));
-      };
-    });
-    socket.close();
-  };
-  for (let one = 0; one < count; one += 1) await join(`crowd-${one}-${run}`);
 }
 
 async function blocking(ada, bob) {
