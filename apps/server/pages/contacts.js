@@ -17,6 +17,7 @@ export class Contacts {
   #page;
   #people = new Map(); // user -> {state, text}
   #after = new Map(); // op -> the last name of its page, if there are more
+  #wanted = new Map(); // op -> how many of its list the user has asked for, if for more than a page
   #invitations = new Map(); // topic of a group -> {by, name}
   #told = null; // what came since a load began
   #onChange;
@@ -42,7 +43,10 @@ export class Contacts {
     return [...this.#people.values()].filter(({ state }) => state === "incoming").length + this.#invitations.size;
   }
 
-  /** Asks for all of it. What was known counts until the answers are there, and what is told meanwhile is newer than they are. */
+  /**
+   * Asks for all of it, the lists as far as they are shown. What was known counts until the answers are there, and what is
+   * told meanwhile is newer than they are.
+   */
   async load() {
     const fresh = { people: new Map(), after: new Map(), invitations: new Map() };
     const told = [];
@@ -51,6 +55,7 @@ export class Contacts {
       for (const list of LISTS) await this.#more(list, fresh);
       const { invitations } = await this.#page.session.request("inbox.invitations", { limit: PAGE });
       for (const { topic, ...invitation } of invitations) fresh.invitations.set(topic, invitation);
+      for (let list; (list = LISTS.find((one) => this.#lacks(one, fresh))); ) await this.#more(list, fresh);
       if (this.#told !== told) return; // another load has begun
       [this.#people, this.#after, this.#invitations] = [fresh.people, fresh.after, fresh.invitations];
       for (const take of told) take();
@@ -139,17 +144,18 @@ export class Contacts {
 
   #part(list) {
     const { state, title, op } = list;
-    const users = [...this.#people].filter(([, person]) => person.state === state).map(([user]) => user);
+    const users = namesOf(this.#people, state);
     if (!users.length) return null;
     users.sort((a, b) => a.localeCompare(b));
     const part = element("section", "", element("h2", "", title, " ", element("span", "count", String(users.length))));
     part.dataset.key = part.dataset.state = state;
     part.append(element("ul", "persons", ...users.map((user) => this.#person(user))));
     const more = async () => {
+      this.#wanted.set(op, users.length + PAGE); // a load that is under way, or has to wait for a connection, goes as far
       await this.#more(list).catch((error) => toast(error.message));
       this.show();
     };
-    if (this.#after.has(op)) part.append(button("quiet wide", "Show more", more));
+    if (this.#after.has(op)) part.append(button("quiet wide", "Show more", more, { "data-act": "more" }));
     return part;
   }
 
@@ -166,6 +172,12 @@ export class Contacts {
     return row;
   }
 
+  /** Whether a list is shorter than it is shown or wanted, and the server has more of it. */
+  #lacks({ op, state }, { people, after }) {
+    const wanted = Math.max(this.#wanted.get(op) ?? 0, namesOf(this.#people, state).length);
+    return after.has(op) && namesOf(people, state).length < wanted;
+  }
+
   async #more({ op, state }, { people, after: pages } = { people: this.#people, after: this.#after }) {
     const after = pages.get(op);
     const { users, more } = await this.#page.session.request(op, { limit: PAGE, ...(after && { after }) });
@@ -174,4 +186,8 @@ export class Contacts {
     else pages.delete(op);
     if (state === "contact") this.#page.presence.want(users.map(({ user }) => user));
   }
+}
+
+function namesOf(people, state) {
+  return [...people].filter(([, person]) => person.state === state).map(([user]) => user);
 }

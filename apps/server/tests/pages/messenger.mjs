@@ -11,7 +11,7 @@ import { amidst, demoted, pressed } from "./amidst.mjs";
 import { BASE, check, pause, RUN, shot, tell, until } from "./harness.mjs";
 import { unfolded } from "./kept.mjs";
 import { everywhere, namesakes } from "./oneself.mjs";
-import { pages } from "./paged.mjs";
+import { acquaintances, pages } from "./paged.mjs";
 
 const PHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true, colorScheme: "dark" };
 /** Long enough for what must not come. */
@@ -49,6 +49,7 @@ async function story() {
   await keyboard(ada);
   await small(phone, bob);
   await pages(ada, bob, phone);
+  await acquaintances();
   await blocking(ada, bob);
   await namesakes();
   await everywhere(bob);

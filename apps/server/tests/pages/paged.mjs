@@ -1,11 +1,14 @@
 // Parts of the messenger's story: long lists come in pages, and those that were shown are there on the next connection, too.
 
-import { named } from "./account.mjs";
-import { check, until } from "./harness.mjs";
+import { Account, named } from "./account.mjs";
+import { check, shot, until } from "./harness.mjs";
 
 /** More than one page of conversations, and of members. */
 const CONVERSATIONS = 55;
 const MEMBERS = 52;
+/** Contacts of one page, and some more. */
+const PAGE = 200;
+const CONTACTS = PAGE + 6;
 
 /** Conversations, and members of a group. */
 export async function pages(ada, bob, phone) {
@@ -45,9 +48,46 @@ export async function pages(ada, bob, phone) {
   check((await ada.away()) && (await count()) === MEMBERS + 2, "also on the next connection");
 }
 
+/** Contacts, of whom other devices remove and block some. */
+export async function acquaintances() {
+  const names = many("fan", CONTACTS);
+  const zoe = await Account.enter("register", named("zoe"));
+  await crowd(zoe, names, "contact.request", { user: zoe.name });
+  await ask(zoe, names.map((user) => ["contact.accept", { user }]));
+  const shown = (state) => zoe.page.$$eval(`#contacts [data-state=${state}] .person`, (rows) => rows.map(({ dataset }) => dataset.user).join());
+  const firstPage = async () => {
+    await zoe.page.reload();
+    await zoe.isOnline();
+    await zoe.tab("contacts");
+    return until(async () => (await shown("contact")) === names.slice(0, PAGE).join());
+  };
+  const more = () => zoe.page.click("#contacts [data-state=contact] [data-act=more]");
+  check(await firstPage(), "many contacts have a first page");
+  await more();
+  check(await until(async () => (await shown("contact")) === names.join()), "and a further one");
+  const phone = await Account.enter("login", zoe.name);
+  const [blocked] = names.splice(-2, 1);
+  const [removed] = names.splice(3, 1);
+  check(await zoe.away(() => ask(phone, [["contact.remove", { user: removed }], ["contact.block", { user: blocked }]])), "a contact is removed and one blocked elsewhere");
+  check((await shown("contact")) === names.join(), `the next connection has the others, and all of them (${(await shown("contact")).split(",").length})`);
+  check((await shown("blocked")) === blocked, "and who is blocked");
+  await zoe.page.locator("#contacts .person").last().scrollIntoViewIfNeeded();
+  await shot(zoe.page, "contacts-further");
+  check(await firstPage(), "a reload begins with the first page again");
+  check((await zoe.away(more)) && (await shown("contact")) === names.join(), "what is asked for without a connection comes with the next one");
+  for (const one of [zoe, phone]) await one.page.context().close();
+}
+
 /** Names in their order. */
 function many(name, count) {
   return Array.from({ length: count }, (_, index) => named(`${name}-${String(index).padStart(3, "0")}`));
+}
+
+/** One question after the other from somebody's page. */
+function ask(account, questions) {
+  return account.page.evaluate(async (all) => {
+    for (const [op, body] of all) await window.ringshard.session.request(op, body);
+  }, questions);
 }
 
 /** Makes accounts, each of which asks one thing and goes. */
