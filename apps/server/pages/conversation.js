@@ -28,6 +28,7 @@ export class Conversation {
   #isStale = false;
   #typing = new Map(); // user -> timer
   #isLoading = false;
+  #older = null;
   #acked = 0;
   #ackTimer = null;
 
@@ -145,8 +146,13 @@ export class Conversation {
     }
   }
 
-  /** The page before; one that has only edits is no page for a reader. */
-  async older() {
+  /** The page before; one that is under way already is not asked for again. */
+  older() {
+    return (this.#older ??= this.#loadOlder().finally(() => (this.#older = null)));
+  }
+
+  /** One that has only edits is no page for a reader. */
+  async #loadOlder() {
     const { thread } = this;
     if (!thread?.isLoaded || !thread.hasMore || this.#isLoading) return;
     this.#isLoading = thread;
@@ -169,7 +175,12 @@ export class Conversation {
   /** Brings an older message into view, loading what is between. */
   async reveal(offset) {
     const { thread } = this;
-    while (thread === this.thread && !this.#timeline.reveal(offset) && thread.hasMore && offset < thread.first) await this.older();
+    while (thread === this.thread && !this.#timeline.reveal(offset) && thread.hasMore && offset < thread.first) {
+      const { first } = thread;
+      await this.older();
+      // Without a connection, say: whoever asks again at once asks for ever.
+      if (thread.first === first) return toast("That message cannot be loaded now.");
+    }
   }
 
   #end() {

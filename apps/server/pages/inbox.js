@@ -126,7 +126,7 @@ export class Inbox {
 
   #pollLater() {
     clearTimeout(this.#poll);
-    if (this.hasMore) this.#poll = setTimeout(() => this.look(), POLL_MS);
+    if (this.hasMore || this.#lines.size > TOPICS_MAX) this.#poll = setTimeout(() => this.look(), POLL_MS);
   }
 
   #take(conversations) {

@@ -335,6 +335,24 @@ async function history(ada, bob) {
   check(await ada.page.isVisible("#menu"), "a menu stays open when the list moves by itself");
   await ada.page.mouse.wheel(0, -50);
   check(await until(async () => !(await ada.page.isVisible("#menu"))), "and closes when somebody scrolls");
+  await farBack(ada, bob, offsets[0]);
+}
+
+/** The message that is answered is on a page that is not loaded. */
+async function farBack(ada, bob, offset) {
+  await bob.page.evaluate(([topic, reply_to]) => window.ringshard.session.publish(topic, { type: "text", text: "as you said", reply_to }), [await bob.topic(), offset]);
+  await ada.page.reload();
+  await ada.isOnline();
+  await ada.sees("as you said");
+  const quote = ada.page.locator("#messages .message", { hasText: "as you said" }).locator(".quote");
+  const found = () => ada.page.$$eval("#messages .found .text", (all) => all.map(({ textContent }) => textContent).join());
+  await ada.drop(60_000);
+  await quote.click();
+  check(await until(async () => (await ada.page.textContent("#toasts")).includes("cannot be loaded now")), "without a connection it is not found, and the page goes on");
+  await ada.drop(0);
+  await ada.isOnline();
+  await quote.click();
+  check(await until(async () => (await found()) === "hello bob"), `and with one it is (${await found()})`);
 }
 
 async function keyboard(ada) {
