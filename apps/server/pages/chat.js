@@ -170,6 +170,7 @@ function joined(event) {
 /** A connection stands: whatever happened meanwhile, the server says how it is. */
 async function loadAll() {
   const { inbox, contacts, presence } = page;
+  page.chats.searchAgain();
   const loads = await Promise.allSettled([inbox.load(), contacts.load(), presence.start()]);
   const failed = loads.find(({ reason }) => reason && reason.code !== "unavailable");
   if (failed) toast(failed.reason.message);

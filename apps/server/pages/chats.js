@@ -56,6 +56,11 @@ export class Chats {
     if (inbox.sorted.length < this.#shown && inbox.hasMore) await inbox.more().catch((error) => toast(error.message));
   }
 
+  /** There is a connection again: what could not be searched for is. */
+  searchAgain() {
+    if ($("search").value.trim()) this.#search();
+  }
+
   clearSearch() {
     $("search").value = "";
     this.#search();

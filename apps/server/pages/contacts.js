@@ -53,8 +53,7 @@ export class Contacts {
     this.#told = told;
     try {
       for (const list of LISTS) await this.#more(list, fresh);
-      const { invitations } = await this.#page.session.request("inbox.invitations", { limit: PAGE });
-      for (const { topic, ...invitation } of invitations) fresh.invitations.set(topic, invitation);
+      await this.#invited(fresh.invitations);
       for (let list; (list = LISTS.find((one) => this.#lacks(one, fresh))); ) await this.#more(list, fresh);
       if (this.#told !== told) return; // another load has begun
       [this.#people, this.#after, this.#invitations] = [fresh.people, fresh.after, fresh.invitations];
@@ -63,6 +62,16 @@ export class Contacts {
     } finally {
       if (this.#told === told) this.#told = null;
     }
+  }
+
+  /** All of them: the server keeps 1,000. */
+  async #invited(into) {
+    let after = null;
+    do {
+      const page = await this.#page.session.request("inbox.invitations", { limit: PAGE, ...(after && { after }) });
+      for (const { topic, ...invitation } of page.invitations) into.set(topic, invitation);
+      after = page.more ? page.invitations.at(-1).topic : null;
+    } while (after);
   }
 
   /** Somebody asks this user into a group, or does not any more. */

@@ -84,6 +84,7 @@ export class Timeline {
     messages.prepend(made);
     const next = messages.querySelector(`[data-offset="${rows.at(-1)?.offset}"]`)?.nextElementSibling;
     if (next) this.#group(next, next.previousElementSibling);
+    this.#requote(new Set(rows.map(({ offset }) => offset)));
     scroller.scrollTop = scroller.scrollHeight - below;
   }
 
@@ -95,7 +96,9 @@ export class Timeline {
   /** A message says something else now. */
   amend(offset) {
     const [row, message] = [this.#rows.get(offset), this.#thread.find(offset)];
-    if (row && message) this.#fill(row, message);
+    if (!row || !message) return;
+    this.#fill(row, message);
+    this.#requote(new Set([offset]));
   }
 
   /** Somebody has come further: the ticks of own messages tell it. */
@@ -232,10 +235,21 @@ export class Timeline {
     const quote = row.querySelector(".quote");
     quote.hidden = !body.reply_to;
     if (!body.reply_to) return;
-    const answered = this.#thread.find(body.reply_to);
     quote.dataset.to = body.reply_to;
+    this.#quote(quote);
+  }
+
+  #quote(quote) {
+    const answered = this.#thread.find(Number(quote.dataset.to));
     quote.querySelector("strong").textContent = answered?.from ?? "An earlier message";
     quote.querySelector("span").textContent = answered ? summary(this.#thread.bodyOf(answered)) : "";
+  }
+
+  /** Messages were loaded, or say something else now: what answers them shows it. */
+  #requote(offsets) {
+    for (const quote of this.#parts.messages.querySelectorAll(".quote[data-to]")) {
+      if (offsets.has(Number(quote.dataset.to))) this.#quote(quote);
+    }
   }
 
   #mark(row, offset) {

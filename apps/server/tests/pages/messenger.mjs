@@ -340,7 +340,8 @@ async function history(ada, bob) {
 
 /** The message that is answered is on a page that is not loaded. */
 async function farBack(ada, bob, offset) {
-  await bob.page.evaluate(([topic, reply_to]) => window.ringshard.session.publish(topic, { type: "text", text: "as you said", reply_to }), [await bob.topic(), offset]);
+  const topic = await bob.topic();
+  await bob.page.evaluate(([wanted, reply_to]) => window.ringshard.session.publish(wanted, { type: "text", text: "as you said", reply_to }), [topic, offset]);
   await ada.page.reload();
   await ada.isOnline();
   await ada.sees("as you said");
@@ -351,8 +352,19 @@ async function farBack(ada, bob, offset) {
   check(await until(async () => (await ada.page.textContent("#toasts")).includes("cannot be loaded now")), "without a connection it is not found, and the page goes on");
   await ada.drop(0);
   await ada.isOnline();
+  check(!(await quote.textContent()).includes("hello bob"), "what was said there is not known");
   await quote.click();
   check(await until(async () => (await found()) === "hello bob"), `and with one it is (${await found()})`);
+  check((await quote.textContent()).includes("hello bob"), "and what was said is shown where it is answered");
+  const said = (body) => bob.page.evaluate(([topic, wanted]) => window.ringshard.session.publish(topic, wanted), [topic, body]);
+  const { offset: to } = (await ada.messages()).find(({ text }) => text === "as you said");
+  await said({ type: "text", text: "so it is", reply_to: to });
+  await ada.sees("so it is");
+  const answered = ada.page.locator("#messages .message", { hasText: "so it is" }).locator(".quote");
+  await said({ type: "edit", offset: to, text: "as you say" });
+  check(await until(async () => (await answered.textContent()).includes("as you say")), "an edit is also seen where it is answered");
+  await said({ type: "recall", offset: to });
+  check(await until(async () => !(await answered.textContent()).includes("as you sa")), "and so is a recall");
 }
 
 async function keyboard(ada) {
